@@ -1,0 +1,61 @@
+// Files: mapped for reading, written whole or not at all. Knows nothing of what is in them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace bdh {
+
+/// A read-only memory mapping of a whole regular file. Pages are read when touched.
+class MappedFile {
+ public:
+  /// Throws Error(not_found) when there is none, Error(io) when it cannot be read, Error(invalid_argument) for a
+  /// directory, pipe or device. An empty file maps to an empty span.
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  MappedFile(std::filesystem::path path, std::span<const std::byte> bytes);
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+};
+
+/// Tells the system that these mapped bytes will not be needed soon, so that they no longer count as resident.
+/// Reading them again reads the file again. Only whole pages inside the range are given back.
+void release_pages(std::span<const std::byte> mapped);
+
+/// The whole file as text. Throws as MappedFile::open, and Error(bad_file) when it is longer than max_bytes.
+std::string read_text(const std::filesystem::path& path, size_t max_bytes);
+
+/// A file that appears complete or not at all: written under a temporary name in the same directory, synced, renamed.
+/// Destroyed without commit(), it leaves nothing behind. Every failure is Error(io) naming the file and the reason.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+  /// Syncs the file, renames it into place and syncs the directory.
+  void commit();
+
+ private:
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int descriptor_ = -1;
+};
+
+}  // namespace bdh

@@ -1,0 +1,20 @@
+// Large zeroed memory: page aligned, in huge pages where the system has them, refused in words when it does not fit.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+namespace bdh {
+
+/// Memory the system could still hand out, in bytes (Linux: MemAvailable, and the cgroup's or RLIMIT_AS's limit).
+size_t available_memory();
+
+/// `bytes` of zeroed memory, aligned to at least 64. `what` names it in the error.
+/// Throws Error(out_of_memory) with the bytes needed and available.
+std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what);
+
+/// "25.3 MB": decimal units, as disks and model cards count.
+std::string format_bytes(size_t bytes);
+
+}  // namespace bdh

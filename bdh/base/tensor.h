@@ -1,0 +1,59 @@
+// Tensor: a typed, shaped, strided view of memory that somebody owns. A value: no operators, no autograd.
+// Knows dtypes and memory; knows nothing of files, models or kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bdh/base/dtype.h"
+
+namespace bdh {
+
+using Shape = std::vector<int64_t>;
+
+/// Where a tensor's memory is.
+struct Device {
+  enum class Kind : uint8_t { cpu, cuda };
+  Kind kind = Kind::cpu;
+  int index = 0;
+  bool operator==(const Device&) const = default;
+};
+
+struct Tensor {
+  DType dtype = DType::f32;
+  Shape shape;                        // empty: a scalar
+  Shape strides;                      // in elements, one for each dimension
+  Device device;
+  const std::byte* data = nullptr;    // first element; may be unaligned when it points into a mapped file
+  std::shared_ptr<const void> owner;  // heap block, file mapping or device allocation that data lies in
+
+  /// Elements; 1 for a scalar.
+  int64_t numel() const;
+  size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype); }
+  /// Row-major without holes.
+  bool contiguous() const;
+};
+
+/// Row-major strides for a shape.
+Shape contiguous_strides(const Shape& shape);
+
+/// Product of the dimensions. Throws Error(invalid_argument) if one is negative or the product exceeds int64.
+int64_t element_count(const Shape& shape);
+
+/// A zeroed, row-major heap tensor; *data receives its writable memory.
+Tensor make_tensor(DType dtype, Shape shape, std::byte** data);
+
+/// The same values, row-major, as `dtype`; shares memory when nothing changes.
+Tensor converted(const Tensor& tensor, DType dtype);
+
+/// "(4, 128, 1024)"
+std::string to_string(const Shape& shape);
+
+/// Tensors by name, as a state_dict is.
+using TensorMap = std::map<std::string, Tensor>;
+
+}  // namespace bdh

@@ -1,0 +1,62 @@
+// The safetensors format: u64 little-endian header length, a JSON header, then the tensors' bytes without holes
+// (huggingface.co/docs/safetensors). Files are hostile: every rule is checked before a tensor's byte is used.
+// Knows base only: nothing of models, and it computes nothing.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/file.h"
+#include "bdh/base/tensor.h"
+
+namespace bdh {
+
+/// A file's `__metadata__`.
+using Metadata = std::map<std::string, std::string>;
+
+/// What the header says of one tensor.
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  uint64_t begin = 0;  // byte offsets into the data section: [begin, end)
+  uint64_t end = 0;
+};
+
+/// An open file: mapped, checked, read lazily. A value; tensors taken from it keep the mapping alive.
+class SafetensorsFile {
+ public:
+  /// Maps the file and checks the whole header. Throws Error(bad_file) naming file, tensor and reason, Error(not_found),
+  /// Error(io).
+  static SafetensorsFile open(const std::filesystem::path& path);
+
+  const std::filesystem::path& path() const { return file_->path(); }
+  /// In the order of their bytes in the file.
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const Metadata& metadata() const { return metadata_; }
+  /// Where the data section starts: file offset of a tensor = data_offset() + begin.
+  uint64_t data_offset() const { return data_offset_; }
+
+  /// A view into the mapping, no copy. Throws Error(not_found) naming file and tensor.
+  Tensor tensor(std::string_view name) const;
+
+ private:
+  std::shared_ptr<const MappedFile> file_;
+  std::vector<TensorInfo> tensors_;
+  Metadata metadata_;
+  uint64_t data_offset_ = 0;
+};
+
+/// True when the file starts as a safetensors file does: a plausible header length, then '{'.
+bool is_safetensors(const std::filesystem::path& path);
+
+/// Writes the tensors, widest elements first and by name within a width (as the reference package orders them), header
+/// padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see AtomicFile.
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata);
+
+}  // namespace bdh

@@ -1,0 +1,46 @@
+// Config: the sizes that define a BDH model, as config.json holds them. Knows JSON; knows nothing of weights or files.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/json.h"
+#include "kernels/backend.h"
+
+namespace bdh {
+
+/// The six fields of BDHConfig, with the authors' defaults.
+struct Config {
+  int64_t n_layer = 6;                        // L
+  int64_t n_embd = 256;                       // D
+  double dropout = 0.1;                       // in training only
+  int64_t n_head = 4;                         // H
+  int64_t mlp_internal_dim_multiplier = 128;  // M
+  int64_t vocab_size = 256;                   // V
+  Json::Object extra;                         // keys of config.json that are not ours, kept in their order
+
+  /// N = M * D / H, an integer division.
+  int64_t neurons_per_head() const { return mlp_internal_dim_multiplier * n_embd / n_head; }
+  Dimensions dimensions() const { return {n_layer, n_embd, n_head, neurons_per_head(), vocab_size}; }
+  /// Trained numbers: decoder, encoder, encoder_v, lm_head and embedding (attn.freqs is a buffer, not counted).
+  int64_t parameters() const;
+  /// Bytes of one session's state: 4 * L * H * N * D.
+  int64_t state_bytes() const;
+
+  /// Throws Error(invalid_argument) naming the field: sizes must be positive, N even, dropout in [0, 1), and parameters
+  /// and state must be countable in 63 bits.
+  void validate() const;
+
+  /// Missing fields take the defaults; unknown ones go to `extra`, each with a line in *warnings. `source` names the
+  /// file in errors. Validates. Throws Error(bad_file).
+  static Config from_json(const Json& json, std::string_view source, std::vector<std::string>* warnings = nullptr);
+  /// The six fields, in BDHConfig's order, then `extra`.
+  Json to_json() const;
+};
+
+/// The frequencies of rotation: f_i = 65536^(-2*floor(i/2)/N) / (2 pi) turns per token, (N) float32.
+std::vector<float> rotation_frequencies(int64_t neurons);
+
+}  // namespace bdh

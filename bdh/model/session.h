@@ -1,0 +1,78 @@
+// Session: everything that changes while a sequence is read. Its memory is constant, however long the text.
+// Knows weights and a backend; knows nothing of text.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "bdh/model/weights.h"
+
+namespace bdh {
+
+/// The three exact forms of attention. They are the same function, up to rounding.
+enum class Form : uint8_t {
+  parallel,   // all tokens of a read as one chunk
+  chunked,    // chunks of ReadOptions::chunk tokens, the state carried between them; one token is read recurrently
+  recurrent,  // token by token
+};
+
+struct ReadOptions {
+  Form form = Form::chunked;
+  int64_t chunk = 256;
+  /// Called between chunks with the tokens read so far and their number in all; returning false stops the read with
+  /// Error(cancelled), the session having read what was reported.
+  std::function<bool(int64_t done, int64_t total)> progress;
+  /// When set, resized to L entries and added to.
+  std::vector<LayerActivity>* activity = nullptr;
+};
+
+/// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use; different
+/// sessions may read from different threads.
+class Session {
+ public:
+  explicit Session(std::shared_ptr<const Weights> weights);
+  Session(Session&&) noexcept = default;
+  Session& operator=(Session&&) noexcept = default;
+
+  const Weights& weights() const { return *weights_; }
+  /// Tokens read.
+  int64_t position() const { return state_->position(); }
+  /// Memory this session occupies.
+  size_t bytes() const { return state_->bytes(); }
+
+  /// Reads tokens and returns the logits (V) after the last one.
+  /// Throws Error(invalid_argument) for no tokens, a token outside [0, V) or a chunk below 1, before anything is read.
+  std::vector<float> read(std::span<const int32_t> tokens, const ReadOptions& options = {});
+  /// As read, and returns the logits (T, V) after each token.
+  std::vector<float> read_all(std::span<const int32_t> tokens, const ReadOptions& options = {});
+
+  /// An independent copy.
+  Session clone() const;
+  /// Forgets everything read.
+  void reset();
+  /// Writes the state as safetensors: tensor `state` (L, H, N, D) float32 and the position.
+  void save(const std::filesystem::path& path);
+  /// Continues from a saved state. Throws Error(bad_file) when it belongs to a model of other sizes.
+  void restore(const std::filesystem::path& path);
+
+ private:
+  friend std::vector<float> read_batch(std::span<Session* const>, std::span<const std::span<const int32_t>>,
+                                       const ReadOptions&);
+  std::shared_ptr<const Weights> weights_;
+  std::unique_ptr<State> state_;
+};
+
+/// Reads tokens[i] into sessions[i], all together; lengths and positions may differ, the weights must be the same.
+/// Returns the logits (B, V) after each sequence's last token.
+std::vector<float> read_batch(std::span<Session* const> sessions, std::span<const std::span<const int32_t>> tokens,
+                              const ReadOptions& options = {});
+
+/// One parallel pass over independent sequences from position 0, nothing kept: logits (sum of lengths, V).
+std::vector<float> forward(const Weights& weights, std::span<const std::span<const int32_t>> sequences,
+                           std::vector<LayerActivity>* activity = nullptr);
+
+}  // namespace bdh

@@ -1,0 +1,47 @@
+// Weights: a model's config and parameters on a backend. Immutable after construction; any number of sessions and
+// threads share them. Knows the names and shapes of a state_dict; knows nothing of files or directories.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bdh/base/tensor.h"
+#include "bdh/model/config.h"
+#include "kernels/backend.h"
+
+namespace bdh {
+
+class Weights {
+ public:
+  /// Takes a state_dict: decoder (H*N, D), encoder (H, D, N), encoder_v (H, D, N), lm_head (D, V),
+  /// attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). The prefixes `_orig_mod.` and `module.` are dropped; a missing
+  /// attn.freqs is derived, a half-precision one replaced by the derived one. dtype: what the parameters run as; by default as
+  /// stored (float64 runs as float32). `source` names the file in errors.
+  /// Throws Error(bad_file) naming tensor, found and expected shape; Error(out_of_memory).
+  Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
+          std::optional<DType> dtype = {}, const std::string& source = "state_dict",
+          std::vector<std::string>* warnings = nullptr);
+
+  const Config& config() const { return config_; }
+  Backend& backend() const { return *backend_; }
+  const Packed& packed() const { return *packed_; }
+  DType dtype() const { return packed_->dtype; }
+
+ private:
+  Config config_;
+  std::shared_ptr<Backend> backend_;
+  std::shared_ptr<const Packed> packed_;
+};
+
+/// The shape each parameter must have, by its name in the state_dict.
+std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
+
+/// The name without `_orig_mod.` and `module.` prefixes, however often they are repeated.
+std::string_view plain_name(std::string_view name);
+
+/// weights with normal(0, 0.02) entries, as a new model starts: for tests and benchmarks.
+TensorMap random_state_dict(const Config& config, uint64_t seed, DType dtype = DType::f32);
+
+}  // namespace bdh
