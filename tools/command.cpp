@@ -1,0 +1,117 @@
+// What the subcommands of `bdh` share: common options, loading, input, output that notices a full disk.
+// Knows the library's public headers and CLI11; computes nothing.
+#include "tools/command.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "bdh/base/error.h"
+#include "bdh/base/file.h"
+
+namespace bdh::tools {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+std::string read_stdin(size_t max_bytes) {
+  std::string text;
+  char buffer[1 << 16];
+  while (const size_t got = std::fread(buffer, 1, sizeof buffer, stdin)) {
+    text.append(buffer, got);
+    if (text.size() > max_bytes)
+      fail(ErrorKind::bad_file, "standard input is longer than ", max_bytes, " bytes");
+  }
+  stop_if_interrupted();
+  if (std::ferror(stdin)) fail(ErrorKind::io, "cannot read standard input: ", std::strerror(errno));
+  return text;
+}
+
+}  // namespace
+
+void add_model_options(CLI::App& command, CommonOptions& options) {
+  command.add_option("DIR", options.directory, "model directory: config.json and model.safetensors")
+      ->required();
+  command.add_option("--threads", options.threads, "CPU threads; 0, the default, takes every core")
+      ->check(CLI::Range(0, kMaxThreads));
+  command.add_option("--device", options.device, "auto, cpu or cuda; auto is the default");
+}
+
+void add_dtype_option(CLI::App& command, CommonOptions& options) {
+  command.add_option("--dtype", options.dtype, "run the weights as f32, bf16 or f16; by default as stored")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+}
+
+void add_json_option(CLI::App& command, CommonOptions& options) {
+  command.add_flag("--json", options.json, "print the result as JSON");
+}
+
+void add_form_options(CLI::App& command, FormOptions& options) {
+  command.add_option("--form", options.form, "form of attention: parallel, chunked or recurrent")
+      ->check(CLI::IsMember({"parallel", "chunked", "recurrent"}));
+  command.add_option("--chunk", options.chunk, "tokens in a chunk of the chunked form; default 256")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+}
+
+Form parse_form(std::string_view name) {
+  if (name == "parallel") return Form::parallel;
+  if (name == "chunked") return Form::chunked;
+  if (name == "recurrent") return Form::recurrent;
+  fail(ErrorKind::invalid_argument, "--form must be parallel, chunked or recurrent, not '", name, "'");
+}
+
+Model load_model(const CommonOptions& options) {
+  LoadOptions load;
+  load.device = options.device;
+  load.threads = options.threads;
+  if (!options.dtype.empty()) load.dtype = dtype_from_option(options.dtype);
+  Model model = Model::from_pretrained(options.directory, load);
+  for (const std::string& warning : model.warnings) warn(warning);
+  stop_if_interrupted();
+  return model;
+}
+
+const Tokenizer& tokenizer_of(const Model& model) {
+  if (!model.tokenizer)
+    fail(ErrorKind::unsupported, "this model needs a tokenizer (its vocabulary has ",
+         model.config().vocab_size,
+         " tokens), and this version reads text only for byte-level models with vocab_size 256 and no "
+         "tokenizer.json; "
+         "use `bdh logits` with token numbers");
+  return *model.tokenizer;
+}
+
+std::string read_input(const std::string& path, size_t max_bytes) {
+  return path == "-" ? read_stdin(max_bytes) : read_text(path, max_bytes);
+}
+
+void write_out(std::string_view text) {
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (written) return;
+  if (errno == EPIPE) throw ClosedPipe{};
+  fail(ErrorKind::io, "cannot write to standard output: ", std::strerror(errno));
+}
+
+void warn(std::string_view message) {
+  std::fprintf(stderr, "bdh: warning: %s\n", printable(message).c_str());
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte != 0x7f) {
+      out += c;
+    } else if (c == '\n') {
+      out += "\\n";
+    } else {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\x%02x", byte);
+      out += escape;
+    }
+  }
+  return out;
+}
+
+}  // namespace bdh::tools
