@@ -1,0 +1,76 @@
+# The front door: every target installs what is missing, configures, builds and runs. `make help` lists them.
+# Knows the order of steps; what is built stands in CMakeLists.txt, what is installed in tools/setup.
+
+CXX = g++
+LLVM = 14
+WERROR = $(if $(CI),ON,OFF)
+BUILD = build
+JOBS = $(shell nproc)
+PYTHON = $$(tools/setup/python.sh)
+DEMO = tools/examples/shakespeare-small
+PROMPT = ROMEO:
+SEED = 7
+
+compiler = $(if $(filter g++,$(CXX)),gcc) $(if $(filter clang++,$(CXX)),clang)
+packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler)
+configure = @tools/setup/configure.sh
+compile = @cmake --build $(BUILD) -j $(JOBS) --target
+sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' \)
+
+.PHONY: all demo test parity bench lint sanitize clean help
+.DEFAULT_GOAL = all
+export NO_INSTALL
+
+all: ## build the bdh command: build/bdh
+	$(packages)
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR)
+	$(compile) bdh_command
+
+demo: all ## let a small trained model write some Shakespeare
+	@$(BUILD)/bdh generate $(DEMO) --prompt "$(PROMPT)" --max-new-tokens 400 --seed $(SEED)
+	@printf '\n\nTry next:\n'
+	@printf '  make demo PROMPT="JULIET:" SEED=1\n'
+	@printf '  %s chat %s\n' $(BUILD)/bdh $(DEMO)
+	@printf '  %s inspect %s\n' $(BUILD)/bdh $(DEMO)
+
+test: ## build and run the tests
+	$(packages) test
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
+	$(compile) bdh_command bdh_tests
+	@$(BUILD)/bdh_tests
+
+sanitize: BUILD = build-sanitize
+sanitize: ## the tests again, with the address and undefined-behaviour sanitizers
+	$(packages) test
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=RelWithDebInfo BDH_WERROR=ON BDH_TESTS=ON BDH_SANITIZE=address,undefined
+	$(compile) bdh_command bdh_tests
+	@$(BUILD)/bdh_tests
+
+parity: ## compare with PyTorch and the safetensors package
+	$(packages) test
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
+	$(compile) bdh_command bdh_tests
+	@python=$(PYTHON) && \
+	$$python tests/parity/logits_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO)
+
+bench: ## measure kernels and paths against their limits and peers
+	$(packages) bench
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_BENCH=ON
+	$(compile) bdh_command bdh_bench
+	@$(BUILD)/bdh_bench
+
+lint: BUILD = build-lint
+lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
+	$(packages) test bench lint
+	$(configure) $(BUILD) $(CXX) BDH_TESTS=ON BDH_BENCH=ON
+	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
+	@shellcheck -S warning .ci/run tools/setup/*.sh
+	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM)
+
+clean: ## remove everything that was built
+	@rm -rf build build-*
+
+help: ## this list
+	@printf 'make TARGET [CXX=clang++] [WERROR=ON] [NO_INSTALL=1]\n\n'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@printf '\nWhat is missing is installed with apt (NO_INSTALL=1 only names it).\n'
