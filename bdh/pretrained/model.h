@@ -1,4 +1,5 @@
-// Model: a loaded model directory. Reads config.json, weights, tokenizer and generation defaults; computes nothing itself.
+// Model: a loaded model directory. Reads config.json, weights, tokenizer and generation defaults; computes
+// nothing itself.
 #pragma once
 
 #include <filesystem>
@@ -31,15 +32,21 @@ struct Model {
   const Config& config() const { return weights->config(); }
 };
 
+/// The config.json of a model directory. Throws Error(not_found) or Error(bad_file), naming the file and the
+/// remedy.
+Config read_config(const std::filesystem::path& directory, std::vector<std::string>* warnings = nullptr);
+
 /// The tensors of a model directory's weights files, unconverted and unread, and where they come from.
 struct WeightFiles {
-  std::filesystem::path source;                       // model.safetensors, or the index of its shards
+  std::filesystem::path source;  // model.safetensors, or the index of its shards
   std::vector<SafetensorsFile> files;
-  TensorMap state_dict() const;                       // Throws Error(bad_file) for a name that stands twice
+  TensorMap state_dict() const;  // Throws Error(bad_file) for a name that stands twice
 };
 
-/// Looks for model.safetensors.index.json, then model.safetensors; warns when it chose among several.
-WeightFiles find_weights(const std::filesystem::path& directory, std::vector<std::string>* warnings = nullptr);
+/// Looks for model.safetensors.index.json, then model.safetensors; warns when it chose among several and
+/// when a file's format version is newer than ours.
+WeightFiles find_weights(const std::filesystem::path& directory,
+                         std::vector<std::string>* warnings = nullptr);
 
 /// The backend for "auto", "cpu". Throws Error(unsupported) for "cuda" in a build without it.
 std::shared_ptr<Backend> make_backend(const std::string& device, int threads);

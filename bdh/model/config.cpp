@@ -1,0 +1,168 @@
+// Config: the sizes that define a BDH model, as config.json holds them. Knows JSON; knows nothing of weights
+// or files.
+#include "bdh/model/config.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <optional>
+#include <utility>
+
+#include "bdh/base/error.h"
+
+namespace bdh {
+namespace {
+
+constexpr int64_t kMaxLayers = 65536;
+constexpr int64_t kMaxVocabulary = std::numeric_limits<int32_t>::max();
+constexpr double kRotationBase = 65536;
+constexpr size_t kNamesInWarning = 8;
+
+struct SizeField {
+  std::string_view name;
+  int64_t Config::*value;
+};
+
+constexpr std::array kSizes{
+    SizeField{"n_layer", &Config::n_layer},
+    SizeField{"n_embd", &Config::n_embd},
+    SizeField{"n_head", &Config::n_head},
+    SizeField{"mlp_internal_dim_multiplier", &Config::mlp_internal_dim_multiplier},
+    SizeField{"vocab_size", &Config::vocab_size},
+};
+
+// What Hugging Face transformers writes into every config.json: kept without a warning.
+constexpr std::array<std::string_view, 11> kFamiliarKeys{
+    "model_type",   "architectures",        "auto_map",     "dtype",     "torch_dtype",        "eos_token_id",
+    "bos_token_id", "transformers_version", "pad_token_id", "use_cache", "tie_word_embeddings"};
+
+/// The product, or nothing when it exceeds int64. Factors must not be negative.
+std::optional<int64_t> product(std::initializer_list<int64_t> factors) {
+  int64_t result = 1;
+  for (const int64_t factor : factors)
+    if (__builtin_mul_overflow(result, factor, &result)) return {};
+  return result;
+}
+
+/// The largest allocation a model of this size implies, in bytes, can be counted: parameters as float64, and
+/// the state.
+bool countable(const Config& c) {
+  const auto matrices = product({24, c.mlp_internal_dim_multiplier, c.n_embd, c.n_embd});
+  const auto vocabulary = product({16, c.vocab_size, c.n_embd});
+  const auto state = product({4, c.n_layer, c.mlp_internal_dim_multiplier, c.n_embd, c.n_embd});
+  int64_t sum = 0;
+  return matrices && vocabulary && state && !__builtin_add_overflow(*matrices, *vocabulary, &sum);
+}
+
+/// What is wrong with the sizes, or nothing.
+std::string problem(const Config& c) {
+  for (const SizeField& field : kSizes)
+    if (c.*field.value <= 0) return concat(field.name, " must be positive, not ", c.*field.value);
+  if (c.n_layer > kMaxLayers) return concat("n_layer must be at most ", kMaxLayers, ", not ", c.n_layer);
+  if (c.vocab_size > kMaxVocabulary)
+    return concat("vocab_size must be at most ", kMaxVocabulary, ", not ", c.vocab_size);
+  if (!(c.dropout >= 0 && c.dropout < 1)) return concat("dropout must be in [0, 1), not ", c.dropout);
+  if (!countable(c))
+    return concat("n_layer ", c.n_layer, ", n_embd ", c.n_embd, ", mlp_internal_dim_multiplier ",
+                  c.mlp_internal_dim_multiplier, " and vocab_size ", c.vocab_size,
+                  " make a model whose bytes cannot be counted in 63 bits");
+  const int64_t neurons = c.neurons_per_head();
+  if (neurons < 2 || neurons % 2 != 0)
+    return concat("neurons per head must be even and at least 2, because they rotate in pairs, but ",
+                  "mlp_internal_dim_multiplier ", c.mlp_internal_dim_multiplier, " * n_embd ", c.n_embd,
+                  " / n_head ", c.n_head, " is ", neurons);
+  return {};
+}
+
+template <class Read>
+auto read_field(const Json& value, std::string_view key, std::string_view source, Read read) {
+  try {
+    return read(value);
+  } catch (const Error& error) {
+    fail(ErrorKind::bad_file, source, ": ", key, ": ", error.what());
+  }
+}
+
+/// True when the key is one of ours.
+bool read_member(Config& config, const Json::Member& member, std::string_view source) {
+  const std::string& key = member.first;
+  const Json& value = member.second;
+  if (key == "dropout") {
+    config.dropout = read_field(value, key, source, [](const Json& j) { return j.as_number(); });
+    return true;
+  }
+  const auto field =
+      std::find_if(kSizes.begin(), kSizes.end(), [&](const SizeField& f) { return f.name == key; });
+  if (field == kSizes.end()) return false;
+  config.*(field->value) = read_field(value, key, source, [](const Json& j) { return j.as_integer(); });
+  return true;
+}
+
+std::string unknown_keys_warning(const std::vector<std::string>& keys, std::string_view source) {
+  std::string names;
+  for (size_t i = 0; i < std::min(keys.size(), kNamesInWarning); ++i)
+    names += (i ? ", '" : "'") + keys[i] + "'";
+  if (keys.size() > kNamesInWarning) names += concat(" and ", keys.size() - kNamesInWarning, " more");
+  return concat(source, ": unknown keys kept but not used: ", names);
+}
+
+}  // namespace
+
+int64_t Config::parameters() const {
+  return 3 * n_head * neurons_per_head() * n_embd + 2 * vocab_size * n_embd;
+}
+
+int64_t Config::state_bytes() const {
+  return static_cast<int64_t>(sizeof(float)) * n_layer * n_head * neurons_per_head() * n_embd;
+}
+
+void Config::validate() const {
+  const std::string wrong = problem(*this);
+  if (!wrong.empty()) fail(ErrorKind::invalid_argument, "config: ", wrong);
+}
+
+Config Config::from_json(const Json& json, std::string_view source, std::vector<std::string>* warnings) {
+  if (!json.is_object())
+    fail(ErrorKind::bad_file, source, ": must hold a JSON object with the model's sizes");
+  Config config;
+  std::vector<std::string> unknown;
+  for (const Json::Member& member : json.as_object()) {
+    if (read_member(config, member, source)) continue;
+    config.extra.push_back(member);
+    const bool familiar =
+        std::find(kFamiliarKeys.begin(), kFamiliarKeys.end(), member.first) != kFamiliarKeys.end();
+    if (!familiar) unknown.push_back(member.first);
+  }
+  if (warnings && !unknown.empty()) warnings->push_back(unknown_keys_warning(unknown, source));
+  const std::string wrong = problem(config);
+  if (!wrong.empty()) fail(ErrorKind::bad_file, source, ": ", wrong);
+  return config;
+}
+
+Json Config::to_json() const {
+  Json::Object object{{"n_layer", n_layer},
+                      {"n_embd", n_embd},
+                      {"dropout", dropout},
+                      {"n_head", n_head},
+                      {"mlp_internal_dim_multiplier", mlp_internal_dim_multiplier},
+                      {"vocab_size", vocab_size}};
+  object.insert(object.end(), extra.begin(), extra.end());
+  return object;
+}
+
+// PyTorch computes every step in float32 and rounds after each; its vectorised pow may be one unit in the
+// last place off the nearest float32, differently on different processors. This takes the nearest.
+std::vector<float> rotation_frequencies(int64_t neurons) {
+  constexpr auto turn = static_cast<float>(2 * std::numbers::pi);
+  std::vector<float> frequencies(static_cast<size_t>(neurons));
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const float exponent = static_cast<float>(i / 2 * 2) / static_cast<float>(neurons);
+    const auto power = static_cast<float>(std::pow(kRotationBase, double{exponent}));
+    frequencies[i] = 1.0f / power / turn;
+  }
+  return frequencies;
+}
+
+}  // namespace bdh
