@@ -1,0 +1,212 @@
+// The generation loop: prompts read as one batch, then one token of every unfinished sequence at a time.
+#include "bdh/text/generation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "bdh/base/error.h"
+#include "bdh/text/stop_strings.h"
+
+namespace bdh {
+namespace {
+
+/// Adds the time it lives to a sum, in seconds.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
+  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& seconds_;
+  Clock::time_point start_ = Clock::now();
+};
+
+/// One prompt's way from logits to text.
+struct Sequence {
+  size_t index;
+  Session* session;
+  std::vector<int32_t> history;  // the prompt and what was generated
+  Sampler sampler;
+  StopStrings stops;
+  Utf8Stream characters;
+  GeneratedText out;
+  bool finished = false;
+
+  void finish(FinishReason reason) {
+    finished = true;
+    out.finish = reason;
+  }
+};
+
+class Generation {
+ public:
+  Generation(const Tokenizer& tokenizer, const GenerationConfig& config, const GenerationCallbacks& callbacks)
+      : tokenizer_(tokenizer), config_(config), callbacks_(callbacks) {}
+
+  void add(Session& session, const std::string& prompt);
+  GenerationResult run(ReadOptions options);
+
+ private:
+  bool prefill(const ReadOptions& options);
+  void sample();
+  void emit(Sequence& sequence);
+  void deliver(Sequence& sequence, const std::string& text);
+  void drop_finished();
+  void decode(const ReadOptions& options);
+  GenerationResult take_result();
+
+  const Tokenizer& tokenizer_;
+  const GenerationConfig& config_;
+  const GenerationCallbacks& callbacks_;
+  std::vector<Sequence> sequences_;
+  std::vector<Sequence*> active_;  // the unfinished ones, in order
+  std::vector<float> logits_;      // (active, V)
+  bool cancelled_ = false;
+  GenerationResult result_;
+};
+
+void Generation::add(Session& session, const std::string& prompt) {
+  std::vector<int32_t> tokens = tokenizer_.encode(prompt);
+  if (tokens.empty()) {
+    fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
+  }
+  SamplingOptions sampling = config_.sampling;
+  sampling.seed += sequences_.size();
+  Sequence& sequence = sequences_.emplace_back(Sequence{
+      sequences_.size(), &session, std::move(tokens), Sampler(sampling), StopStrings(config_.stop), {}, {}});
+  sequence.out.prompt_tokens = static_cast<int64_t>(sequence.history.size());
+}
+
+GenerationResult Generation::run(ReadOptions options) {
+  for (Sequence& sequence : sequences_) active_.push_back(&sequence);
+  if (callbacks_.on_prefill) options.progress = callbacks_.on_prefill;
+  if (!prefill(options) || config_.max_new_tokens == 0) return take_result();
+
+  ReadOptions one_token;
+  one_token.form = Form::recurrent;
+  one_token.activity = &result_.activity;
+  while (true) {
+    sample();
+    for (Sequence* sequence : active_) emit(*sequence);
+    drop_finished();
+    if (active_.empty()) return take_result();
+    decode(one_token);
+  }
+}
+
+/// Reads the prompts; false when that was cancelled.
+bool Generation::prefill(const ReadOptions& options) {
+  std::vector<Session*> sessions;
+  std::vector<std::span<const int32_t>> tokens;
+  for (const Sequence& sequence : sequences_) {
+    sessions.push_back(sequence.session);
+    tokens.push_back(sequence.history);
+    result_.prefill_tokens += sequence.out.prompt_tokens;
+  }
+  const Stopwatch watch(result_.prefill_seconds);
+  try {
+    logits_ = read_batch(sessions, tokens, options);
+    return true;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::cancelled) throw;
+    for (Sequence& sequence : sequences_) sequence.finish(FinishReason::cancelled);
+    return false;
+  }
+}
+
+/// Draws a token for every active sequence.
+void Generation::sample() {
+  const Stopwatch watch(result_.decode_seconds);
+  const size_t vocab = logits_.size() / active_.size();
+  const size_t known = std::min(vocab, static_cast<size_t>(tokenizer_.vocab_size()));
+  for (size_t i = 0; i < active_.size(); ++i) {
+    Sequence& sequence = *active_[i];
+    const auto logits = std::span<const float>(logits_).subspan(i * vocab, known);
+    const int32_t token = sequence.sampler.next(logits, sequence.history);
+    sequence.history.push_back(token);
+    sequence.out.tokens.push_back(token);
+  }
+}
+
+/// Turns the newest token into text, and finishes the sequence where it ends.
+void Generation::emit(Sequence& sequence) {
+  const int32_t token = sequence.history.back();
+  const bool eos = token == tokenizer_.eos();
+  const bool last = eos || static_cast<int64_t>(sequence.out.tokens.size()) == config_.max_new_tokens;
+  std::string text;
+  if (!eos) text += sequence.stops.push(sequence.characters.push(tokenizer_.decode({&token, 1})));
+  if (last) {
+    text += sequence.stops.push(sequence.characters.finish());
+    text += sequence.stops.finish();
+    sequence.finish(eos ? FinishReason::eos : FinishReason::length);
+  }
+  if (sequence.stops.stopped()) sequence.finish(FinishReason::stop);
+  deliver(sequence, text);
+}
+
+void Generation::deliver(Sequence& sequence, const std::string& text) {
+  if (cancelled_) return sequence.finish(FinishReason::cancelled);
+  sequence.out.text += text;
+  cancelled_ = callbacks_.on_text && !callbacks_.on_text(sequence.index, text);
+}
+
+void Generation::drop_finished() {
+  for (Sequence* sequence : active_) {
+    if (cancelled_ && !sequence->finished) sequence->finish(FinishReason::cancelled);
+  }
+  std::erase_if(active_, [](const Sequence* sequence) { return sequence->finished; });
+}
+
+/// Reads the newest token of every active sequence.
+void Generation::decode(const ReadOptions& options) {
+  std::vector<Session*> sessions;
+  std::vector<std::span<const int32_t>> tokens;
+  for (const Sequence* sequence : active_) {
+    sessions.push_back(sequence->session);
+    tokens.push_back(std::span(sequence->history).last(1));
+  }
+  const Stopwatch watch(result_.decode_seconds);
+  logits_ = read_batch(sessions, tokens, options);
+  result_.decode_tokens += static_cast<int64_t>(active_.size());
+}
+
+GenerationResult Generation::take_result() {
+  for (Sequence& sequence : sequences_) result_.texts.push_back(std::move(sequence.out));
+  return std::move(result_);
+}
+
+}  // namespace
+
+std::string_view name_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::length:
+      return "length";
+    case FinishReason::eos:
+      return "eos";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::cancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
+GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& tokenizer,
+                          std::span<const std::string> prompts, const GenerationConfig& config,
+                          const GenerationCallbacks& callbacks, const ReadOptions& read_options) {
+  config.validate();
+  if (sessions.size() != prompts.size()) {
+    fail(ErrorKind::invalid_argument, "generate needs a session for each prompt, not ", sessions.size(),
+         " for ", prompts.size());
+  }
+  if (prompts.empty()) return {};
+  Generation generation(tokenizer, config, callbacks);
+  for (size_t i = 0; i < prompts.size(); ++i) generation.add(*sessions[i], prompts[i]);
+  return generation.run(read_options);
+}
+
+}  // namespace bdh

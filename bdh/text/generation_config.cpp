@@ -1,0 +1,124 @@
+// generation_config.json: keys with their types and ranges, read and written.
+#include "bdh/text/generation_config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <iterator>
+#include <limits>
+
+#include "bdh/base/error.h"
+#include "bdh/text/utf8.h"
+
+namespace bdh {
+namespace {
+
+float as_float(const Json& value) {
+  const double number = value.as_number();
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  if (!(number >= -kLargest && number <= kLargest)) fail(ErrorKind::bad_file, "the number is too large");
+  return static_cast<float>(number);
+}
+
+uint64_t as_seed(const Json& value) {
+  const std::string text = value.dump();
+  uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    fail(ErrorKind::bad_file, "expected a whole number in [0, 2^64), found ", text.substr(0, 40));
+  }
+  return seed;
+}
+
+void read_seed(GenerationConfig& config, const Json& value) {
+  config.sampling.seed = as_seed(value);
+  config.seed_given = true;
+}
+
+void read_stop(GenerationConfig& config, const Json& value) {
+  if (value.is_string()) return config.stop.push_back(value.as_string());
+  for (const Json& string : value.as_array()) config.stop.push_back(string.as_string());
+}
+
+struct Key {
+  std::string_view name;
+  void (*read)(GenerationConfig&, const Json&);
+};
+
+constexpr Key kKeys[] = {
+    {"max_new_tokens",
+     [](GenerationConfig& config, const Json& v) { config.max_new_tokens = v.as_integer(); }},
+    {"temperature",
+     [](GenerationConfig& config, const Json& v) { config.sampling.temperature = as_float(v); }},
+    {"top_k", [](GenerationConfig& config, const Json& v) { config.sampling.top_k = v.as_integer(); }},
+    {"top_p", [](GenerationConfig& config, const Json& v) { config.sampling.top_p = as_float(v); }},
+    {"do_sample", [](GenerationConfig& config, const Json& v) { config.sampling.do_sample = v.as_bool(); }},
+    {"repetition_penalty",
+     [](GenerationConfig& config, const Json& v) { config.sampling.repetition_penalty = as_float(v); }},
+    {"seed", read_seed},
+    {"stop_strings", read_stop},
+    {"stop", read_stop},
+};
+
+void read_member(GenerationConfig& config, const Json::Member& member) {
+  const auto key = std::find_if(std::begin(kKeys), std::end(kKeys),
+                                [&](const Key& candidate) { return candidate.name == member.first; });
+  if (key == std::end(kKeys)) return config.extra.push_back(member);
+  if (!member.second.is_null()) key->read(config, member.second);
+}
+
+/// The double that prints as the float does: 0.8 for 0.8f.
+double shortest(float value) {
+  char text[32];
+  const char* end = std::to_chars(text, text + sizeof text, value).ptr;
+  double number = value;
+  std::from_chars(text, end, number);
+  return number;
+}
+
+}  // namespace
+
+void GenerationConfig::validate() const {
+  if (max_new_tokens < 0) {
+    fail(ErrorKind::invalid_argument, "max_new_tokens must be 0 or a positive number, not ", max_new_tokens);
+  }
+  sampling.validate();
+  for (const std::string& string : stop) {
+    if (string.empty()) fail(ErrorKind::invalid_argument, "stop strings must not be empty");
+    if (valid_utf8(string) != string) fail(ErrorKind::invalid_argument, "stop strings must be valid UTF-8");
+  }
+}
+
+GenerationConfig GenerationConfig::from_json(const Json& json, std::string_view source) {
+  if (!json.is_object())
+    fail(ErrorKind::bad_file, source, ": expected a JSON object with generation options");
+  GenerationConfig config;
+  for (const Json::Member& member : json.as_object()) {
+    try {
+      read_member(config, member);
+    } catch (const Error& error) {
+      fail(ErrorKind::bad_file, source, ": ", member.first, ": ", error.what());
+    }
+  }
+  try {
+    config.validate();
+  } catch (const Error& error) {
+    fail(ErrorKind::bad_file, source, ": ", error.what());
+  }
+  return config;
+}
+
+Json GenerationConfig::to_json() const {
+  Json json(Json::Object{});
+  json.set("max_new_tokens", max_new_tokens);
+  json.set("temperature", shortest(sampling.temperature));
+  json.set("top_k", sampling.top_k);
+  json.set("top_p", shortest(sampling.top_p));
+  json.set("do_sample", sampling.do_sample);
+  if (sampling.repetition_penalty != 1) json.set("repetition_penalty", shortest(sampling.repetition_penalty));
+  if (seed_given) json.set("seed", sampling.seed);
+  if (!stop.empty()) json.set("stop_strings", Json::Array(stop.begin(), stop.end()));
+  for (const auto& [key, value] : extra) json.set(key, value);
+  return json;
+}
+
+}  // namespace bdh

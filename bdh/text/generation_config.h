@@ -1,0 +1,35 @@
+// GenerationConfig: how text is generated, as generation_config.json holds it. Knows JSON; knows nothing of
+// models.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/json.h"
+#include "bdh/text/sampler.h"
+
+namespace bdh {
+
+/// What generation_config.json holds, and what a call may override.
+struct GenerationConfig {
+  int64_t max_new_tokens = 100;
+  SamplingOptions sampling;
+  bool seed_given =
+      false;  // sampling.seed was chosen by the file or the caller; a command draws one otherwise
+  std::vector<std::string> stop;  // text ends before the first of these
+  Json::Object extra;             // keys that are not ours, kept
+
+  /// Throws Error(invalid_argument) naming the option.
+  void validate() const;
+  /// Keys max_new_tokens, temperature, top_k, top_p, do_sample, repetition_penalty, seed, and stop_strings or
+  /// stop (a string or an array of them). Missing ones and null take the defaults above. `source` names the
+  /// file in errors. Throws Error(bad_file) naming file and key.
+  static GenerationConfig from_json(const Json& json, std::string_view source);
+  /// max_new_tokens, temperature, top_k, top_p, do_sample; repetition_penalty, seed and stop_strings where
+  /// they are not the default; then `extra`.
+  Json to_json() const;
+};
+
+}  // namespace bdh

@@ -1,0 +1,165 @@
+// Sampling as sampler.h defines it: filters, ranking as far as a draw needs it, and the draw.
+#include "bdh/text/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "bdh/base/error.h"
+
+namespace bdh {
+namespace {
+
+constexpr size_t kFirstRanks = 64;  // ranks sorted at once, four times as many each further time
+
+uint64_t mix(uint64_t z) {
+  z += 0x9E3779B97F4A7C15u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+float penalised(float logit, float penalty) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  return std::clamp(logit > 0 ? logit / penalty : logit * penalty, -kLargest, kLargest);
+}
+
+void require_finite(std::span<const float> logits) {
+  const auto broken = [](float logit) { return std::isnan(logit) || (std::isinf(logit) && logit > 0); };
+  const auto impossible = [](float logit) { return std::isinf(logit); };
+  if (std::any_of(logits.begin(), logits.end(), broken) ||
+      std::all_of(logits.begin(), logits.end(), impossible)) {
+    fail(ErrorKind::bad_file,
+         "logits are not finite: the weights hold NaN or Inf, or numbers too large for their dtype; "
+         "check the model's weights file");
+  }
+}
+
+}  // namespace
+
+void SamplingOptions::validate() const {
+  const auto require = [](bool good, const char* rule, auto found) {
+    if (!good) fail(ErrorKind::invalid_argument, rule, ", not ", found);
+  };
+  require(std::isfinite(temperature) && temperature >= 0,
+          "temperature must be 0 (greedy) or a positive number", temperature);
+  require(top_k >= 0, "top_k must be 0 (all tokens) or a positive number", top_k);
+  require(top_p >= 0 && top_p <= 1, "top_p must be in [0, 1]", top_p);
+  require(std::isfinite(repetition_penalty) && repetition_penalty > 0,
+          "repetition_penalty must be a positive number", repetition_penalty);
+}
+
+double uniform(uint64_t seed, uint64_t step) {
+  return static_cast<double>(mix(mix(seed) ^ step) >> 11) * 0x1p-53;
+}
+
+Sampler::Sampler(const SamplingOptions& options) : options_(options) { options_.validate(); }
+
+int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> history) {
+  const double u = uniform(options_.seed, step_++);
+  score(logits, history);
+  if (options_.greedy()) return best_;
+  keep_candidates();
+  return draw(u);
+}
+
+std::vector<Candidate> Sampler::distribution(std::span<const float> logits,
+                                             std::span<const int32_t> history) {
+  score(logits, history);
+  if (options_.greedy()) return {{best_, 1.0}};
+  keep_candidates();
+  std::vector<Candidate> candidates;
+  for (size_t rank = 0; rank < kept_; ++rank) {
+    const int32_t token = ranked(rank);
+    candidates.push_back({token, weight(token) / mass_});
+  }
+  return candidates;
+}
+
+void Sampler::score(std::span<const float> logits, std::span<const int32_t> history) {
+  if (logits.empty()) fail(ErrorKind::invalid_argument, "no logits to choose a token from");
+  require_finite(logits);
+  scores_.assign(logits.begin(), logits.end());
+  if (options_.repetition_penalty != 1) penalise(logits, history);
+  best_ = static_cast<int32_t>(std::max_element(scores_.begin(), scores_.end()) - scores_.begin());
+}
+
+void Sampler::penalise(std::span<const float> logits, std::span<const int32_t> history) {
+  for (const int32_t token : history) {
+    if (token < 0 || static_cast<size_t>(token) >= logits.size()) {
+      fail(ErrorKind::invalid_argument, "token ", token, " of the history is outside [0, ", logits.size(),
+           ")");
+    }
+    scores_[token] = penalised(logits[token], options_.repetition_penalty);
+  }
+}
+
+void Sampler::keep_candidates() {
+  const float threshold = top_k_threshold();
+  order_.clear();
+  sorted_ = 0;
+  double total = 0;
+  for (int32_t token = 0; token < static_cast<int32_t>(scores_.size()); ++token) {
+    if (scores_[token] < threshold) continue;
+    const double w = weight(token);
+    if (w == 0) continue;
+    order_.push_back(token);
+    total += w;
+  }
+  kept_ = order_.size();
+  mass_ = options_.top_p < 1 ? keep_top_p(total) : total;
+}
+
+/// The k-th largest score: smaller ones are removed.
+float Sampler::top_k_threshold() {
+  const auto k = static_cast<uint64_t>(options_.top_k);
+  if (k == 0 || k >= scores_.size()) return -std::numeric_limits<float>::infinity();
+  selected_ = scores_;
+  const auto kth = selected_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+  std::nth_element(selected_.begin(), kth, selected_.end(), std::greater<>());
+  return *kth;
+}
+
+/// Keeps the shortest run of ranks that reaches top_p, and returns its weight.
+double Sampler::keep_top_p(double total) {
+  const double enough = static_cast<double>(options_.top_p) * total;
+  double mass = weight(ranked(0));
+  size_t rank = 1;
+  for (; rank < order_.size() && mass < enough; ++rank) mass += weight(ranked(rank));
+  kept_ = rank;
+  return mass;
+}
+
+double Sampler::weight(int32_t token) const {
+  const double below = static_cast<double>(scores_[token]) - static_cast<double>(scores_[best_]);
+  return std::exp(below / static_cast<double>(options_.temperature));
+}
+
+int32_t Sampler::ranked(size_t rank) {
+  const auto likelier = [this](int32_t a, int32_t b) {
+    return scores_[a] != scores_[b] ? scores_[a] > scores_[b] : a < b;
+  };
+  while (rank >= sorted_) {
+    const size_t end = std::min(order_.size(), std::max(kFirstRanks, 4 * sorted_));
+    const auto from = order_.begin() + static_cast<std::ptrdiff_t>(sorted_);
+    const auto to = order_.begin() + static_cast<std::ptrdiff_t>(end);
+    std::nth_element(from, to, order_.end(), likelier);
+    std::sort(from, to, likelier);
+    sorted_ = end;
+  }
+  return order_[rank];
+}
+
+int32_t Sampler::draw(double u) {
+  const double target = u * mass_;
+  double sum = 0;
+  for (size_t rank = 0; rank + 1 < kept_; ++rank) {
+    const int32_t token = ranked(rank);
+    sum += weight(token);
+    if (sum > target) return token;
+  }
+  return ranked(kept_ - 1);
+}
+
+}  // namespace bdh
