@@ -15,7 +15,7 @@ ready() { [ -e "$stamp" ] && [ -x "$venv/bin/python" ]; }
 
 prepare() {
   ! ready || return 0
-  names=$(sed 's/#.*//' "$requirements" | tr -s '\n' ' ')
+  names=$(grep -v '^#' "$requirements" | tr -s '\n' ' ')
   [ -z "${NO_INSTALL:-}" ] || stop "missing in $venv: $names(NO_INSTALL is set; needed: python3 -m venv, then pip install -r tests/parity/requirements.txt)"
   if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || "$here/packages.sh" python

@@ -1,0 +1,172 @@
+// Logits against PyTorch's, stored in tests/data/logits by tests/parity/logits_parity.py: every form, dtype,
+// instruction set and number of threads. Knows the public API alone.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/file.h"
+#include "bdh/formats/safetensors.h"
+#include "bdh/model/session.h"
+#include "kernels/cpu/backend.h"
+
+namespace {
+
+using bdh::DType;
+using bdh::Form;
+
+constexpr float kFloat32Tolerance = 1e-5f;  // of the largest logit
+constexpr float kHalfTolerance = 2e-3f;  // the golden weights are rounded alike, so this is arithmetic alone
+constexpr int kThreads[] = {1, 2, 3, 8};
+
+struct Golden {
+  std::string name;
+  bdh::Config config;
+  bdh::TensorMap state_dict;
+  std::vector<int32_t> tokens;
+  bdh::SafetensorsFile answers;
+};
+
+template <class T>
+std::vector<T> values(const bdh::Tensor& tensor) {
+  std::vector<T> out(static_cast<size_t>(tensor.numel()));
+  std::memcpy(out.data(), tensor.data, tensor.bytes());
+  return out;
+}
+
+bdh::TensorMap all_tensors(const bdh::SafetensorsFile& file) {
+  bdh::TensorMap out;
+  for (const bdh::TensorInfo& info : file.tensors()) out[info.name] = file.tensor(info.name);
+  return out;
+}
+
+Golden load(const std::filesystem::path& directory) {
+  const std::filesystem::path config = directory / "config.json";
+  Golden golden{directory.filename().string(),
+                bdh::Config::from_json(bdh::Json::parse(bdh::read_text(config, 4096), config.string()),
+                                       config.string()),
+                all_tensors(bdh::SafetensorsFile::open(directory / "model.safetensors")),
+                {},
+                bdh::SafetensorsFile::open(directory / "golden.safetensors")};
+  const std::vector<int64_t> tokens = values<int64_t>(golden.answers.tensor("tokens"));
+  golden.tokens.assign(tokens.begin(), tokens.end());
+  return golden;
+}
+
+std::vector<Golden> all_golden() {
+  std::vector<Golden> out;
+  for (const auto& entry : std::filesystem::directory_iterator(BDH_TEST_DATA "/logits"))
+    out.push_back(load(entry.path()));
+  std::sort(out.begin(), out.end(), [](const Golden& a, const Golden& b) { return a.name < b.name; });
+  return out;
+}
+
+/// Largest difference as a share of the largest expected logit; infinite for another number of logits or a
+/// NaN.
+float relative_difference(const std::vector<float>& got, const std::vector<float>& want) {
+  if (got.size() != want.size()) return INFINITY;
+  float difference = 0, largest = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const float here = std::abs(got[i] - want[i]);
+    if (std::isnan(here)) return INFINITY;
+    difference = std::max(difference, here);
+    largest = std::max(largest, std::abs(want[i]));
+  }
+  return difference / largest;
+}
+
+struct Reading {
+  const char* name;
+  bdh::ReadOptions options;
+};
+
+std::vector<Reading> readings() {
+  return {{"parallel", {.form = Form::parallel, .chunk = 256, .progress = {}, .activity = nullptr}},
+          {"recurrent", {.form = Form::recurrent, .chunk = 256, .progress = {}, .activity = nullptr}},
+          {"chunks of 1", {.form = Form::chunked, .chunk = 1, .progress = {}, .activity = nullptr}},
+          {"chunks of 7", {.form = Form::chunked, .chunk = 7, .progress = {}, .activity = nullptr}},
+          {"chunks of 64", {.form = Form::chunked, .chunk = 64, .progress = {}, .activity = nullptr}}};
+}
+
+std::shared_ptr<const bdh::Weights> weights_of(const Golden& golden, DType dtype, const std::string& isa,
+                                               int threads) {
+  return std::make_shared<const bdh::Weights>(
+      golden.config, golden.state_dict, bdh::cpu::make_backend({.threads = threads, .isa = isa}), dtype);
+}
+
+std::vector<float> logits_of(const Golden& golden, DType dtype, const std::string& isa, int threads,
+                             const bdh::ReadOptions& options) {
+  return bdh::Session(weights_of(golden, dtype, isa, threads)).read_all(golden.tokens, options);
+}
+
+void check_dtype(DType dtype, const char* answer, float tolerance) {
+  const std::vector<Golden> golden_logits = all_golden();
+  REQUIRE(golden_logits.size() >= 8);
+  for (const Golden& golden : golden_logits) {
+    const std::vector<float> want = values<float>(golden.answers.tensor(answer));
+    for (const std::string& isa : bdh::cpu::available_isas()) {
+      for (const Reading& reading : readings()) {
+        CAPTURE(golden.name);
+        CAPTURE(isa);
+        CAPTURE(reading.name);
+        CHECK(relative_difference(logits_of(golden, dtype, isa, 1, reading.options), want) <= tolerance);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("float32 logits are PyTorch's in every form and instruction set") {
+  check_dtype(DType::f32, "logits_f32", kFloat32Tolerance);
+}
+
+TEST_CASE("bfloat16 logits are PyTorch's with weights rounded alike") {
+  check_dtype(DType::bf16, "logits_bf16", kHalfTolerance);
+}
+
+TEST_CASE("float16 logits are PyTorch's with weights rounded alike") {
+  check_dtype(DType::f16, "logits_f16", kHalfTolerance);
+}
+
+TEST_CASE("forward is PyTorch's for several sequences at once") {
+  const std::vector<Golden> golden_logits = all_golden();
+  for (const Golden& golden : golden_logits) {
+    CAPTURE(golden.name);
+    const std::span<const int32_t> whole = golden.tokens;
+    const std::vector<std::span<const int32_t>> sequences = {whole.first((whole.size() + 1) / 2), whole};
+    const std::vector<float> got = bdh::forward(*weights_of(golden, DType::f32, "", 2), sequences);
+    const std::vector<float> all = values<float>(golden.answers.tensor("logits_f32"));
+    std::vector<float> want(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(sequences[0].size()) *
+                                                           golden.config.vocab_size);
+    want.insert(want.end(), all.begin(), all.end());
+    CHECK(relative_difference(got, want) <= kFloat32Tolerance);
+  }
+}
+
+TEST_CASE("logits have the same bits on any number of threads") {
+  for (const Golden& golden : all_golden()) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      for (const std::string& isa : bdh::cpu::available_isas()) {
+        for (const Reading& reading : readings()) {
+          CAPTURE(golden.name);
+          CAPTURE(bdh::name_of(dtype));
+          CAPTURE(isa);
+          CAPTURE(reading.name);
+          const std::vector<float> one = logits_of(golden, dtype, isa, kThreads[0], reading.options);
+          for (const int threads : kThreads) {
+            CAPTURE(threads);
+            const std::vector<float> more = logits_of(golden, dtype, isa, threads, reading.options);
+            CHECK(std::memcmp(one.data(), more.data(), one.size() * sizeof(float)) == 0);
+          }
+        }
+      }
+    }
+  }
+}

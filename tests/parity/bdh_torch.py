@@ -1,0 +1,98 @@
+"""BDH in PyTorch, as functions of a config and a state_dict: what the C++ runtime is compared with.
+
+Written for reading beside kernels/backend.h, which gives the formulas and symbols. Knows nothing of files or of the runtime.
+Shapes: T tokens, D width, H heads, N neurons per head, V vocabulary.
+"""
+import math
+
+import torch
+from torch.nn import functional
+
+FIELDS = {"n_layer": 6, "n_embd": 256, "dropout": 0.1, "n_head": 4, "mlp_internal_dim_multiplier": 128, "vocab_size": 256}
+
+
+def config_of(**sizes):
+    """The six fields in BDHConfig's order; those not given have the authors' defaults."""
+    return {name: sizes.get(name, default) for name, default in FIELDS.items()}
+
+
+def neurons(config):
+    return config["mlp_internal_dim_multiplier"] * config["n_embd"] // config["n_head"]
+
+
+def frequencies(count):
+    """(N) float32, turns per token; the two neurons of a pair share one."""
+    even = torch.arange(count, dtype=torch.float32).div(2, rounding_mode="floor") * 2
+    return 1.0 / (65536 ** (even / count)) / (2 * math.pi)
+
+
+def random_state(config, generator, std=0.02):
+    """A new model's state_dict: normal(0, std) parameters in float32."""
+    width, heads, count, vocab = config["n_embd"], config["n_head"], neurons(config), config["vocab_size"]
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator) * std
+
+    return {
+        "decoder": normal(heads * count, width),
+        "encoder": normal(heads, width, count),
+        "encoder_v": normal(heads, width, count),
+        "lm_head": normal(width, vocab),
+        "attn.freqs": frequencies(count).view(1, 1, 1, count),
+        "embed.weight": normal(vocab, width),
+    }
+
+
+def cast(state, dtype):
+    """The parameters as dtype; attn.freqs stays float32."""
+    return {name: tensor if name == "attn.freqs" else tensor.to(dtype) for name, tensor in state.items()}
+
+
+def rounded(state, dtype):
+    """Parameters rounded to dtype, as float32 numbers."""
+    return cast(cast(state, dtype), torch.float32)
+
+
+def norm(x):
+    return functional.layer_norm(x, x.shape[-1:])
+
+
+def rotate(n, freqs):
+    """n (..., T, N): turns each pair by its phase at positions 0 .. T-1. The phase is rounded as float32."""
+    position = torch.arange(n.shape[-2], dtype=torch.float32).unsqueeze(1)
+    angle = torch.frac(position * freqs.float().flatten()) * (2 * math.pi)
+    cos, sin = torch.cos(angle).to(n.dtype), torch.sin(angle).to(n.dtype)
+    partner = torch.stack((-n[..., 1::2], n[..., 0::2]), dim=-1).flatten(-2)
+    return n * cos + partner * sin
+
+
+@torch.no_grad()
+def logits(state, config, tokens):
+    """One sequence of token numbers -> logits (T, V), in the parameters' dtype."""
+    x = norm(state["embed.weight"][torch.as_tensor(tokens)])
+    for _ in range(config["n_layer"]):
+        n = functional.relu(x @ state["encoder"])                              # H T N
+        r = rotate(n, state["attn.freqs"])
+        attended = torch.tril(r @ r.transpose(1, 2), diagonal=-1) @ x          # H T D
+        gated = n * functional.relu(norm(attended) @ state["encoder_v"])       # H T N
+        mixed = gated.transpose(0, 1).flatten(1) @ state["decoder"]            # T D
+        x = norm(x + norm(mixed))
+    return x @ state["lm_head"]
+
+
+def greedy(state, config, prompt, count):
+    """The count likeliest next tokens, one after the other, reading the whole text again for each."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(logits(state, config, tokens)[-1].argmax()))
+    return tokens[len(prompt):]
+
+
+def evaluate(state, config, tokens, block=256):
+    """Mean cross-entropy in nats over independent blocks; the rest that fills no block is left out."""
+    total, count = 0.0, 0
+    for start in range(0, len(tokens) - 1 - block, block):
+        inputs, targets = tokens[start : start + block], tokens[start + 1 : start + block + 1]
+        loss = functional.cross_entropy(logits(state, config, inputs), torch.as_tensor(targets))
+        total, count = total + loss.item() * block, count + block
+    return total / count

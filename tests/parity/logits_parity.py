@@ -1,0 +1,194 @@
+"""Compares the bdh command with PyTorch: logits in every form, dtype and instruction set, greedy text, and the loss of a text.
+
+    logits_parity.py generate DIRECTORY                          writes the models and logits of tests/data/logits
+    logits_parity.py check --bdh build/bdh --demo DIRECTORY      checks models and tokens drawn anew, and the demo model
+"""
+import argparse
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import bdh_torch
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+TOLERANCE = {"f32": 1e-5, "bf16": 3e-2, "f16": 3e-2}  # of the largest logit
+EVAL_TOLERANCE = 5e-4  # nats a token
+
+# name: layers, width, heads, multiplier, vocabulary, tokens, std of the weights
+GOLDEN = {
+    "one_head_long": (1, 20, 1, 8, 17, 300, 0.02),
+    "three_heads": (6, 12, 3, 8, 300, 40, 0.02),
+    "five_heads_uneven": (2, 7, 5, 6, 256, 33, 0.02),
+    "two_neurons": (3, 7, 3, 1, 17, 64, 0.3),
+    "four_neurons_long": (6, 20, 5, 1, 17, 300, 0.02),
+    "many_neurons": (2, 6, 1, 700, 17, 20, 0.02),
+    "one_token": (6, 16, 2, 4, 300, 1, 0.02),
+    "large_weights": (4, 32, 4, 16, 100, 70, 0.2),
+}
+
+
+def make_model(layers, width, heads, multiplier, vocab, std, generator):
+    config = bdh_torch.config_of(n_layer=layers, n_embd=width, dropout=0.0, n_head=heads,
+                                 mlp_internal_dim_multiplier=multiplier, vocab_size=vocab)
+    return config, bdh_torch.random_state(config, generator, std)
+
+
+def write_model(directory, config, state):
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(state, directory / "model.safetensors", {"format": "pt"})
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def relative_difference(got, want):
+    return ((got - want).abs().max() / want.abs().max()).item()
+
+
+def generate(directory):
+    for seed, (name, (*sizes, count, std)) in enumerate(GOLDEN.items()):
+        generator = torch.Generator().manual_seed(seed)
+        config, state = make_model(*sizes, std, generator)
+        tokens = torch.randint(config["vocab_size"], (count,), generator=generator)
+        golden = {"tokens": tokens}
+        for dtype_name, dtype in DTYPES.items():
+            golden[f"logits_{dtype_name}"] = bdh_torch.logits(bdh_torch.rounded(state, dtype), config, tokens)
+        write_model(directory / name, config, state)
+        save_file(golden, directory / name / "golden.safetensors")
+        exact = bdh_torch.logits(bdh_torch.cast(state, torch.float64), config, tokens)
+        print(f"{name}: PyTorch's own float32 error {relative_difference(golden['logits_f32'].double(), exact):.1e}")
+
+
+class Command:
+    """The bdh command, and a folder for what it writes."""
+
+    def __init__(self, path, folder):
+        self.path = path.resolve()
+        self.folder = folder
+
+    def run(self, *arguments, isa=None):
+        environment = dict(os.environ, **({"BDH_ISA": isa} if isa else {}))
+        words = [str(word) for word in (self.path, *arguments)]
+        done = subprocess.run(words, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            sys.exit(f"failed: {' '.join(words)}\n{done.stderr.decode()}")
+        return done.stdout
+
+    def runs_on(self, isa):
+        words = [str(self.path), "logits", str(self.folder / "probe"), "--tokens", "1", "--out", str(self.folder / "probe.safetensors")]
+        return subprocess.run(words, capture_output=True, env=dict(os.environ, BDH_ISA=isa)).returncode == 0
+
+    def logits(self, model, tokens, dtype, form, threads, isa):
+        out = self.folder / "logits.safetensors"
+        self.run("logits", model, "--tokens", ",".join(map(str, tokens)), "--out", out,
+                 "--dtype", dtype, "--threads", threads, *form, isa=isa)
+        return load_file(out)["logits"]
+
+
+def random_model(draw, generator):
+    heads = draw.choice((1, 2, 3, 4, 5, 7))
+    while True:
+        width, multiplier = draw.randint(4, 80), draw.randint(1, 64)
+        if multiplier * width // heads >= 2 and multiplier * width // heads % 2 == 0:
+            break
+    return make_model(draw.randint(1, 6), width, heads, multiplier, draw.choice((2, 17, 256, 300, 1000)),
+                      draw.choice((0.02, 0.1)), generator)
+
+
+def check_logits(command, draw, generator, models):
+    isas = [isa for isa in ("avx512bf16", "avx512", "avx2", "baseline", "neon") if command.runs_on(isa)]
+    print("instruction sets:", *isas)
+    worst, bad, runs = {}, [], 0
+    for number in range(models):
+        config, state = random_model(draw, generator)
+        tokens = [draw.randrange(config["vocab_size"]) for _ in range(draw.randint(2, 200))]
+        model = command.folder / f"model{number}"
+        write_model(model, config, state)
+        forms = {"parallel": ("--form", "parallel"), "recurrent": ("--form", "recurrent"),
+                 "chunked": ("--form", "chunked", "--chunk", draw.choice((1, 3, 7, 33, 64)))}
+        for dtype_name, dtype in DTYPES.items():
+            want = bdh_torch.logits(bdh_torch.rounded(state, dtype), config, tokens)
+            for isa in isas:
+                for form_name, form in forms.items():
+                    one, two = (command.logits(model, tokens, dtype_name, form, threads, isa) for threads in (1, 2))
+                    runs += 2
+                    difference = relative_difference(one, want)
+                    where = f"{dtype_name} {' '.join(map(str, form))} {isa} {config} T {len(tokens)}"
+                    key = (dtype_name, form_name)
+                    worst[key] = max(worst.get(key, 0.0), difference)
+                    if not difference <= TOLERANCE[dtype_name]:
+                        bad.append(f"differs from PyTorch by {difference:.1e}: {where}")
+                    if not torch.equal(one, two):
+                        bad.append(f"one and two threads differ: {where}")
+    print(f"logits: {models} models, {runs} runs; largest difference / largest logit:")
+    for (dtype_name, form_name), difference in worst.items():
+        print(f"  {dtype_name:5} {form_name:10} {difference:.1e}  (allowed {TOLERANCE[dtype_name]:.0e})")
+    return bad
+
+
+def check_greedy(command, demo, config, state):
+    prompt = "ROMEO:"
+    told = json.loads(command.run("generate", demo, "--prompt", prompt, "--greedy", "--max-new-tokens", 200,
+                                  "--dtype", "f32", "--json"))
+    want = bdh_torch.greedy(bdh_torch.rounded(state, torch.float32), config, list(prompt.encode()), 200)
+    same = sum(1 for got, expected in zip(told["tokens"], want) if got == expected)
+    print(f"greedy: {same} of {len(want)} tokens as PyTorch's")
+    return [] if told["tokens"] == want else ["greedy text differs from PyTorch's"]
+
+
+def check_eval(command, demo, config, state, text, limit):
+    tokens = list(text.read_bytes()[:limit])
+    want = bdh_torch.evaluate(bdh_torch.rounded(state, torch.float32), config, tokens)
+    bad = []
+    for threads in (1, 2):
+        told = json.loads(command.run("eval", demo, "--text", text, "--block", 256, "--limit", limit, "--dtype", "f32",
+                                      "--threads", threads, "--json"))
+        difference = abs(told["nats_per_token"] - want)
+        print(f"eval: {told['nats_per_token']:.6f} nats a token, PyTorch {want:.6f}, {threads} threads")
+        if not difference <= EVAL_TOLERANCE:
+            bad.append(f"eval differs from PyTorch by {difference:.1e} nats a token")
+    return bad
+
+
+def check(arguments):
+    print(f"seed {arguments.seed} (repeat with --seed)")
+    draw, generator = random.Random(arguments.seed), torch.Generator().manual_seed(arguments.seed)
+    config = json.loads((arguments.demo / "config.json").read_text())
+    state = load_file(arguments.demo / "model.safetensors")
+    with tempfile.TemporaryDirectory() as folder:
+        command = Command(arguments.bdh, pathlib.Path(folder))
+        write_model(command.folder / "probe", *make_model(1, 4, 1, 1, 4, 0.02, generator))
+        bad = check_logits(command, draw, generator, arguments.models)
+        bad += check_greedy(command, arguments.demo, config, state)
+        bad += check_eval(command, arguments.demo, config, state, arguments.text, arguments.limit)
+    for line in bad[:20]:
+        print("FAILED:", line)
+    print(f"logits parity: {'ok' if not bad else f'{len(bad)} failures'}")
+    return 1 if bad else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    modes = parser.add_subparsers(dest="mode", required=True)
+    generating = modes.add_parser("generate")
+    generating.add_argument("directory", type=pathlib.Path)
+    checking = modes.add_parser("check")
+    checking.add_argument("--bdh", type=pathlib.Path, required=True)
+    checking.add_argument("--demo", type=pathlib.Path, required=True)
+    checking.add_argument("--text", type=pathlib.Path, default=pathlib.Path(__file__), help="text to evaluate")
+    checking.add_argument("--limit", type=int, default=20000, help="bytes of it")
+    checking.add_argument("--models", type=int, default=6)
+    checking.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
+    arguments = parser.parse_args()
+    if arguments.mode == "generate":
+        return generate(arguments.directory)
+    return check(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
