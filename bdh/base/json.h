@@ -59,12 +59,13 @@ class Json {
   Json& push(Json value);
 
   /// JSON text: on one line with indent 0, else indented by that many spaces. Numbers are written so that they read
-  /// back exactly; a number that is not finite becomes null.
+  /// back exactly; a number that is not finite becomes null, a byte that is no UTF-8 becomes U+FFFD.
   std::string dump(int indent = 0) const;
 
   bool operator==(const Json&) const = default;
 
  private:
+  friend class JsonWriter;
   std::variant<std::nullptr_t, bool, int64_t, uint64_t, double, std::string, Array, Object> value_ = nullptr;
 };
 

@@ -33,7 +33,8 @@ struct Tensor {
 
   /// Elements; 1 for a scalar.
   int64_t numel() const;
-  size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype); }
+  /// Bytes of its elements, without holes. Throws as byte_size.
+  size_t bytes() const;
   /// Row-major without holes.
   bool contiguous() const;
 };
@@ -44,8 +45,14 @@ Shape contiguous_strides(const Shape& shape);
 /// Product of the dimensions. Throws Error(invalid_argument) if one is negative or the product exceeds int64.
 int64_t element_count(const Shape& shape);
 
+/// Bytes of that many elements without holes. Throws as element_count, and when the bytes exceed int64.
+size_t byte_size(DType dtype, const Shape& shape);
+
 /// A zeroed, row-major heap tensor; *data receives its writable memory.
 Tensor make_tensor(DType dtype, Shape shape, std::byte** data);
+
+/// Copies the elements [first, first + count) in row-major order, packed together, to `out`.
+void copy_row_major(const Tensor& tensor, int64_t first, int64_t count, std::byte* out);
 
 /// The same values, row-major, as `dtype`; shares memory when nothing changes.
 Tensor converted(const Tensor& tensor, DType dtype);

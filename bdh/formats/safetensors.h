@@ -48,15 +48,18 @@ class SafetensorsFile {
  private:
   std::shared_ptr<const MappedFile> file_;
   std::vector<TensorInfo> tensors_;
+  std::vector<uint32_t> by_name_;  // positions in tensors_
   Metadata metadata_;
   uint64_t data_offset_ = 0;
 };
 
-/// True when the file starts as a safetensors file does: a plausible header length, then '{'.
+/// True when the file starts as a safetensors file does: a plausible header length, then '{'. Throws as MappedFile::open.
 bool is_safetensors(const std::filesystem::path& path);
 
-/// Writes the tensors, widest elements first and by name within a width (as the reference package orders them), header
+/// Writes the tensors, widest elements first and by name within a type (as the reference package orders them), header
 /// padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see AtomicFile.
+/// Throws Error(invalid_argument) for what no reader would take back: names that are not UTF-8, tensors without
+/// elements that are not last.
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata);
 
 }  // namespace bdh

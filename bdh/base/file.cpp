@@ -1,0 +1,182 @@
+// Files: mapped for reading, written whole or not at all. Knows nothing of what is in them.
+#include "bdh/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "bdh/base/error.h"
+#include "bdh/base/memory.h"
+
+namespace bdh {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kLargestWrite = size_t{1} << 30;
+
+std::string reason_of(int error) { return std::generic_category().message(error); }
+
+// An open descriptor, closed with its scope.
+struct Descriptor {
+  int number;
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
+  }
+};
+
+int open_retrying(const fs::path& path, int flags, mode_t mode = 0) {
+  int number;
+  do {
+    number = ::open(path.c_str(), flags | O_CLOEXEC, mode);
+  } while (number < 0 && errno == EINTR);
+  return number;
+}
+
+[[noreturn]] void fail_read(const fs::path& path, int error) {
+  if (error == ENOENT || error == ENOTDIR) {
+    fail(ErrorKind::not_found, path.string(), ": no such file; check the path");
+  }
+  fail(ErrorKind::io, "cannot read ", path.string(), ": ", reason_of(error),
+       "; check the file and its permissions");
+}
+
+const char* write_remedy(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return "free some space or write elsewhere";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "choose a directory you may write to";
+    case ENOENT:
+    case ENOTDIR:
+      return "create its directory first";
+    default:
+      return "check the path and the disk";
+  }
+}
+
+[[noreturn]] void fail_write(const fs::path& path, int error) {
+  fail(ErrorKind::io, "cannot write ", path.string(), ": ", reason_of(error), "; ", write_remedy(error));
+}
+
+fs::path directory_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+// Another name for every call, in every process.
+fs::path temporary_beside(const fs::path& path) {
+  static std::atomic<unsigned> counter = 0;
+  return directory_of(path) / concat(".bdh-", ::getpid(), "-", counter++, ".tmp");
+}
+
+// The permissions of the file that will be replaced, or nothing when there is none yet.
+std::optional<mode_t> existing_mode(const fs::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return std::nullopt;
+  if (!S_ISREG(info.st_mode)) {
+    fail(ErrorKind::io, "cannot write ", path.string(),
+         ": it exists and is not a regular file; choose another name");
+  }
+  return info.st_mode & 0777;
+}
+
+// A rename survives a crash once its directory is on disk. Some file systems cannot sync directories: nothing
+// is lost by that but this promise.
+void sync_directory_of(const fs::path& path) {
+  const Descriptor directory{open_retrying(directory_of(path), O_RDONLY | O_DIRECTORY)};
+  if (directory.number >= 0 && ::fsync(directory.number) != 0 && errno == EIO) fail_write(path, EIO);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(fs::path path, std::span<const std::byte> bytes)
+    : path_(std::move(path)), bytes_(bytes) {}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
+  const Descriptor file{
+      open_retrying(path, O_RDONLY | O_NONBLOCK)};  // a pipe must not block before it is refused
+  if (file.number < 0) fail_read(path, errno);
+  struct stat info {};
+  if (::fstat(file.number, &info) != 0) fail_read(path, errno);
+  if (S_ISDIR(info.st_mode)) {
+    fail(ErrorKind::invalid_argument, path.string(), ": is a directory; name a file in it");
+  }
+  if (!S_ISREG(info.st_mode)) {
+    fail(ErrorKind::invalid_argument, path.string(), ": is not a regular file; copy it to one first");
+  }
+  const auto size = static_cast<size_t>(info.st_size);
+  std::shared_ptr<MappedFile> mapped(new MappedFile(path, {}));
+  if (size == 0) return mapped;
+  const void* start = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.number, 0);
+  if (start == MAP_FAILED) fail_read(path, errno);
+  mapped->bytes_ = {static_cast<const std::byte*>(start), size};
+  return mapped;
+}
+
+void release_pages(std::span<const std::byte> mapped) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(mapped.data());
+  const uintptr_t first = (address + page - 1) / page * page;
+  const uintptr_t last = (address + mapped.size()) / page * page;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+std::string read_text(const fs::path& path, size_t max_bytes) {
+  const auto file = MappedFile::open(path);
+  const std::span<const std::byte> bytes = file->bytes();
+  if (bytes.size() > max_bytes) {
+    fail(ErrorKind::bad_file, path.string(), ": has ", format_bytes(bytes.size()), ", more than the ",
+         format_bytes(max_bytes), " such a file may have; check that it is the right file");
+  }
+  return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  const std::optional<mode_t> mode = existing_mode(path_);
+  do {
+    temporary_ = temporary_beside(path_);
+    descriptor_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_EXCL, mode.value_or(0666));
+  } while (descriptor_ < 0 && errno == EEXIST);
+  if (descriptor_ < 0) fail_write(path_, errno);
+  if (mode) ::fchmod(descriptor_, *mode);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kLargestWrite));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_write(path_, errno);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(descriptor_) != 0) fail_write(path_, errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_write(path_, errno);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_write(path_, errno);
+  temporary_.clear();
+  sync_directory_of(path_);
+}
+
+}  // namespace bdh

@@ -1,0 +1,168 @@
+// Zeroed memory and how much of it there is. Knows nothing of what it holds.
+#include "bdh/base/memory.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <new>
+#include <optional>
+#include <string>
+
+#include "bdh/base/error.h"
+
+namespace bdh {
+namespace {
+
+constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
+constexpr size_t kHugePageThreshold = size_t{4} << 20;
+constexpr size_t kCheckedThreshold = size_t{16} << 20;
+constexpr size_t kAlignment = 64;
+
+size_t page_size() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+// The number in a one-number file; nothing when there is no file or it says "max".
+std::optional<uint64_t> read_number(const std::filesystem::path& path) {
+  std::ifstream in(path);
+  uint64_t value = 0;
+  if (in >> value) return value;
+  return std::nullopt;
+}
+
+// The number after a key at the start of a line, as in "MemAvailable:  123 kB" and "inactive_file 123".
+std::optional<uint64_t> read_field(const std::filesystem::path& path, std::string_view key) {
+  std::ifstream in(path);
+  std::string word;
+  uint64_t value = 0;
+  while (in >> word) {
+    if (word == key && in >> value) return value;
+    in.clear();
+    in.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return std::nullopt;
+}
+
+size_t difference_or_zero(uint64_t limit, uint64_t used) {
+  return limit > used ? static_cast<size_t>(limit - used) : 0;
+}
+
+size_t system_available() {
+  if (const auto kilobytes = read_field("/proc/meminfo", "MemAvailable:"))
+    return static_cast<size_t>(*kilobytes) * 1024;
+  const long pages = sysconf(_SC_PHYS_PAGES);
+  return pages > 0 ? static_cast<size_t>(pages) * page_size() : kUnlimited;
+}
+
+struct CgroupFiles {
+  const char* limit;
+  const char* usage;
+  std::array<std::string_view, 2>
+      reclaimable;  // fields of memory.stat: cached file pages, given back when needed
+};
+
+constexpr CgroupFiles kCgroupV1 = {
+    "memory.limit_in_bytes", "memory.usage_in_bytes", {"total_inactive_file", "total_active_file"}};
+constexpr CgroupFiles kCgroupV2 = {"memory.max", "memory.current", {"inactive_file", "active_file"}};
+
+size_t group_available(const std::filesystem::path& group, const CgroupFiles& files) {
+  const auto limit = read_number(group / files.limit);
+  const auto usage = read_number(group / files.usage);
+  if (!limit || !usage) return kUnlimited;
+  uint64_t used = *usage;
+  for (const std::string_view field : files.reclaimable) {
+    used -= std::min(used, read_field(group / "memory.stat", field).value_or(0));
+  }
+  return difference_or_zero(*limit, used);
+}
+
+// A group is also held to the limits of those it lies in.
+size_t hierarchy_available(const std::filesystem::path& mount, std::filesystem::path group,
+                           const CgroupFiles& files) {
+  size_t available = group_available(mount, files);
+  for (group = group.relative_path(); !group.empty(); group = group.parent_path()) {
+    available = std::min(available, group_available(mount / group, files));
+  }
+  return available;
+}
+
+// Lines are "id:controllers:/path"; version 2 has id 0 and no controllers.
+size_t cgroup_available() {
+  size_t available = kUnlimited;
+  std::ifstream in("/proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string group = line.substr(second + 1);
+    if (controllers == ",,") {
+      available = std::min(available, hierarchy_available("/sys/fs/cgroup", group, kCgroupV2));
+    } else if (controllers.find(",memory,") != std::string::npos) {
+      available = std::min(available, hierarchy_available("/sys/fs/cgroup/memory", group, kCgroupV1));
+    }
+  }
+  return available;
+}
+
+size_t address_space_available() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kUnlimited;
+  const uint64_t pages = read_number("/proc/self/statm").value_or(0);
+  return difference_or_zero(limit.rlim_cur, pages * page_size());
+}
+
+[[noreturn]] void refuse(size_t bytes, std::string_view what) {
+  fail(ErrorKind::out_of_memory, "not enough memory for ", what, ": needs ", format_bytes(bytes),
+       ", available ", format_bytes(available_memory()), "; free some memory or ask for less");
+}
+
+std::shared_ptr<std::byte> map_zeroed(size_t bytes, std::string_view what) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) refuse(bytes, what);
+#ifdef MADV_HUGEPAGE
+  madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+  return {static_cast<std::byte*>(memory), [bytes](std::byte* start) { munmap(start, bytes); }};
+}
+
+std::shared_ptr<std::byte> heap_zeroed(size_t bytes, std::string_view what) {
+  const size_t rounded = std::max(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+  void* memory = std::aligned_alloc(kAlignment, rounded);
+  if (memory == nullptr) refuse(bytes, what);
+  std::memset(memory, 0, rounded);
+  return {static_cast<std::byte*>(memory), [](std::byte* start) { std::free(start); }};
+}
+
+}  // namespace
+
+size_t available_memory() {
+  return std::min({system_available(), cgroup_available(), address_space_available()});
+}
+
+std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what) {
+  if (bytes > kCheckedThreshold && bytes > available_memory()) refuse(bytes, what);
+  return bytes >= kHugePageThreshold ? map_zeroed(bytes, what) : heap_zeroed(bytes, what);
+}
+
+std::string format_bytes(size_t bytes) {
+  constexpr std::array<std::string_view, 6> kUnits = {"kB", "MB", "GB", "TB", "PB", "EB"};
+  if (bytes < 1000) return concat(bytes, " B");
+  size_t tenth = 100;  // of the unit
+  size_t unit = 0;
+  const auto rounded = [&] { return bytes / tenth + (bytes % tenth >= tenth / 2 ? 1 : 0); };
+  while (rounded() >= 10000 && unit + 1 < kUnits.size()) {
+    tenth *= 1000;
+    ++unit;
+  }
+  return concat(rounded() / 10, ".", rounded() % 10, " ", kUnits[unit]);
+}
+
+}  // namespace bdh

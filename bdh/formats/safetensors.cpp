@@ -1,0 +1,414 @@
+// The safetensors format: the header is checked against every rule of it, then tensors are views into the
+// mapping. Knows base only: nothing of models, and it computes nothing.
+#include "bdh/formats/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <tuple>
+
+#include "bdh/base/error.h"
+#include "bdh/base/json.h"
+#include "bdh/base/json_dom.h"
+#include "bdh/base/memory.h"
+#include "bdh/base/printable.h"
+
+namespace bdh {
+namespace {
+
+namespace dom = simdjson::dom;
+
+constexpr uint64_t kLengthBytes = 8;
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr size_t kMaxRank = 64;
+constexpr size_t kMaxMetadataEntries = 100'000;
+constexpr std::string_view kMetadataKey = "__metadata__";
+constexpr std::string_view kRemedy = "; the file is incomplete or damaged, get it again from its source";
+
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// The first 8 bytes as a little-endian number.
+uint64_t length_prefix(std::span<const std::byte> bytes) {
+  uint64_t length = 0;
+  for (size_t i = kLengthBytes; i-- > 0;) length = length << 8 | static_cast<uint64_t>(bytes[i]);
+  return length;
+}
+
+// Checks what the header says. Every error names the file and, where there is one, the tensor.
+class HeaderReader {
+ public:
+  HeaderReader(std::string source, uint64_t data_bytes)
+      : source_(std::move(source)), data_bytes_(data_bytes) {}
+
+  void read(std::string_view header) {
+    reject_negative_zero(header);
+    dom::parser parser;
+    const dom::element root = parse_json_dom(parser, header, concat(source_, ": header"));
+    for (const auto [key, value] : dom_value<dom::object>(root)) {
+      if (key == kMetadataKey)
+        read_metadata(value);
+      else
+        tensors.push_back(read_tensor(key, value));
+    }
+    sort_by_bytes();
+    sort_by_name();
+    check_names();
+    check_layout();
+  }
+
+  std::vector<TensorInfo> tensors;
+  std::vector<uint32_t> by_name;  // positions in tensors
+  Metadata metadata;
+
+ private:
+  template <class... Parts>
+  [[noreturn]] void bad(const Parts&... reason) const {
+    fail(ErrorKind::bad_file, source_, ": ", reason..., kRemedy);
+  }
+
+  template <class... Parts>
+  [[noreturn]] void bad_tensor(std::string_view name, const Parts&... reason) const {
+    bad("tensor ", printable(name), ": ", reason...);
+  }
+
+  // simdjson reads -0 as 0, so it has to be found in the text. No minus stands outside the strings of a valid
+  // header.
+  void reject_negative_zero(std::string_view header) const {
+    if (header.find("-0") == header.npos) return;
+    bool in_string = false;
+    for (size_t i = 0; i < header.size(); ++i) {
+      if (header[i] == '-' && !in_string) bad("the header has a negative number");
+      if (header[i] == '"') in_string = !in_string;
+      if (header[i] == '\\') ++i;
+    }
+  }
+
+  void read_metadata(dom::element element) {
+    if (has_metadata_) bad("the header has two ", kMetadataKey, " objects");
+    if (!element.is_object()) bad(kMetadataKey, " is not an object of strings");
+    has_metadata_ = true;
+    for (const auto [key, value] : dom_value<dom::object>(element)) {
+      if (!value.is_string()) bad(kMetadataKey, ": the value of ", printable(key), " is not a string");
+      if (metadata.size() >= kMaxMetadataEntries)
+        bad(kMetadataKey, " has more than ", kMaxMetadataEntries, " entries");
+      const bool added = metadata.emplace(key, dom_value<std::string_view>(value)).second;
+      if (!added) bad(kMetadataKey, ": the key ", printable(key), " stands twice");
+    }
+  }
+
+  TensorInfo read_tensor(std::string_view name, dom::element element) const {
+    if (!element.is_object()) bad_tensor(name, "its entry in the header is not an object");
+    std::optional<dom::element> dtype, shape, offsets;
+    for (const auto [key, value] : dom_value<dom::object>(element)) {
+      auto* field = key == "dtype"          ? &dtype
+                    : key == "shape"        ? &shape
+                    : key == "data_offsets" ? &offsets
+                                            : nullptr;
+      if (field == nullptr) bad_tensor(name, "unknown key ", printable(key));
+      if (field->has_value()) bad_tensor(name, "the key ", printable(key), " stands twice");
+      *field = value;
+    }
+    if (!dtype) bad_tensor(name, "dtype is missing");
+    if (!shape) bad_tensor(name, "shape is missing");
+    if (!offsets) bad_tensor(name, "data_offsets is missing");
+    TensorInfo info;
+    info.name = name;
+    info.dtype = read_dtype(name, *dtype);
+    info.shape = read_shape(name, *shape);
+    std::tie(info.begin, info.end) = read_offsets(name, *offsets);
+    check_size(info);
+    return info;
+  }
+
+  DType read_dtype(std::string_view name, dom::element element) const {
+    if (!element.is_string()) bad_tensor(name, "dtype is not a string");
+    const auto dtype_name = dom_value<std::string_view>(element);
+    const std::optional<DType> dtype = dtype_from_name(dtype_name);
+    if (!dtype) bad_tensor(name, "unknown dtype ", printable(dtype_name));
+    return *dtype;
+  }
+
+  // A whole number of at most int64's largest, written without point or exponent.
+  int64_t read_number(std::string_view name, std::string_view what, dom::element element) const {
+    if (element.type() == dom::element_type::UINT64)
+      bad_tensor(name, what, " has a number that overflows 64 bits");
+    if (element.type() != dom::element_type::INT64)
+      bad_tensor(name, what, " has a value that is not a whole number");
+    const auto value = dom_value<int64_t>(element);
+    if (value < 0) bad_tensor(name, what, " has a negative number, ", value);
+    return value;
+  }
+
+  Shape read_shape(std::string_view name, dom::element element) const {
+    if (!element.is_array()) bad_tensor(name, "shape is not an array");
+    Shape shape;
+    for (const dom::element dimension : dom_value<dom::array>(element)) {
+      if (shape.size() == kMaxRank) bad_tensor(name, "shape has more than ", kMaxRank, " dimensions");
+      shape.push_back(read_number(name, "shape", dimension));
+    }
+    return shape;
+  }
+
+  std::pair<uint64_t, uint64_t> read_offsets(std::string_view name, dom::element element) const {
+    std::array<uint64_t, 2> offsets{};
+    size_t count = 0;
+    if (!element.is_array()) bad_tensor(name, "data_offsets is not an array");
+    for (const dom::element offset : dom_value<dom::array>(element)) {
+      if (count == offsets.size()) bad_tensor(name, "data_offsets has more than two numbers");
+      offsets[count++] = static_cast<uint64_t>(read_number(name, "data_offsets", offset));
+    }
+    if (count != offsets.size()) bad_tensor(name, "data_offsets has fewer than two numbers");
+    return {offsets[0], offsets[1]};
+  }
+
+  void check_size(const TensorInfo& info) const {
+    const uint64_t needed = bytes_of(info);
+    if (info.begin > info.end) {
+      bad_tensor(info.name, "data_offsets end at ", info.end, ", before they begin at ", info.begin);
+    }
+    if (info.end - info.begin != needed) {
+      bad_tensor(info.name, "data_offsets span ", info.end - info.begin, " bytes, but shape ",
+                 to_string(info.shape), " of ", name_of(info.dtype), " needs ", needed);
+    }
+    if (info.end > data_bytes_) {
+      bad_tensor(info.name, "its bytes end at ", info.end, ", past the end of the file's ", data_bytes_,
+                 " bytes of data");
+    }
+  }
+
+  uint64_t bytes_of(const TensorInfo& info) const {
+    try {
+      return byte_size(info.dtype, info.shape);
+    } catch (const Error& error) {
+      bad_tensor(info.name, error.what());
+    }
+  }
+
+  void sort_by_bytes() {
+    const auto before = [](const TensorInfo& a, const TensorInfo& b) {
+      return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
+    };
+    if (!std::is_sorted(tensors.begin(), tensors.end(), before))
+      std::sort(tensors.begin(), tensors.end(), before);
+  }
+
+  void sort_by_name() {
+    by_name.resize(tensors.size());
+    std::iota(by_name.begin(), by_name.end(), 0u);
+    std::sort(by_name.begin(), by_name.end(),
+              [this](uint32_t a, uint32_t b) { return tensors[a].name < tensors[b].name; });
+  }
+
+  void check_names() const {
+    const auto same = [this](uint32_t a, uint32_t b) { return tensors[a].name == tensors[b].name; };
+    const auto twice = std::adjacent_find(by_name.begin(), by_name.end(), same);
+    if (twice != by_name.end()) bad_tensor(tensors[*twice].name, "the name stands twice in the header");
+  }
+
+  // Tensors fill the data section, each starting where the one before ends and no two at the same place.
+  void check_layout() const {
+    uint64_t expected = 0;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      if (i > 0) check_neighbours(tensors[i - 1], tensors[i]);
+      if (tensors[i].begin != expected) {
+        bad_tensor(tensors[i].name, "begins at ", tensors[i].begin, ", which leaves a hole after ", expected);
+      }
+      expected = tensors[i].end;
+    }
+    if (expected != data_bytes_) bad(data_bytes_ - expected, " bytes after the last tensor belong to none");
+  }
+
+  void check_neighbours(const TensorInfo& before, const TensorInfo& info) const {
+    if (info.begin == before.begin && before.begin == before.end) {
+      bad_tensor(info.name, "shares its start with ", printable(before.name), ", which has no bytes");
+    }
+    if (info.begin < before.end) bad_tensor(info.name, "its bytes overlap those of ", printable(before.name));
+  }
+
+  std::string source_;
+  uint64_t data_bytes_;
+  bool has_metadata_ = false;
+};
+
+std::string_view checked_header(const std::string& source, std::span<const std::byte> bytes) {
+  if (bytes.size() < kLengthBytes) {
+    fail(ErrorKind::bad_file, source, ": too short for a safetensors file, ", bytes.size(), " bytes",
+         kRemedy);
+  }
+  const uint64_t length = length_prefix(bytes);
+  if (length > kMaxHeaderBytes) {
+    fail(ErrorKind::bad_file, source, ": the header claims ", length, " bytes, more than the ",
+         kMaxHeaderBytes, " allowed", kRemedy);
+  }
+  if (length > bytes.size() - kLengthBytes) {
+    fail(ErrorKind::bad_file, source, ": the header claims ", length, " bytes, past the end of the file",
+         kRemedy);
+  }
+  const std::string_view header = text_of(bytes.subspan(kLengthBytes, length));
+  if (header.empty() || header[0] != '{') {
+    fail(ErrorKind::bad_file, source, ": the header does not begin with '{'", kRemedy);
+  }
+  return header;
+}
+
+// The reference package's order, last first; types that this library does not know are left out.
+constexpr std::array kWritingOrder = {
+    DType::boolean, DType::u8,          DType::i8,          DType::f8_e5m2, DType::f8_e4m3,
+    DType::f8_e8m0, DType::f8_e4m3fnuz, DType::f8_e5m2fnuz, DType::i16,     DType::f16,
+    DType::bf16,    DType::i32,         DType::f32,         DType::f64,     DType::i64,
+};
+
+using Entry = TensorMap::value_type;
+
+auto writing_rank(DType dtype) { return std::find(kWritingOrder.begin(), kWritingOrder.end(), dtype); }
+
+// The map's order by name is kept within a type.
+std::vector<const Entry*> in_writing_order(const TensorMap& tensors) {
+  std::vector<const Entry*> order;
+  for (const Entry& entry : tensors) order.push_back(&entry);
+  std::stable_sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
+    return writing_rank(a->second.dtype) > writing_rank(b->second.dtype);
+  });
+  return order;
+}
+
+std::string quoted(std::string_view text) { return Json(text).dump(); }
+
+void require_utf8(const std::filesystem::path& path, std::string_view what, std::string_view text) {
+  if (simdjson::validate_utf8(text.data(), text.size())) return;
+  fail(ErrorKind::invalid_argument, "cannot write ", path.string(), ": ", what, " ", printable(text),
+       " is not UTF-8; choose another");
+}
+
+std::string metadata_json(const std::filesystem::path& path, const Metadata& metadata) {
+  std::string json;
+  for (const auto& [key, value] : metadata) {
+    require_utf8(path, "metadata key", key);
+    require_utf8(path, "metadata value", value);
+    json += concat(json.empty() ? "" : ",", quoted(key), ":", quoted(value));
+  }
+  return concat(quoted(kMetadataKey), ":{", json, "}");
+}
+
+void check_writable(const std::filesystem::path& path, const Entry& entry, bool last) {
+  const std::string& name = entry.first;
+  const Tensor& tensor = entry.second;
+  require_utf8(path, "tensor name", name);
+  const auto refuse = [&](std::string_view reason) {
+    fail(ErrorKind::invalid_argument, "cannot write ", path.string(), ": tensor ", printable(name), " ",
+         reason);
+  };
+  if (name == kMetadataKey) refuse("has the name of the metadata; rename it");
+  if (tensor.device.kind != Device::Kind::cpu) refuse("is not in CPU memory; copy it there first");
+  if (tensor.shape.size() > kMaxRank) refuse(concat("has more than ", kMaxRank, " dimensions; reshape it"));
+  if (tensor.bytes() == 0 && !last) {
+    refuse("has no elements, so that another tensor would start at the same place; leave it out");
+  }
+}
+
+std::string shape_json(const Shape& shape) {
+  std::string json;
+  for (const int64_t dimension : shape) json += concat(json.empty() ? "" : ",", dimension);
+  return concat("[", json, "]");
+}
+
+std::string header_json(const std::filesystem::path& path, const std::vector<const Entry*>& order,
+                        const Metadata& metadata) {
+  std::string json = "{";
+  if (!metadata.empty()) json += metadata_json(path, metadata);
+  uint64_t begin = 0;
+  for (const Entry* entry : order) {
+    const auto& [name, tensor] = *entry;
+    check_writable(path, *entry, entry == order.back());
+    const uint64_t end = begin + tensor.bytes();
+    json += concat(json.size() > 1 ? "," : "", quoted(name), ":{\"dtype\":\"", name_of(tensor.dtype),
+                   "\",\"shape\":", shape_json(tensor.shape), ",\"data_offsets\":[", begin, ",", end, "]}");
+    begin = end;
+  }
+  json += "}";
+  json.resize((json.size() + kLengthBytes - 1) / kLengthBytes * kLengthBytes, ' ');
+  if (json.size() > kMaxHeaderBytes) {
+    fail(ErrorKind::invalid_argument, "cannot write ", path.string(), ": its header of ",
+         format_bytes(json.size()),
+         " is longer than the format allows; write fewer tensors or less metadata");
+  }
+  return json;
+}
+
+void write_length(AtomicFile& file, uint64_t length) {
+  std::array<std::byte, kLengthBytes> bytes;
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(length >> (8 * i));
+  file.write(bytes);
+}
+
+void write_tensor(AtomicFile& file, const Tensor& tensor) {
+  if (tensor.contiguous()) return file.write(std::span(tensor.data, tensor.bytes()));
+  constexpr int64_t kChunkElements = 1 << 16;
+  const auto size = static_cast<int64_t>(size_of(tensor.dtype));
+  std::vector<std::byte> chunk(static_cast<size_t>(kChunkElements * size));
+  const int64_t count = tensor.numel();
+  for (int64_t first = 0; first < count; first += kChunkElements) {
+    const int64_t length = std::min(kChunkElements, count - first);
+    copy_row_major(tensor, first, length, chunk.data());
+    file.write(std::span(chunk).first(static_cast<size_t>(length * size)));
+  }
+}
+
+}  // namespace
+
+SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
+  SafetensorsFile opened;
+  opened.file_ = MappedFile::open(path);
+  const std::span<const std::byte> bytes = opened.file_->bytes();
+  const std::string_view header = checked_header(path.string(), bytes);
+  opened.data_offset_ = kLengthBytes + header.size();
+  HeaderReader reader(path.string(), bytes.size() - opened.data_offset_);
+  reader.read(header);
+  opened.tensors_ = std::move(reader.tensors);
+  opened.by_name_ = std::move(reader.by_name);
+  opened.metadata_ = std::move(reader.metadata);
+  return opened;
+}
+
+Tensor SafetensorsFile::tensor(std::string_view name) const {
+  const auto found =
+      std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                       [this](uint32_t i, std::string_view key) { return tensors_[i].name < key; });
+  if (found == by_name_.end() || tensors_[*found].name != name) {
+    fail(ErrorKind::not_found, path().string(), ": tensor ", printable(name),
+         ": not in the file; check the name against those it has");
+  }
+  const TensorInfo& info = tensors_[*found];
+  Tensor tensor;
+  tensor.dtype = info.dtype;
+  tensor.shape = info.shape;
+  tensor.strides = contiguous_strides(info.shape);
+  tensor.data = file_->bytes().data() + data_offset_ + info.begin;
+  tensor.owner = file_;
+  return tensor;
+}
+
+bool is_safetensors(const std::filesystem::path& path) {
+  const auto file = MappedFile::open(path);
+  const std::span<const std::byte> bytes = file->bytes();
+  return bytes.size() > kLengthBytes && length_prefix(bytes) <= kMaxHeaderBytes &&
+         static_cast<char>(bytes[kLengthBytes]) == '{';
+}
+
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                       const Metadata& metadata) {
+  const std::vector<const Entry*> order = in_writing_order(tensors);
+  const std::string header = header_json(path, order, metadata);
+  AtomicFile file(path);
+  write_length(file, header.size());
+  file.write(header);
+  for (const Entry* entry : order) write_tensor(file, entry->second);
+  file.commit();
+}
+
+}  // namespace bdh
