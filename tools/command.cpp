@@ -4,7 +4,7 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
+#include <system_error>
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
@@ -23,18 +23,23 @@ std::string read_stdin(size_t max_bytes) {
       fail(ErrorKind::bad_file, "standard input is longer than ", max_bytes, " bytes");
   }
   stop_if_interrupted();
-  if (std::ferror(stdin)) fail(ErrorKind::io, "cannot read standard input: ", std::strerror(errno));
+  if (std::ferror(stdin))
+    fail(ErrorKind::io, "cannot read standard input: ", std::generic_category().message(errno));
   return text;
 }
 
 }  // namespace
 
-void add_model_options(CLI::App& command, CommonOptions& options) {
-  command.add_option("DIR", options.directory, "model directory: config.json and model.safetensors")
-      ->required();
+void add_backend_options(CLI::App& command, CommonOptions& options) {
   command.add_option("--threads", options.threads, "CPU threads; 0, the default, takes every core")
       ->check(CLI::Range(0, kMaxThreads));
   command.add_option("--device", options.device, "auto, cpu or cuda; auto is the default");
+}
+
+void add_model_options(CLI::App& command, CommonOptions& options) {
+  command.add_option("DIR", options.directory, "model directory: config.json and model.safetensors")
+      ->required();
+  add_backend_options(command, options);
 }
 
 void add_dtype_option(CLI::App& command, CommonOptions& options) {
@@ -90,14 +95,12 @@ void write_out(std::string_view text) {
       std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (written) return;
   if (errno == EPIPE) throw ClosedPipe{};
-  fail(ErrorKind::io, "cannot write to standard output: ", std::strerror(errno));
+  fail(ErrorKind::io, "cannot write to standard output: ", std::generic_category().message(errno));
 }
 
-void warn(std::string_view message) {
-  std::fprintf(stderr, "bdh: warning: %s\n", printable(message).c_str());
-}
+void warn(std::string_view message) { std::fprintf(stderr, "bdh: warning: %s\n", one_line(message).c_str()); }
 
-std::string printable(std::string_view text) {
+std::string one_line(std::string_view text) {
   std::string out;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);

@@ -32,6 +32,8 @@ struct CommonOptions {
   bool json = false;
 };
 
+/// --threads, --device.
+void add_backend_options(CLI::App& command, CommonOptions& options);
 /// DIR, --threads, --device.
 void add_model_options(CLI::App& command, CommonOptions& options);
 /// --dtype f32|bf16|f16.
@@ -66,6 +68,6 @@ void warn(std::string_view message);
 
 /// The text with control characters, line breaks included, written as \n or \x1b: fit for one line of a
 /// terminal.
-std::string printable(std::string_view text);
+std::string one_line(std::string_view text);
 
 }  // namespace bdh::tools

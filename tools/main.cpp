@@ -19,7 +19,7 @@ constexpr const char* kVersion = "bdh 0.1.0";
 constexpr int kFailed = 1, kWrongUsage = 2, kInterrupted = 130;
 
 int report(std::string_view message) {
-  std::fprintf(stderr, "bdh: error: %s\n", printable(message).c_str());
+  std::fprintf(stderr, "bdh: error: %s\n", one_line(message).c_str());
   return kFailed;
 }
 

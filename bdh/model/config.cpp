@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "bdh/base/error.h"
+#include "bdh/base/printable.h"
 
 namespace bdh {
 namespace {
@@ -103,7 +104,7 @@ bool read_member(Config& config, const Json::Member& member, std::string_view so
 std::string unknown_keys_warning(const std::vector<std::string>& keys, std::string_view source) {
   std::string names;
   for (size_t i = 0; i < std::min(keys.size(), kNamesInWarning); ++i)
-    names += (i ? ", '" : "'") + keys[i] + "'";
+    names += (i ? ", " : "") + printable(keys[i]);
   if (keys.size() > kNamesInWarning) names += concat(" and ", keys.size() - kNamesInWarning, " more");
   return concat(source, ": unknown keys kept but not used: ", names);
 }

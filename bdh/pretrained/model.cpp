@@ -11,6 +11,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
+#include "bdh/base/printable.h"
 #include "kernels/cpu/backend.h"
 
 namespace bdh {
@@ -67,7 +68,7 @@ void check_format_version(const SafetensorsFile& file, std::vector<std::string>*
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
   if (error != std::errc() || end != text.data() + text.size())
     warnings->push_back(
-        concat(file.path().string(), ": format_version '", text, "' is no whole number; ignored"));
+        concat(file.path().string(), ": format_version ", printable(text), " is no whole number; ignored"));
   else if (version > kFormatVersion)
     warnings->push_back(concat(file.path().string(), ": format version ", version,
                                " is newer than this build's ", kFormatVersion, "; loading it anyway"));
@@ -78,8 +79,8 @@ void require_plain_name(const std::string& name, const fs::path& index, const st
   const bool plain = !name.empty() && name != "." && name != ".." &&
                      name.find_first_of(std::string_view("/\\\0", 3)) == std::string::npos;
   if (!plain)
-    fail(ErrorKind::bad_file, index.string(), ": weight_map: tensor '", tensor, "' names the file '", name,
-         "', which is not a plain file name");
+    fail(ErrorKind::bad_file, index.string(), ": weight_map: tensor ", printable(tensor), " names the file ",
+         printable(name), ", which is not a plain file name");
 }
 
 const Json::Object& weight_map(const Json& json, const fs::path& index) {
@@ -96,8 +97,8 @@ std::map<std::string, std::string> shards_by_tensor(const fs::path& index) {
   std::map<std::string, std::string> shards;
   for (const auto& [tensor, file] : weight_map(json, index)) {
     if (!file.is_string())
-      fail(ErrorKind::bad_file, index.string(), ": weight_map: the value of '", tensor,
-           "' must be a file name");
+      fail(ErrorKind::bad_file, index.string(), ": weight_map: the value of ", printable(tensor),
+           " must be a file name");
     require_plain_name(file.as_string(), index, tensor);
     shards[tensor] = file.as_string();
   }
@@ -116,8 +117,8 @@ WeightFiles open_shards(const fs::path& index) {
   }
   for (const auto& entry : shards)
     if (!held.contains(entry))
-      fail(ErrorKind::bad_file, index.string(), ": tensor '", entry.first, "' should be in '", entry.second,
-           "' but is not");
+      fail(ErrorKind::bad_file, index.string(), ": tensor ", printable(entry.first), " should be in ",
+           printable(entry.second), " but is not");
   return weights;
 }
 
@@ -157,8 +158,8 @@ TensorMap WeightFiles::state_dict() const {
   for (const SafetensorsFile& file : files)
     for (const TensorInfo& info : file.tensors())
       if (!tensors.emplace(info.name, file.tensor(info.name)).second)
-        fail(ErrorKind::bad_file, file.path().string(), ": tensor '", info.name,
-             "' stands in another shard too; each must stand once");
+        fail(ErrorKind::bad_file, file.path().string(), ": tensor ", printable(info.name),
+             " stands in another shard too; each must stand once");
   return tensors;
 }
 

@@ -1,0 +1,229 @@
+// `bdh eval`: how well a model predicts a text, in nats per token and bits per byte: as independent blocks,
+// or as one unbroken stream in constant memory.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <numbers>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "tools/command.h"
+#include "tools/text_source.h"
+
+namespace bdh::tools {
+namespace {
+
+constexpr int64_t kBatchTokens = 2048;              // read together in the parallel form
+constexpr int64_t kBatchLogits = int64_t{1} << 26;  // at most so many numbers at once
+constexpr int64_t kMaxBlock = int64_t{1} << 20;
+
+struct Options {
+  CommonOptions common;
+  FormOptions form;
+  TextRange range;
+  std::string text;
+  int64_t block = 256;
+  bool stream = false;
+};
+
+struct Loss {
+  double nats = 0;  // summed over tokens
+  int64_t tokens = 0;
+};
+
+using Tokens = std::vector<int32_t>;
+
+/// -log softmax(logits)[target].
+double loss_of(std::span<const float> logits, int32_t target) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - largest);
+  return std::log(sum) + largest - logits[static_cast<size_t>(target)];
+}
+
+/// logits (T, V), targets (T).
+void add_losses(Loss& loss, std::span<const float> logits, std::span<const int32_t> targets) {
+  const size_t vocabulary = logits.size() / targets.size();
+  for (size_t i = 0; i < targets.size(); ++i)
+    loss.nats += loss_of(logits.subspan(i * vocabulary, vocabulary), targets[i]);
+  loss.tokens += static_cast<int64_t>(targets.size());
+}
+
+/// Blocks of block + 1 tokens, each starting with the last of the one before. As in the reference's eval, a
+/// block is left out unless the text goes on after it.
+class Blocks {
+ public:
+  Blocks(TextSource& text, const Tokenizer& tokenizer, int64_t block)
+      : text_(text), tokenizer_(tokenizer), block_(static_cast<size_t>(block)) {}
+
+  /// The tokens these blocks predict, where the text's length is known; else 0.
+  int64_t total() const {
+    const auto block = static_cast<int64_t>(block_);
+    const int64_t starts = text_.size().value_or(0) - 1 - block;
+    return starts > 0 ? (starts + block - 1) / block * block : 0;
+  }
+
+  /// Up to `count` blocks; none at the end.
+  std::vector<Tokens> next(size_t count) {
+    std::vector<Tokens> blocks;
+    while (blocks.size() < count) {
+      const size_t wanted = block_ + 2;
+      if (pending_.size() < wanted) pending_ += text_.read(wanted - pending_.size());
+      if (pending_.size() < wanted) break;
+      blocks.push_back(tokenizer_.encode(std::string_view(pending_).substr(0, block_ + 1)));
+      pending_.erase(0, block_);
+    }
+    return blocks;
+  }
+
+ private:
+  TextSource& text_;
+  const Tokenizer& tokenizer_;
+  size_t block_;
+  std::string pending_;
+};
+
+/// Reads blocks together, or one after the other where the form needs a session.
+class BlockLoss {
+ public:
+  BlockLoss(const Model& model, Form form, int64_t chunk) : model_(model) {
+    read_.form = form;
+    read_.chunk = chunk;
+    if (form != Form::parallel) session_.emplace(model.weights);
+  }
+
+  size_t batch(int64_t block) const {
+    if (session_) return 1;
+    const int64_t tokens = std::min(kBatchTokens, kBatchLogits / model_.config().vocab_size);
+    return static_cast<size_t>(std::max<int64_t>(1, tokens / block));
+  }
+
+  void add(Loss& loss, const std::vector<Tokens>& blocks) {
+    std::vector<std::span<const int32_t>> inputs;
+    for (const Tokens& block : blocks) inputs.push_back(std::span(block).first(block.size() - 1));
+    const std::vector<float> logits = read(inputs);
+    const size_t rows = blocks.front().size() - 1, size = logits.size() / blocks.size();
+    for (size_t i = 0; i < blocks.size(); ++i)
+      add_losses(loss, std::span(logits).subspan(i * size, size), std::span(blocks[i]).last(rows));
+  }
+
+ private:
+  std::vector<float> read(const std::vector<std::span<const int32_t>>& inputs) {
+    if (!session_) return forward(*model_.weights, inputs);
+    session_->reset();
+    return session_->read_all(inputs.front(), read_);
+  }
+
+  const Model& model_;
+  ReadOptions read_;
+  std::optional<Session> session_;
+};
+
+Loss block_loss(const Model& model, TextSource& text, const Options& options) {
+  Blocks blocks(text, tokenizer_of(model), options.block);
+  BlockLoss reader(model, parse_form(options.form.form), options.form.chunk);
+  const size_t batch = reader.batch(options.block);
+  Progress progress("reading", "tokens");
+  Loss loss;
+  for (auto some = blocks.next(batch); !some.empty(); some = blocks.next(batch)) {
+    reader.add(loss, some);
+    progress.update(loss.tokens, blocks.total());
+    stop_if_interrupted();
+  }
+  if (loss.tokens == 0)
+    fail(ErrorKind::invalid_argument, "the text is too short for --block ", options.block,
+         ": it needs at least ", options.block + 2, " bytes");
+  return loss;
+}
+
+Loss stream_loss(const Model& model, TextSource& text, const Options& options) {
+  ReadOptions read;
+  read.form = parse_form(options.form.form);
+  read.chunk = options.form.chunk;
+  if (read.form == Form::parallel)
+    fail(ErrorKind::invalid_argument,
+         "--stream needs constant memory: use --form chunked or recurrent, not parallel");
+  const Tokenizer& tokenizer = tokenizer_of(model);
+  Session session(model.weights);
+  Progress progress("reading", "tokens");
+  Loss loss;
+  Tokens tokens = tokenizer.encode(text.read(1));
+  while (true) {
+    const Tokens more = tokenizer.encode(text.read(static_cast<size_t>(options.form.chunk)));
+    if (more.empty()) break;
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    add_losses(loss, session.read_all(std::span(tokens).first(more.size()), read), more);
+    tokens.erase(tokens.begin(), tokens.end() - 1);
+    progress.update(loss.tokens, text.size().value_or(1) - 1);
+    stop_if_interrupted();
+  }
+  if (loss.tokens == 0) fail(ErrorKind::invalid_argument, "the text is too short: it needs at least 2 bytes");
+  return loss;
+}
+
+void print_json(const Model& model, const Options& options, const Loss& loss, double seconds) {
+  const double nats = loss.nats / static_cast<double>(loss.tokens);
+  Json json;
+  json.set("nats_per_token", nats);
+  json.set("bits_per_byte", nats / std::numbers::ln2);
+  json.set("tokens", loss.tokens);
+  json.set("seconds", seconds);
+  json.set("tokens_per_second", static_cast<double>(loss.tokens) / seconds);
+  json.set("block", options.stream ? Json() : Json(options.block));
+  json.set("form", options.form.form);
+  json.set("dtype", name_of(model.weights->dtype()));
+  json.set("backend", model.weights->backend().name());
+  write_out(json.dump(2) + "\n");
+}
+
+void print_text(const Loss& loss, double seconds) {
+  const double nats = loss.nats / static_cast<double>(loss.tokens);
+  char text[256];
+  std::snprintf(
+      text, sizeof text,
+      "nats per token     %.6f\nbits per byte      %.6f\ntokens             %lld\ntokens per second  %.1f\n",
+      nats, nats / std::numbers::ln2, static_cast<long long>(loss.tokens),
+      static_cast<double>(loss.tokens) / seconds);
+  write_out(text);
+}
+
+void run(Options options) {
+  if (options.form.form.empty()) options.form.form = options.stream ? "chunked" : "parallel";
+  TextSource text(options.text, options.range);
+  const Model model = load_model(options.common);
+  const auto start = std::chrono::steady_clock::now();
+  const Loss loss = options.stream ? stream_loss(model, text, options) : block_loss(model, text, options);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (options.common.json) return print_json(model, options, loss, seconds);
+  print_text(loss, seconds);
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("eval", "Measure how well a model predicts a text");
+  add_model_options(*command, options->common);
+  command->add_option("--text", options->text, "the text; - is standard input")->required();
+  command->add_option("--block", options->block, "tokens in an independent block; default 256")
+      ->check(CLI::Range(int64_t{1}, kMaxBlock));
+  command->add_flag("--stream", options->stream, "one unbroken stream instead of blocks, in constant memory")
+      ->excludes("--block");
+  command->add_option("--limit", options->range.limit, "read at most so many bytes")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
+  command->add_option("--offset", options->range.offset,
+                      "skip so many bytes first; negative: start so far from the end");
+  add_form_options(*command, options->form);
+  add_dtype_option(*command, options->common);
+  add_json_option(*command, options->common);
+  command->footer("Example: bdh eval model --text shakespeare.txt --offset -111540 --stream");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace bdh::tools

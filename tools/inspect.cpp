@@ -1,0 +1,232 @@
+// `bdh inspect`: what a model directory or a safetensors file holds, from its headers alone; and, when asked,
+// how sparse the model is on a text.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "bdh/base/file.h"
+#include "bdh/base/memory.h"
+#include "tools/command.h"
+#include "tools/sparsity.h"
+#include "tools/text_source.h"
+
+namespace bdh::tools {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  CommonOptions common;
+  bool sparsity = false;
+  std::string text, picture;
+  TextRange range{0, 16384};
+};
+
+struct TensorRow {
+  TensorInfo info;
+  std::string file;
+  uint64_t offset = 0;  // from the file's start
+};
+
+struct Report {
+  std::string path;
+  std::optional<Config> config;  // none for a single file
+  std::vector<TensorRow> tensors;
+  Metadata metadata;
+  std::vector<std::string> warnings;
+  std::optional<Sparsity> sparsity;
+
+  uint64_t weight_bytes() const {
+    uint64_t bytes = 0;
+    for (const TensorRow& row : tensors) bytes += row.info.end - row.info.begin;
+    return bytes;
+  }
+};
+
+void add_file(Report& report, const SafetensorsFile& file) {
+  const std::string name = file.path().filename().string();
+  for (const TensorInfo& info : file.tensors())
+    report.tensors.push_back({info, name, file.data_offset() + info.begin});
+  report.metadata.insert(file.metadata().begin(), file.metadata().end());
+}
+
+/// Compares the tensors' names and shapes with what the config asks for.
+void check_parameters(Report& report) {
+  for (const auto& [name, shape] : parameter_shapes(*report.config)) {
+    const auto row =
+        std::find_if(report.tensors.begin(), report.tensors.end(),
+                     [&, wanted = name](const TensorRow& r) { return plain_name(r.info.name) == wanted; });
+    if (row == report.tensors.end()) {
+      report.warnings.push_back(concat("tensor '", name, "' is missing"));
+    } else if (row->info.shape != shape) {
+      report.warnings.push_back(concat("tensor '", name, "' has the shape ", to_string(row->info.shape),
+                                       ", but config.json asks for ", to_string(shape)));
+    }
+  }
+}
+
+Report inspect_directory(const fs::path& path) {
+  Report report;
+  report.path = path.string();
+  report.config = read_config(path, &report.warnings);
+  for (const SafetensorsFile& file : find_weights(path, &report.warnings).files) add_file(report, file);
+  check_parameters(report);
+  return report;
+}
+
+Report inspect_file(const fs::path& path) {
+  Report report;
+  report.path = path.string();
+  add_file(report, SafetensorsFile::open(path));
+  return report;
+}
+
+Json tensors_json(const Report& report) {
+  Json::Array tensors;
+  for (const TensorRow& row : report.tensors) {
+    Json::Array shape(row.info.shape.begin(), row.info.shape.end());
+    Json tensor;
+    tensor.set("name", row.info.name);
+    tensor.set("dtype", name_of(row.info.dtype));
+    tensor.set("shape", std::move(shape));
+    tensor.set("file", row.file);
+    tensor.set("offset", row.offset);
+    tensor.set("bytes", row.info.end - row.info.begin);
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+Json strings_json(const std::vector<std::string>& strings) {
+  return Json::Array(strings.begin(), strings.end());
+}
+
+Json to_json(const Report& report) {
+  Json json;
+  json.set("path", report.path);
+  if (report.config) {
+    json.set("config", report.config->to_json());
+    json.set("neurons_per_head", report.config->neurons_per_head());
+    json.set("parameters", report.config->parameters());
+    json.set("session_bytes", report.config->state_bytes());
+  }
+  json.set("weight_bytes", report.weight_bytes());
+  json.set("tensors", tensors_json(report));
+  Json::Object metadata;
+  for (const auto& [key, value] : report.metadata) metadata.emplace_back(key, value);
+  json.set("metadata", std::move(metadata));
+  json.set("warnings", strings_json(report.warnings));
+  if (report.sparsity) json.set("sparsity", sparsity_json(*report.sparsity));
+  return json;
+}
+
+std::string line(const char* label, const std::string& value) {
+  char start[32];
+  std::snprintf(start, sizeof start, "%-12s", label);
+  return start + one_line(value) + "\n";
+}
+
+std::string config_lines(const Config& c) {
+  const int64_t neurons = c.neurons_per_head();
+  return line("config", concat("n_layer ", c.n_layer, ", n_embd ", c.n_embd, ", n_head ", c.n_head,
+                               ", mlp_internal_dim_multiplier ", c.mlp_internal_dim_multiplier,
+                               ", vocab_size ", c.vocab_size, ", dropout ", c.dropout)) +
+         line("neurons", concat(neurons, " per head, ", c.n_head * neurons, " in all")) +
+         line("parameters", std::to_string(c.parameters())) +
+         line("session", concat(format_bytes(static_cast<size_t>(c.state_bytes())), " (float32 state)"));
+}
+
+std::string tensor_lines(const Report& report) {
+  size_t width = 6;
+  for (const TensorRow& row : report.tensors) width = std::max(width, one_line(row.info.name).size());
+  width = std::min<size_t>(width, 60);
+  const auto cells = [&](const std::string& name, std::string_view dtype, const std::string& shape,
+                         const std::string& offset, const std::string& bytes, const std::string& file) {
+    char rest[256];
+    std::snprintf(rest, sizeof rest, "  %-8s  %-20s  %14s  %14s  ", std::string(dtype).c_str(), shape.c_str(),
+                  offset.c_str(), bytes.c_str());
+    return name + std::string(width - std::min(width, name.size()), ' ') + rest + file + "\n";
+  };
+  std::string lines = cells("tensor", "dtype", "shape", "offset", "bytes", "file");
+  for (const TensorRow& row : report.tensors)
+    lines +=
+        cells(one_line(row.info.name), name_of(row.info.dtype), to_string(row.info.shape),
+              std::to_string(row.offset), std::to_string(row.info.end - row.info.begin), one_line(row.file));
+  return lines;
+}
+
+std::string to_text(const Report& report) {
+  std::string text = line(report.config ? "model" : "file", report.path);
+  if (report.config) text += config_lines(*report.config);
+  text +=
+      line("weights", concat(format_bytes(report.weight_bytes()), " in ", report.tensors.size(), " tensors"));
+  text += "\n" + tensor_lines(report);
+  if (!report.metadata.empty()) text += "\nmetadata\n";
+  for (const auto& [key, value] : report.metadata)
+    text += "  " + one_line(key) + ": " + one_line(value) + "\n";
+  if (report.sparsity) text += "\n" + sparsity_table(*report.sparsity);
+  return text;
+}
+
+/// The path's last part, "." and a closing slash resolved.
+std::string short_name(const fs::path& path) {
+  const fs::path name = fs::absolute(path).lexically_normal();
+  return (name.has_filename() ? name : name.parent_path()).filename().string();
+}
+
+void add_sparsity(Report& report, const Options& options) {
+  if (!report.config)
+    fail(ErrorKind::invalid_argument, "--sparsity needs a model directory, not a single file");
+  TextSource text(options.text, options.range);
+  report.sparsity = measure_sparsity(load_model(options.common), text);
+  if (options.picture.empty()) return;
+  AtomicFile picture(options.picture);
+  picture.write(sparsity_picture(*report.sparsity, short_name(report.path),
+                                 options.text == "-" ? "standard input" : short_name(options.text)));
+  picture.commit();
+}
+
+void run(const Options& options) {
+  const fs::path path = options.common.directory;
+  std::error_code ignored;
+  Report report = fs::is_regular_file(path, ignored) ? inspect_file(path) : inspect_directory(path);
+  if (options.sparsity) {
+    add_sparsity(report, options);  // loading warns
+  } else if (!options.common.json) {
+    for (const std::string& warning : report.warnings) warn(warning);
+  }
+  write_out(options.common.json ? to_json(report).dump(2) + "\n" : to_text(report));
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("inspect", "Show what a model directory or a safetensors file holds");
+  command->add_option("PATH", options->common.directory, "model directory, or one .safetensors file")
+      ->required();
+  add_backend_options(*command, options->common);
+  CLI::Option* sparsity =
+      command->add_flag("--sparsity", options->sparsity, "measure how active the neurons are on a text");
+  CLI::Option* text =
+      command->add_option("--text", options->text, "the text for --sparsity; - is standard input");
+  sparsity->needs(text);
+  text->needs(sparsity);
+  command->add_option("--limit", options->range.limit, "bytes of the text to read; default 16384")
+      ->needs(sparsity)
+      ->check(CLI::Range(int64_t{1}, std::numeric_limits<int64_t>::max()));
+  command->add_option("--picture", options->picture, "also draw the densities into this SVG file")
+      ->needs(sparsity);
+  add_json_option(*command, options->common);
+  command->footer("Example: bdh inspect model --sparsity --text shakespeare.txt --picture sparsity.svg");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace bdh::tools

@@ -1,0 +1,117 @@
+// `bdh logits`: the logits after each of the given tokens, as a safetensors file.
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "bdh/formats/safetensors.h"
+#include "tools/command.h"
+
+namespace bdh::tools {
+namespace {
+
+constexpr size_t kMaxTokensBytes = 256'000'000;
+
+struct Options {
+  CommonOptions common;
+  FormOptions form;
+  std::string tokens, tokens_file, out;
+};
+
+bool separates(char c) { return c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+/// Whole numbers separated by commas or blanks.
+std::vector<int32_t> parse_tokens(std::string_view text) {
+  std::vector<int32_t> tokens;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at != end) {
+    if (separates(*at)) {
+      ++at;
+      continue;
+    }
+    int32_t token = 0;
+    const auto [next, error] = std::from_chars(at, end, token);
+    if (error != std::errc() || (next != end && !separates(*next))) {
+      const std::string_view word(at, static_cast<size_t>(std::find_if(at, end, separates) - at));
+      fail(ErrorKind::invalid_argument, "token ", tokens.size(), " is '", word.substr(0, 32),
+           "', not a token number; write them as 84,111,32");
+    }
+    tokens.push_back(token);
+    at = next;
+  }
+  if (tokens.empty()) fail(ErrorKind::invalid_argument, "no tokens given; write them as --tokens 84,111,32");
+  return tokens;
+}
+
+std::vector<float> compute(const Model& model, const std::vector<int32_t>& tokens, Form form, int64_t chunk) {
+  const std::span<const int32_t> sequence(tokens);
+  if (form == Form::parallel) return forward(*model.weights, {&sequence, 1});
+  Progress progress("reading", "tokens");
+  ReadOptions read;
+  read.form = form;
+  read.chunk = chunk;
+  read.progress = [&](int64_t done, int64_t total) { return progress.update(done, total); };
+  return Session(model.weights).read_all(tokens, read);
+}
+
+void require_in_vocabulary(const std::vector<int32_t>& tokens, int64_t vocabulary) {
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] < 0 || tokens[i] >= vocabulary)
+      fail(ErrorKind::invalid_argument, "token ", i, " is ", tokens[i], ", outside the vocabulary 0 to ",
+           vocabulary - 1);
+}
+
+void save(const std::string& path, std::vector<float> values, int64_t vocabulary) {
+  const auto logits = std::make_shared<const std::vector<float>>(std::move(values));
+  const Shape shape{static_cast<int64_t>(logits->size()) / vocabulary, vocabulary};
+  const auto* data = reinterpret_cast<const std::byte*>(logits->data());
+  write_safetensors(path,
+                    {{"logits", Tensor{DType::f32, shape, contiguous_strides(shape), {}, data, logits}}}, {});
+}
+
+void run(const Options& options) {
+  const auto tokens = parse_tokens(
+      options.tokens_file.empty() ? options.tokens : read_input(options.tokens_file, kMaxTokensBytes));
+  const Model model = load_model(options.common);
+  const int64_t vocabulary = model.config().vocab_size;
+  require_in_vocabulary(tokens, vocabulary);
+  std::vector<float> logits = compute(model, tokens, parse_form(options.form.form), options.form.chunk);
+  stop_if_interrupted();
+  save(options.out, std::move(logits), vocabulary);
+  if (!options.common.json) return;
+  Json summary;
+  summary.set("out", options.out);
+  summary.set("tokens", static_cast<int64_t>(tokens.size()));
+  summary.set("vocab_size", vocabulary);
+  summary.set("form", options.form.form);
+  summary.set("dtype", name_of(model.weights->dtype()));
+  summary.set("backend", model.weights->backend().name());
+  write_out(summary.dump(2) + "\n");
+}
+
+}  // namespace
+
+void add_logits(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  options->form.form = "parallel";
+  CLI::App* command = app.add_subcommand("logits", "Write the logits after each of the given tokens");
+  add_model_options(*command, options->common);
+  auto* given = command->add_option_group("tokens", "what to read");
+  given->add_option("--tokens", options->tokens, "token numbers, as 84,111,32");
+  given->add_option("--tokens-file", options->tokens_file, "a file of token numbers; - is standard input");
+  given->require_option(1);
+  command->add_option("--out", options->out, "file to write: tensor `logits` (T, V), float32")->required();
+  add_form_options(*command, options->form);
+  add_dtype_option(*command, options->common);
+  add_json_option(*command, options->common);
+  command->footer(
+      "Example: bdh logits model --tokens 84,111,32 --out logits.safetensors --form chunked --chunk 64");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace bdh::tools
