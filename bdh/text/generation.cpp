@@ -51,11 +51,9 @@ class Generation {
   GenerationResult run(ReadOptions options);
 
  private:
-  bool prefill(const ReadOptions& options);
+  void prefill(const ReadOptions& options);
   void sample();
   void emit(Sequence& sequence);
-  void deliver(Sequence& sequence, const std::string& text);
-  void drop_finished();
   void decode(const ReadOptions& options);
   GenerationResult take_result();
 
@@ -83,39 +81,46 @@ void Generation::add(Session& session, const std::string& prompt) {
 
 GenerationResult Generation::run(ReadOptions options) {
   for (Sequence& sequence : sequences_) active_.push_back(&sequence);
-  if (callbacks_.on_prefill) options.progress = callbacks_.on_prefill;
-  if (!prefill(options) || config_.max_new_tokens == 0) return take_result();
+  if (callbacks_.on_prefill) {
+    options.progress = [this](int64_t done, int64_t total) {
+      cancelled_ = !callbacks_.on_prefill(done, total);
+      return !cancelled_;
+    };
+  }
+  prefill(options);
+  if (cancelled_ || config_.max_new_tokens == 0) return take_result();
 
   ReadOptions one_token;
   one_token.form = Form::recurrent;
   one_token.activity = &result_.activity;
   while (true) {
     sample();
-    for (Sequence* sequence : active_) emit(*sequence);
-    drop_finished();
-    if (active_.empty()) return take_result();
+    for (Sequence* sequence : active_) {
+      if (!cancelled_) emit(*sequence);
+    }
+    std::erase_if(active_, [](const Sequence* sequence) { return sequence->finished; });
+    if (cancelled_ || active_.empty()) return take_result();
     decode(one_token);
   }
 }
 
-/// Reads the prompts; false when that was cancelled.
-bool Generation::prefill(const ReadOptions& options) {
+/// Reads the prompts, or as much of them as was read when that was cancelled.
+void Generation::prefill(const ReadOptions& options) {
   std::vector<Session*> sessions;
   std::vector<std::span<const int32_t>> tokens;
   for (const Sequence& sequence : sequences_) {
     sessions.push_back(sequence.session);
     tokens.push_back(sequence.history);
-    result_.prefill_tokens += sequence.out.prompt_tokens;
+    result_.prefill_tokens -= sequence.session->position();
   }
   const Stopwatch watch(result_.prefill_seconds);
   try {
     logits_ = read_batch(sessions, tokens, options);
-    return true;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::cancelled) throw;
-    for (Sequence& sequence : sequences_) sequence.finish(FinishReason::cancelled);
-    return false;
+    cancelled_ = true;
   }
+  for (const Session* session : sessions) result_.prefill_tokens += session->position();
 }
 
 /// Draws a token for every active sequence.
@@ -145,20 +150,8 @@ void Generation::emit(Sequence& sequence) {
     sequence.finish(eos ? FinishReason::eos : FinishReason::length);
   }
   if (sequence.stops.stopped()) sequence.finish(FinishReason::stop);
-  deliver(sequence, text);
-}
-
-void Generation::deliver(Sequence& sequence, const std::string& text) {
-  if (cancelled_) return sequence.finish(FinishReason::cancelled);
   sequence.out.text += text;
   cancelled_ = callbacks_.on_text && !callbacks_.on_text(sequence.index, text);
-}
-
-void Generation::drop_finished() {
-  for (Sequence* sequence : active_) {
-    if (cancelled_ && !sequence->finished) sequence->finish(FinishReason::cancelled);
-  }
-  std::erase_if(active_, [](const Sequence* sequence) { return sequence->finished; });
 }
 
 /// Reads the newest token of every active sequence.
@@ -175,7 +168,10 @@ void Generation::decode(const ReadOptions& options) {
 }
 
 GenerationResult Generation::take_result() {
-  for (Sequence& sequence : sequences_) result_.texts.push_back(std::move(sequence.out));
+  for (Sequence& sequence : sequences_) {
+    if (!sequence.finished) sequence.finish(cancelled_ ? FinishReason::cancelled : FinishReason::length);
+    result_.texts.push_back(std::move(sequence.out));
+  }
   return std::move(result_);
 }
 
