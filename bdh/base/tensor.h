@@ -30,6 +30,7 @@ struct Tensor {
   Device device;
   const std::byte* data = nullptr;    // first element; may be unaligned when it points into a mapped file
   std::shared_ptr<const void> owner;  // heap block, file mapping or device allocation that data lies in
+  bool mapped = false;                // data lies in a file mapping: its pages may be given back and read again
 
   /// Elements; 1 for a scalar.
   int64_t numel() const;

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <type_traits>
 
 namespace bdh {
 
@@ -19,13 +19,26 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  /// Calls body(index, worker) for every index in [0, count) and returns when all have returned;
-  /// worker in [0, threads()) is the same for all calls on one thread. The body must not throw or call run().
+  /// Calls body(int64_t index, int worker) for every index in [0, count) and returns when all have returned;
+  /// worker, in [0, threads()), is the same for all calls on one thread. The body must not throw or call run().
   /// One loop at a time: the caller serialises.
-  void run(int64_t count, const std::function<void(int64_t index, int worker)>& body);
+  template <class Body>
+  void run(int64_t count, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    run_loop({count, &body, [](const void* b, int64_t index, int worker) {
+                (*static_cast<Plain*>(const_cast<void*>(b)))(index, worker);
+              }});
+  }
 
  private:
+  struct Loop {
+    int64_t count;
+    const void* body;
+    void (*call)(const void* body, int64_t index, int worker);
+  };
   struct Workers;
+  void run_loop(const Loop& loop);
+
   int threads_;
   std::unique_ptr<Workers> workers_;
 };

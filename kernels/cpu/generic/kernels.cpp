@@ -1,0 +1,386 @@
+// The CPU kernels, written once and compiled for each instruction set (CMake defines BDH_ISA as its name).
+// Knows vectors and rows; nothing of models, states or threads. Only internal linkage but for the table: see simd.h.
+#include "kernels/cpu/kernels.h"
+
+#include <cmath>
+
+#include "kernels/cpu/generic/simd.h"
+
+namespace bdh::cpu {
+namespace {
+
+// ---- rows: the products of one token, limited by how fast the rows arrive from memory ----
+
+// Rows read side by side: enough independent sums to hide the latency of a multiply-add.
+constexpr int kTogether = 8;
+
+template <class Element>
+const Element* row_at(const Rows& rows, const int32_t* index, int64_t i) {
+  return static_cast<const Element*>(rows.data) + (index ? index[i] : i) * rows.stride;
+}
+
+template <class Element>
+void prefetch(const Element* from) {
+  __builtin_prefetch(from, 0, 3);
+}
+
+template <class Element>
+float dot_row(const Element* row, int64_t width, const float* x) {
+  Floats total = {};
+  for (int64_t d = 0; d < width; d += kLanes) total = multiply_add(load(row + d), load(x + d), total);
+  return sum(total);
+}
+
+template <class Element>
+void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x, float* out) {
+  int64_t i = 0;
+  for (; i + kTogether <= count; i += kTogether) {
+    const Element* row[kTogether];
+    const Element* later[kTogether];
+    for (int r = 0; r < kTogether; ++r) {
+      row[r] = row_at<Element>(rows, index, i + r);
+      const int64_t ahead = i + kTogether + r;
+      later[r] = row_at<Element>(rows, index, ahead < count ? ahead : i + r);
+    }
+    Floats total[kTogether] = {};
+    for (int64_t d = 0; d < width; d += kLanes) {
+      const Floats xd = load(x + d);
+      for (int r = 0; r < kTogether; ++r) {
+        prefetch(later[r] + d);
+        total[r] = multiply_add(load(row[r] + d), xd, total[r]);
+      }
+    }
+    for (int r = 0; r < kTogether; ++r) out[i + r] = sum(total[r]);
+  }
+  for (; i < count; ++i) out[i] = dot_row(row_at<Element>(rows, index, i), width, x);
+}
+
+template <class Element>
+void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
+                     float* out) {
+  int64_t i = 0;
+  for (; i + kTogether <= count; i += kTogether) {
+    const Element* row[kTogether];
+    const Element* later[kTogether];
+    float weight[kTogether];
+    for (int r = 0; r < kTogether; ++r) {
+      row[r] = row_at<Element>(rows, index, i + r);
+      const int64_t ahead = i + kTogether + r;
+      later[r] = row_at<Element>(rows, index, ahead < count ? ahead : i + r);
+      weight[r] = scale ? scale[i + r] : 1.0f;
+    }
+    for (int64_t d = 0; d < width; d += kLanes) {
+      Floats total = load(out + d);
+      for (int r = 0; r < kTogether; ++r) {
+        prefetch(later[r] + d);
+        total = multiply_add(load(row[r] + d), all(weight[r]), total);
+      }
+      store(out + d, total);
+    }
+  }
+  for (; i < count; ++i) {
+    const Element* row = row_at<Element>(rows, index, i);
+    const Floats weight = all(scale ? scale[i] : 1.0f);
+    for (int64_t d = 0; d < width; d += kLanes) store(out + d, multiply_add(load(row + d), weight, load(out + d)));
+  }
+}
+
+void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x, float* out) {
+  switch (rows.dtype) {
+    case DType::bf16: return dot_rows<BFloat16>(rows, index, count, width, x, out);
+    case DType::f16: return dot_rows<Float16>(rows, index, count, width, x, out);
+    default: return dot_rows<float>(rows, index, count, width, x, out);
+  }
+}
+
+void accumulate_rows_any(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
+                         float* out) {
+  switch (rows.dtype) {
+    case DType::bf16: return accumulate_rows<BFloat16>(rows, index, scale, count, width, out);
+    case DType::f16: return accumulate_rows<Float16>(rows, index, scale, count, width, out);
+    default: return accumulate_rows<float>(rows, index, scale, count, width, out);
+  }
+}
+
+// ---- matrix product: the work of a chunk, limited by arithmetic ----
+
+// A tile of kTileRows x kTileVectors vectors of C stays in registers while k runs.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14, kTileVectors = 2;
+#elif defined(__aarch64__)
+constexpr int kTileRows = 8, kTileVectors = 3;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 6, kTileVectors = 2;
+#else
+constexpr int kTileRows = 4, kTileVectors = 2;
+#endif
+constexpr int64_t kTileColumns = kTileVectors * kLanes;
+constexpr int64_t kDepth = 128;  // a panel of B, kDepth x kTileColumns, fits half of the first cache
+
+template <int M>
+void multiply_tile(int64_t k, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row, float* c,
+                   int64_t c_row, bool add) {
+  Floats total[M][kTileVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileVectors; ++v) total[i][v] = add ? load(c + i * c_row + v * kLanes) : Floats{};
+  }
+  for (int64_t p = 0; p < k; ++p) {
+    Floats row[kTileVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileVectors; ++v) row[v] = load(b + p * b_row + v * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) {
+      const Floats scale = all(a[i * a_row + p * a_column]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kTileVectors; ++v) total[i][v] = multiply_add(scale, row[v], total[i][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < M; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileVectors; ++v) store(c + i * c_row + v * kLanes, total[i][v]);
+  }
+}
+
+using Tile = void (*)(int64_t, const float*, int64_t, int64_t, const float*, int64_t, float*, int64_t, bool);
+
+template <int... M>
+struct TileTable {
+  Tile of_height[sizeof...(M) + 1] = {nullptr, multiply_tile<M>...};
+};
+
+#if defined(__AVX512F__)
+constexpr TileTable<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14> kTiles;
+#elif defined(__aarch64__)
+constexpr TileTable<1, 2, 3, 4, 5, 6, 7, 8> kTiles;
+#elif defined(__AVX2__)
+constexpr TileTable<1, 2, 3, 4, 5, 6> kTiles;
+#else
+constexpr TileTable<1, 2, 3, 4> kTiles;
+#endif
+
+// One tile at the right edge: columns beyond `columns` are computed in a buffer and dropped.
+void multiply_edge(int64_t height, int64_t columns, int64_t k, const float* a, int64_t a_row, int64_t a_column,
+                   const float* panel, float* c, int64_t c_row, bool add) {
+  alignas(64) float buffer[kTileRows * kTileColumns] = {};
+  for (int64_t i = 0; add && i < height; ++i) {
+    for (int64_t j = 0; j < columns; ++j) buffer[i * kTileColumns + j] = c[i * c_row + j];
+  }
+  kTiles.of_height[height](k, a, a_row, a_column, panel, kTileColumns, buffer, kTileColumns, add);
+  for (int64_t i = 0; i < height; ++i) {
+    for (int64_t j = 0; j < columns; ++j) c[i * c_row + j] = buffer[i * kTileColumns + j];
+  }
+}
+
+template <class Element>
+void pack_panel(const Element* b, int64_t stride, int64_t k, int64_t columns, float* panel) {
+  for (int64_t p = 0; p < k; ++p, b += stride, panel += kTileColumns) {
+    int64_t j = 0;
+    for (; j + kLanes <= columns; j += kLanes) store(panel + j, load(b + j));
+    if (j == kTileColumns) continue;
+    Element last[kTileColumns] = {};
+    for (int64_t e = j; e < columns; ++e) last[e - j] = b[e];
+    for (int64_t e = j; e < kTileColumns; e += kLanes) store(panel + e, load(last + (e - j)));
+  }
+}
+
+void pack_panel_any(const Rows& b, int64_t row, int64_t column, int64_t k, int64_t columns, float* panel) {
+  const int64_t at = row * b.stride + column;
+  switch (b.dtype) {
+    case DType::bf16: return pack_panel(static_cast<const BFloat16*>(b.data) + at, b.stride, k, columns, panel);
+    case DType::f16: return pack_panel(static_cast<const Float16*>(b.data) + at, b.stride, k, columns, panel);
+    default: return pack_panel(static_cast<const float*>(b.data) + at, b.stride, k, columns, panel);
+  }
+}
+
+// Heights of tiles are made equal, so that no thin tile is left at the end.
+int64_t tile_height(int64_t m) {
+  const int64_t tiles = (m + kTileRows - 1) / kTileRows;
+  return (m + tiles - 1) / tiles;
+}
+
+void multiply_panel(const Product& p, int64_t row, int64_t k, int64_t column, int64_t columns, const float* panel,
+                    bool add) {
+  const int64_t step = tile_height(p.m);
+  for (int64_t i = 0; i < p.m; i += step) {
+    const int64_t height = p.m - i < step ? p.m - i : step;
+    const float* a = p.a + i * p.a_row + row * p.a_column;
+    float* c = p.c + i * p.c_row + column;
+    if (columns == kTileColumns) {
+      kTiles.of_height[height](k, a, p.a_row, p.a_column, panel, kTileColumns, c, p.c_row, add);
+    } else {
+      multiply_edge(height, columns, k, a, p.a_row, p.a_column, panel, c, p.c_row, add);
+    }
+  }
+}
+
+// A small B stays in the first cache unpacked, and C is passed over once, row after row.
+void multiply_small_b(const Product& p) {
+  const int64_t step = tile_height(p.m);
+  const float* b = static_cast<const float*>(p.b.data);
+  for (int64_t i = 0; i < p.m; i += step) {
+    const Tile tile = kTiles.of_height[p.m - i < step ? p.m - i : step];
+    for (int64_t j = 0; j < p.n; j += kTileColumns) {
+      tile(p.k, p.a + i * p.a_row, p.a_row, p.a_column, b + j, p.b.stride, p.c + i * p.c_row + j, p.c_row, p.add);
+    }
+  }
+}
+
+void multiply(const Product& p) {
+  if (p.m == 0 || p.n == 0) return;
+  if (p.k * p.n <= kDepth * kTileColumns && p.b.dtype == DType::f32 && p.n % kTileColumns == 0) {
+    return multiply_small_b(p);
+  }
+  alignas(64) float panel[kDepth * kTileColumns];
+  for (int64_t column = 0; column < p.n; column += kTileColumns) {
+    const int64_t columns = p.n - column < kTileColumns ? p.n - column : kTileColumns;
+    for (int64_t row = 0; row < p.k; row += kDepth) {
+      const int64_t k = p.k - row < kDepth ? p.k - row : kDepth;
+      pack_panel_any(p.b, row, column, k, columns, panel);
+      multiply_panel(p, row, k, column, columns, panel, p.add || row > 0);
+    }
+  }
+}
+
+// ---- rotation (spec: pair (2i, 2i+1) turned by 2 pi frac(t f_i); the phase is rounded as float32 at each step) ----
+
+struct Turn {
+  Floats sine, cosine;
+};
+
+// Sine and cosine of an angle in [0, 2 pi], within 1e-7: reduced by quarter turns (pi/2 in three exact parts), then
+// minimax polynomials on [-pi/4, pi/4].
+Turn turn(Floats angle) {
+  const Ints quarter = __builtin_convertvector(angle * 0.636619772f + 0.5f, Ints);
+  const Floats q = __builtin_convertvector(quarter, Floats);
+  const Floats y = ((angle - q * 1.5703125f) - q * 4.837512969970703125e-4f) - q * 7.5497899548918821e-8f;
+  const Floats z = y * y;
+  const Floats sine_tail = multiply_add(multiply_add(z, all(-1.95829547e-4f), all(8.33272561e-3f)), z, all(-0.166666642f));
+  const Floats sine = multiply_add(sine_tail * z, y, y);
+  const Floats cosine_tail =
+      multiply_add(multiply_add(z, all(2.45429728e-5f), all(-1.38882804e-3f)), z, all(4.16666642e-2f));
+  const Floats cosine = multiply_add(cosine_tail * z, z, multiply_add(z, all(-0.5f), all(1.0f)));
+  const Ints odd = (quarter & 1) != 0;
+  const Words sine_sign = (Words)(quarter & 2) << 30;
+  const Words cosine_sign = (Words)((quarter + 1) & 2) << 30;
+  return {(Floats)((Words)(odd ? cosine : sine) ^ sine_sign), (Floats)((Words)(odd ? sine : cosine) ^ cosine_sign)};
+}
+
+// positions * freqs turns; the whole turns dropped (exactly), the rest as an angle.
+Turn turn_at(Floats positions, Floats freqs) {
+  const Floats phase = positions * freqs;
+  const Floats whole = __builtin_convertvector(__builtin_convertvector(phase, Ints), Floats);
+  return turn((phase - whole) * 6.28318530718f);
+}
+
+void rotate(float* n, const float* freqs, int64_t count, float position, float* r) {
+  const Floats sign = alternating_sign();
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Turn t = turn_at(all(position), load(freqs + i));
+    const Floats value = positive_part(load(n + i));
+    store(n + i, value);
+    store(r + i, value * t.cosine + swap_pairs(value) * sign * t.sine);
+  }
+}
+
+void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride, const float* positions,
+                  float* r) {
+  for (int64_t i = 0; i < neurons; i += 2) {
+    float* even = n + i * stride;
+    float* odd = even + stride;
+    float* even_r = r + i * stride;
+    float* odd_r = even_r + stride;
+    const Floats even_freq = all(freqs[i]), odd_freq = all(freqs[i + 1]);
+    const bool shared = freqs[i] == freqs[i + 1];
+    for (int64_t t = 0; t < tokens; t += kLanes) {
+      const Floats at = load(positions + t);
+      const Turn even_turn = turn_at(at, even_freq);
+      const Turn odd_turn = shared ? even_turn : turn_at(at, odd_freq);
+      const Floats a = positive_part(load(even + t)), b = positive_part(load(odd + t));
+      store(even + t, a);
+      store(odd + t, b);
+      store(even_r + t, a * even_turn.cosine - b * even_turn.sine);
+      store(odd_r + t, b * odd_turn.cosine + a * odd_turn.sine);
+    }
+  }
+}
+
+// ---- the rest ----
+
+int64_t gate_chunk(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons, int64_t tokens) {
+  int64_t positive = 0;
+  for (int64_t i = 0; i < neurons; ++i, n += n_stride, v += v_stride) {
+    Ints count = {};
+    for (int64_t t = 0; t < tokens; t += kLanes) {
+      const Floats value = positive_part(load(v + t));
+      count -= value > Floats{};
+      store(v + t, value * load(n + t));
+    }
+    positive += sum(count);
+  }
+  return positive;
+}
+
+int64_t count_active(const float* rows, int64_t stride, int64_t count, int64_t tokens) {
+  int64_t active = 0;
+  for (int64_t i = 0; i < count; ++i, rows += stride) {
+    Ints lanes = {};
+    for (int64_t t = 0; t < tokens; t += kLanes) lanes -= load(rows + t) != Floats{};
+    active += sum(lanes);
+  }
+  return active;
+}
+
+int64_t count_pairs(const float* rows, int64_t stride, int64_t pairs, int64_t tokens) {
+  int64_t active = 0;
+  for (int64_t i = 0; i < pairs; ++i, rows += 2 * stride) {
+    Ints lanes = {};
+    for (int64_t t = 0; t < tokens; t += kLanes) {
+      lanes -= (load(rows + t) != Floats{}) | (load(rows + stride + t) != Floats{});
+    }
+    active += sum(lanes);
+  }
+  return active;
+}
+
+void norm(const float* x, int64_t width, int64_t padded, float* out) {
+  Floats total = {};
+  for (int64_t d = 0; d < padded; d += kLanes) total += load(x + d);
+  const float mean = sum(total) / static_cast<float>(width);
+  for (int64_t d = 0; d < padded; d += kLanes) store(out + d, load(x + d) - mean);
+  for (int64_t d = width; d < padded; ++d) out[d] = 0.0f;
+  Floats squares = {};
+  for (int64_t d = 0; d < padded; d += kLanes) squares = multiply_add(load(out + d), load(out + d), squares);
+  const float scale = 1.0f / std::sqrt(sum(squares) / static_cast<float>(width) + 1e-5f);
+  for (int64_t d = 0; d < padded; d += kLanes) store(out + d, load(out + d) * scale);
+}
+
+template <class Element>
+void widen_rows(const Element* from, int64_t count, float* to) {
+  for (int64_t i = 0; i < count; i += kLanes) store(to + i, load(from + i));
+}
+
+void widen(const void* from, DType dtype, int64_t count, float* to) {
+  switch (dtype) {
+    case DType::bf16: return widen_rows(static_cast<const BFloat16*>(from), count, to);
+    case DType::f16: return widen_rows(static_cast<const Float16*>(from), count, to);
+    default: return widen_rows(static_cast<const float*>(from), count, to);
+  }
+}
+
+}  // namespace
+
+#define BDH_CONCAT2(a, b) a##b
+#define BDH_CONCAT(a, b) BDH_CONCAT2(a, b)
+#define BDH_STRING2(a) #a
+#define BDH_STRING(a) BDH_STRING2(a)
+
+extern const Kernels BDH_CONCAT(kernels_, BDH_ISA);
+const Kernels BDH_CONCAT(kernels_, BDH_ISA) = {
+    BDH_STRING(BDH_ISA), dot_rows_any, accumulate_rows_any, multiply, rotate, rotate_chunk,
+    gate_chunk,          count_active, count_pairs,         norm,     widen,
+};
+
+}  // namespace bdh::cpu

@@ -1,0 +1,122 @@
+// One vector of floats of whatever instruction set this file is compiled for, and the few operations the kernels need.
+// Everything here has internal linkage: a function shared between instruction sets could run on a processor that lacks it.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace bdh::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+using Floats = float __attribute__((vector_size(kLanes * 4)));
+using Ints = int32_t __attribute__((vector_size(kLanes * 4)));
+using Words = uint32_t __attribute__((vector_size(kLanes * 4)));
+using Halves = uint16_t __attribute__((vector_size(kLanes * 2)));
+
+inline Floats load(const float* from) {
+  Floats v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
+
+inline Floats all(float value) { return Floats{} + value; }
+
+/// a * b + c, in one rounding where the hardware has it.
+inline Floats multiply_add(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+inline Floats positive_part(Floats v) { return v > Floats{} ? v : Floats{}; }
+
+/// The sum of the lanes, halves added to halves.
+inline float sum(Floats v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+inline int64_t sum(Ints v) {
+  int64_t total = 0;
+  for (int i = 0; i < kLanes; ++i) total += v[i];
+  return total;
+}
+
+/// Lanes 2i and 2i + 1 exchanged.
+inline Floats swap_pairs(Floats v) {
+  Ints order;
+  for (int i = 0; i < kLanes; ++i) order[i] = i ^ 1;
+#if defined(__clang__)
+  Floats swapped;
+  for (int i = 0; i < kLanes; ++i) swapped[i] = v[order[i]];
+  return swapped;
+#else
+  return __builtin_shuffle(v, order);
+#endif
+}
+
+/// -1 in even lanes, 1 in odd ones.
+inline Floats alternating_sign() {
+  Floats v;
+  for (int i = 0; i < kLanes; ++i) v[i] = i % 2 == 0 ? -1.0f : 1.0f;
+  return v;
+}
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+inline Halves load_bits(const void* from) {
+  Halves v;
+  __builtin_memcpy(&v, from, sizeof v);
+  return v;
+}
+
+inline Floats load(const BFloat16* from) {
+  return (Floats)(__builtin_convertvector(load_bits(from), Words) << 16);
+}
+
+/// Exact for every half: the exponent is re-biased by a multiplication, which makes denormals right as well.
+inline Floats load(const Float16* from) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_maskz_cvtph_ps(0xffff, (__m256i)load_bits(from));
+#elif defined(__F16C__)
+  return (Floats)_mm256_cvtph_ps((__m128i)load_bits(from));
+#else
+  const Words bits = __builtin_convertvector(load_bits(from), Words);
+  const Floats magnitude = (Floats)((bits & 0x7fff) << 13) * 0x1p112f;
+  const Words special = (Words)((bits & 0x7c00) == 0x7c00) & 0x7f800000;
+  return (Floats)((Words)magnitude | special | ((bits & 0x8000) << 16));
+#endif
+}
+
+}  // namespace
+}  // namespace bdh::cpu

@@ -1,0 +1,62 @@
+// Chooses a kernel table at run time. Knows the processor's features; nothing of what the kernels do.
+#include "kernels/cpu/isa.h"
+
+#include <cstdlib>
+
+#include "bdh/base/error.h"
+#include "kernels/cpu/backend.h"
+
+namespace bdh::cpu {
+
+extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_avx512bf16, kernels_neon;
+
+namespace {
+
+#if defined(__x86_64__)
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+// Best first.
+std::vector<const Kernels*> runnable() {
+  std::vector<const Kernels*> tables;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (has_avx512() && __builtin_cpu_supports("avx512bf16")) tables.push_back(&kernels_avx512bf16);
+  if (has_avx512()) tables.push_back(&kernels_avx512);
+  if (has_avx2()) tables.push_back(&kernels_avx2);
+  tables.push_back(&kernels_baseline);
+#else
+  tables.push_back(&kernels_neon);
+#endif
+  return tables;
+}
+
+}  // namespace
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const Kernels* table : runnable()) names.emplace_back(table->name);
+  return names;
+}
+
+const Kernels& kernels_for(const std::string& isa) {
+  const char* variable = std::getenv("BDH_ISA");
+  const std::string wanted = !isa.empty() ? isa : variable ? variable : "";
+  const std::vector<const Kernels*> tables = runnable();
+  if (wanted.empty()) return *tables.front();
+  std::string names;
+  for (const Kernels* table : tables) {
+    if (wanted == table->name) return *table;
+    names += concat(names.empty() ? "" : ", ", table->name);
+  }
+  fail(ErrorKind::invalid_argument, "instruction set '", wanted, "' (BDH_ISA) is not one this processor and build can run: ",
+       names);
+}
+
+}  // namespace bdh::cpu

@@ -1,0 +1,29 @@
+// Parameters as the CPU kernels want them: neuron-major, rows padded to whole vectors. Made once, then read only.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "bdh/base/threads.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/kernels.h"
+
+namespace bdh::cpu {
+
+/// n rounded up to a multiple of kPadding.
+constexpr int64_t padded(int64_t n) { return (n + kPadding - 1) / kPadding * kPadding; }
+
+struct PackedParameters : Packed {
+  int64_t stride = 0;  // padded(D): the length of a row of encoder, encoder_v, decoder and of every x
+  Rows encoder{};      // (H*N, stride): row h * N + j is E_h[:, j]
+  Rows encoder_v{};    // (H*N, stride)
+  Rows decoder{};      // (H*N, stride): as stored; in the mapped file itself when it needs no conversion
+  Rows embed{};        // (V, D)
+  Rows lm_head{};      // (D, padded(V))
+  std::vector<float> freqs;                         // (padded(N)) turns per token
+  std::vector<std::shared_ptr<const void>> owners;  // what the rows lie in
+};
+
+std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype, ThreadPool& pool);
+
+}  // namespace bdh::cpu

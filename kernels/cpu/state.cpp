@@ -1,0 +1,95 @@
+// The state's memory, and the folding of waiting tokens into it.
+#include "kernels/cpu/state.h"
+
+#include <cstring>
+
+#include "bdh/base/error.h"
+#include "bdh/base/memory.h"
+
+namespace bdh::cpu {
+
+namespace {
+
+std::shared_ptr<float> floats(int64_t count, const char* what) {
+  const std::shared_ptr<std::byte> memory = allocate_zeroed(static_cast<size_t>(count) * sizeof(float), what);
+  return {memory, reinterpret_cast<float*>(memory.get())};
+}
+
+}  // namespace
+
+SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels)
+    : dims_(dims), kernels_(kernels), slices_(dims), rows_(dims.heads * dims.neurons), stride_(padded(dims.width)) {
+  s_ = floats(dims.layers * rows_ * stride_, "a session's state");
+  r_ = floats(dims.layers * kSlots * slot_stride(), "a session's window");
+  x_ = floats(dims.layers * kSlots * stride_, "a session's window");
+}
+
+size_t SequenceState::bytes() const {
+  const int64_t per_layer = rows_ * stride_ + kSlots * (slot_stride() + stride_);
+  return static_cast<size_t>(dims_.layers * per_layer) * sizeof(float);
+}
+
+std::unique_ptr<State> SequenceState::clone() const {
+  auto copy = std::make_unique<SequenceState>(dims_, kernels_);
+  std::memcpy(copy->s_.get(), s_.get(), static_cast<size_t>(dims_.layers * rows_ * stride_) * sizeof(float));
+  std::memcpy(copy->r_.get(), r_.get(), static_cast<size_t>(dims_.layers * kSlots * slot_stride()) * sizeof(float));
+  std::memcpy(copy->x_.get(), x_.get(), static_cast<size_t>(dims_.layers * kSlots * stride_) * sizeof(float));
+  copy->position_ = position_;
+  copy->folded_ = folded_;
+  return copy;
+}
+
+int64_t SequenceState::first_waiting(int64_t slice) const {
+  const int64_t since_turn = (position_ + slice) % kWindow;
+  const int64_t waiting = since_turn == 0 ? kWindow : since_turn;
+  return std::max(folded_, position_ - waiting);
+}
+
+void SequenceState::fold(int64_t layer, int64_t slice) {
+  const Slice part = slices_[slice];
+  for (int64_t begin = first_waiting(slice); begin < position_;) {
+    const int64_t first_slot = slot(begin);
+    const int64_t tokens = std::min(position_ - begin, kSlots - first_slot);  // up to where the slots wrap around
+    const Rows values{x(layer, first_slot), DType::f32, stride_};
+    kernels_.multiply({part.count, stride_, tokens, r(layer, first_slot, slice), 1, slot_stride(), values,
+                      s(layer, part.row), stride_, true});
+    begin += tokens;
+  }
+}
+
+void SequenceState::advance_folded(int64_t tokens) {
+  position_ += tokens;
+  folded_ = position_;
+}
+
+Tensor SequenceState::save() {
+  for (int64_t layer = 0; layer < dims_.layers; ++layer) {
+    for (int64_t slice = 0; slice < slices_.count; ++slice) fold(layer, slice);
+  }
+  folded_ = position_;
+  std::byte* data = nullptr;
+  const auto [layers, width, heads, neurons, vocab] = dims_;
+  Tensor out = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
+  const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
+  for (int64_t i = 0; i < layers * rows_; ++i) {
+    std::memcpy(data + static_cast<size_t>(i) * row_bytes, s_.get() + i * stride_, row_bytes);
+  }
+  return out;
+}
+
+void SequenceState::restore(const Tensor& saved, int64_t position) {
+  const auto [layers, width, heads, neurons, vocab] = dims_;
+  const Shape expected{layers, heads, neurons, width};
+  if (saved.dtype != DType::f32 || saved.shape != expected || !saved.contiguous()) {
+    fail(ErrorKind::invalid_argument, "state: expected F32 ", to_string(expected), ", found ", name_of(saved.dtype), " ",
+         to_string(saved.shape));
+  }
+  if (position < 0) fail(ErrorKind::invalid_argument, "state: position ", position, " is negative");
+  const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
+  for (int64_t i = 0; i < layers * rows_; ++i) {
+    std::memcpy(s_.get() + i * stride_, saved.data + static_cast<size_t>(i) * row_bytes, row_bytes);
+  }
+  position_ = folded_ = position;
+}
+
+}  // namespace bdh::cpu
