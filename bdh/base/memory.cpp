@@ -101,7 +101,7 @@ size_t cgroup_available() {
     const size_t first = line.find(':');
     const size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers = concat(",", line.substr(first + 1, second - first - 1), ",");
     const std::string group = line.substr(second + 1);
     if (controllers == ",,") {
       available = std::min(available, hierarchy_available("/sys/fs/cgroup", group, kCgroupV2));

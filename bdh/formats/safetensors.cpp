@@ -277,7 +277,7 @@ std::vector<const Entry*> in_writing_order(const TensorMap& tensors) {
   return order;
 }
 
-std::string quoted(std::string_view text) { return Json(text).dump(); }
+std::string json_string(std::string_view text) { return Json(text).dump(); }
 
 void require_utf8(const std::filesystem::path& path, std::string_view what, std::string_view text) {
   if (simdjson::validate_utf8(text.data(), text.size())) return;
@@ -290,9 +290,9 @@ std::string metadata_json(const std::filesystem::path& path, const Metadata& met
   for (const auto& [key, value] : metadata) {
     require_utf8(path, "metadata key", key);
     require_utf8(path, "metadata value", value);
-    json += concat(json.empty() ? "" : ",", quoted(key), ":", quoted(value));
+    json += concat(json.empty() ? "" : ",", json_string(key), ":", json_string(value));
   }
-  return concat(quoted(kMetadataKey), ":{", json, "}");
+  return concat(json_string(kMetadataKey), ":{", json, "}");
 }
 
 void check_writable(const std::filesystem::path& path, const Entry& entry, bool last) {
@@ -326,7 +326,7 @@ std::string header_json(const std::filesystem::path& path, const std::vector<con
     const auto& [name, tensor] = *entry;
     check_writable(path, *entry, entry == order.back());
     const uint64_t end = begin + tensor.bytes();
-    json += concat(json.size() > 1 ? "," : "", quoted(name), ":{\"dtype\":\"", name_of(tensor.dtype),
+    json += concat(json.size() > 1 ? "," : "", json_string(name), ":{\"dtype\":\"", name_of(tensor.dtype),
                    "\",\"shape\":", shape_json(tensor.shape), ",\"data_offsets\":[", begin, ",", end, "]}");
     begin = end;
   }
@@ -390,6 +390,7 @@ Tensor SafetensorsFile::tensor(std::string_view name) const {
   tensor.strides = contiguous_strides(info.shape);
   tensor.data = file_->bytes().data() + data_offset_ + info.begin;
   tensor.owner = file_;
+  tensor.mapped = true;
   return tensor;
 }
 
