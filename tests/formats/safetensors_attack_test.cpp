@@ -53,7 +53,7 @@ const std::string kGood = concat("{", tensor_entry("w", "U8", "[8]", "[0,8]"), "
 std::vector<Attack> length_attacks() {
   return {
       {"", "too short"},
-      {"1234567", "too short, 7 bytes"},
+      {"1234567", "too short for a safetensors file, 7 bytes"},
       {std::string(8, '\0'), "does not begin with '{'"},
       {safetensors_bytes(100'000'001, "{}", ""), "more than the 100000000 allowed"},
       {safetensors_bytes(~0ull, "{}", ""), "18446744073709551615 bytes, more than"},
