@@ -1,5 +1,5 @@
-// The contract between the model and the hardware: BDH's own operations, so that each backend may fuse as it likes.
-// Knows tensors; knows nothing of files, directories, configs, tokenizers or sampling.
+// The contract between the model and the hardware: BDH's own operations, so that each backend may fuse as it
+// likes. Knows tensors; knows nothing of files, directories, configs, tokenizers or sampling.
 //
 // Symbols (arXiv 2509.26507): T tokens, L layers, D width, H heads, N neurons per head, V vocabulary.
 // Every layer uses the same parameters:
@@ -43,7 +43,8 @@ struct Parameters {
   Tensor freqs;      // (N) float32, turns per token
 };
 
-/// Parameters as a backend wants them: neuron-major, in the dtype asked for. Immutable; shared by sessions and threads.
+/// Parameters as a backend wants them: neuron-major, in the dtype asked for. Immutable; shared by sessions
+/// and threads.
 struct Packed {
   Dimensions dims;
   DType dtype = DType::f32;
@@ -65,21 +66,22 @@ class State {
   virtual size_t bytes() const = 0;
 };
 
-/// How active one layer was, summed over the tokens read and all heads. A density is count / (tokens * H * N).
+/// How active one layer was, summed over the tokens read and all heads. A density is count / (tokens * H *
+/// N).
 struct LayerActivity {
   int64_t tokens = 0;
-  int64_t n = 0;        // non-zero n
-  int64_t pairs = 0;    // rotation pairs with a non-zero n; a density of these is over H * N / 2
-  int64_t v = 0;        // non-zero v, over the tokens whose v was computed whole
-  int64_t v_tokens = 0; // those tokens: decoding computes v only where n is active, and does not count here
-  int64_t g = 0;        // non-zero g
+  int64_t n = 0;         // non-zero n
+  int64_t pairs = 0;     // rotation pairs with a non-zero n; a density of these is over H * N / 2
+  int64_t v = 0;         // non-zero v, over the tokens whose v was computed whole
+  int64_t v_tokens = 0;  // those tokens: decoding computes v only where n is active, and does not count here
+  int64_t g = 0;         // non-zero g
 };
 
 /// Tokens of one sequence to be read together.
 struct Segment {
-  State* state = nullptr;          // read from and added to; null: position 0, nothing remembered and nothing kept
-  std::span<const int32_t> tokens; // each in [0, V)
-  float* logits = nullptr;         // null, (V) for the last token, or (T, V) for all of them
+  State* state = nullptr;  // read from and added to; null: position 0, nothing remembered and nothing kept
+  std::span<const int32_t> tokens;  // each in [0, V)
+  float* logits = nullptr;          // null, (V) for the last token, or (T, V) for all of them
   bool all_logits = false;
 };
 
@@ -96,9 +98,12 @@ class Backend {
 
   /// Reads each segment as one chunk: parallel inside, states carried across. Segments may differ in length.
   /// activity: L entries that are added to, or empty.
-  virtual void read_chunk(const Packed& packed, std::span<const Segment> segments, std::span<LayerActivity> activity) = 0;
-  /// Reads one token of each segment (exactly one each, with a state): the recurrent form, inactive neurons skipped.
-  virtual void read_token(const Packed& packed, std::span<const Segment> segments, std::span<LayerActivity> activity) = 0;
+  virtual void read_chunk(const Packed& packed, std::span<const Segment> segments,
+                          std::span<LayerActivity> activity) = 0;
+  /// Reads one token of each segment (exactly one each, with a state): the recurrent form, inactive neurons
+  /// skipped.
+  virtual void read_token(const Packed& packed, std::span<const Segment> segments,
+                          std::span<LayerActivity> activity) = 0;
 };
 
 }  // namespace bdh

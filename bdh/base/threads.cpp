@@ -14,7 +14,8 @@ namespace bdh {
 
 namespace {
 
-// About 20 microseconds: longer than the gap between two phases of decoding a token, shorter than anyone notices.
+// About 20 microseconds: longer than the gap between two phases of decoding a token, shorter than anyone
+// notices.
 constexpr int kSpins = 2000;
 
 void pause_briefly() {
@@ -38,7 +39,7 @@ void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
 
 struct ThreadPool::Workers {
   Loop loop{};
-  alignas(64) std::atomic<int64_t> next{0};       // the next index nobody has taken
+  alignas(64) std::atomic<int64_t> next{0};         // the next index nobody has taken
   alignas(64) std::atomic<uint32_t> generation{0};  // counts loops; workers wait for it to change
   alignas(64) std::atomic<uint32_t> finished{0};    // counts workers that have left the current loop
   std::atomic<bool> stopping{false};
@@ -82,7 +83,8 @@ struct ThreadPool::Workers {
     generation.notify_all();
     work(0);
     const auto all = static_cast<uint32_t>(threads.size());
-    for (uint32_t done; (done = finished.load(std::memory_order_acquire)) != all;) wait_while_equal(finished, done);
+    for (uint32_t done; (done = finished.load(std::memory_order_acquire)) != all;)
+      wait_while_equal(finished, done);
   }
 };
 

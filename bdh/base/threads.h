@@ -20,8 +20,8 @@ class ThreadPool {
   int threads() const { return threads_; }
 
   /// Calls body(int64_t index, int worker) for every index in [0, count) and returns when all have returned;
-  /// worker, in [0, threads()), is the same for all calls on one thread. The body must not throw or call run().
-  /// One loop at a time: the caller serialises.
+  /// worker, in [0, threads()), is the same for all calls on one thread. The body must not throw or call
+  /// run(). One loop at a time: the caller serialises.
   template <class Body>
   void run(int64_t count, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

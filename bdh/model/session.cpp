@@ -15,7 +15,8 @@ void check_tokens(std::span<const int32_t> tokens, int64_t vocab) {
   if (tokens.empty()) fail(ErrorKind::invalid_argument, "tokens: there are none; a read takes at least one");
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= vocab) {
-      fail(ErrorKind::invalid_argument, "tokens[", i, "] is ", tokens[i], "; this model's tokens lie in [0, ", vocab, ")");
+      fail(ErrorKind::invalid_argument, "tokens[", i, "] is ", tokens[i], "; this model's tokens lie in [0, ",
+           vocab, ")");
     }
   }
 }
@@ -33,8 +34,10 @@ int64_t step_of(const ReadOptions& options, int64_t longest) {
   return options.chunk;
 }
 
-void read_piece(const Weights& weights, std::span<const Segment> segments, std::span<LayerActivity> activity) {
-  const bool single = std::all_of(segments.begin(), segments.end(), [](const Segment& s) { return s.tokens.size() == 1; });
+void read_piece(const Weights& weights, std::span<const Segment> segments,
+                std::span<LayerActivity> activity) {
+  const bool single =
+      std::all_of(segments.begin(), segments.end(), [](const Segment& s) { return s.tokens.size() == 1; });
   if (single) {
     weights.backend().read_token(weights.packed(), segments, activity);
   } else {
@@ -54,8 +57,8 @@ struct Reading {
 Segment piece_of(const Reading& reading, int64_t begin, int64_t count, int64_t vocab) {
   const bool last = begin + count == static_cast<int64_t>(reading.tokens.size());
   float* logits = reading.all_logits ? reading.logits + begin * vocab : last ? reading.logits : nullptr;
-  return {reading.state, reading.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)), logits,
-          reading.all_logits};
+  return {reading.state, reading.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
+          logits, reading.all_logits};
 }
 
 void read_all_pieces(const Weights& weights, std::span<const Reading> readings, const ReadOptions& options) {
@@ -73,7 +76,8 @@ void read_all_pieces(const Weights& weights, std::span<const Reading> readings, 
     segments.clear();
     for (const Reading& reading : readings) {
       const int64_t left = static_cast<int64_t>(reading.tokens.size()) - begin;
-      if (left > 0) segments.push_back(piece_of(reading, begin, std::min(step, left), weights.config().vocab_size));
+      if (left > 0)
+        segments.push_back(piece_of(reading, begin, std::min(step, left), weights.config().vocab_size));
     }
     read_piece(weights, segments, activity);
     for (const Segment& segment : segments) done += static_cast<int64_t>(segment.tokens.size());
@@ -94,7 +98,8 @@ int64_t saved_position(const SafetensorsFile& file) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), position);
     if (error != std::errc() || end != text.data() + text.size()) position = -1;
   }
-  if (position < 0) fail(ErrorKind::bad_file, file.path().string(), ": no saved session: its metadata lacks a position");
+  if (position < 0)
+    fail(ErrorKind::bad_file, file.path().string(), ": no saved session: its metadata lacks a position");
   return position;
 }
 
@@ -136,16 +141,18 @@ void Session::restore(const std::filesystem::path& path) {
   const auto [layers, width, heads, neurons, vocab] = weights_->config().dimensions();
   const Shape expected{layers, heads, neurons, width};
   if (saved.dtype != DType::f32 || saved.shape != expected) {
-    fail(ErrorKind::bad_file, path.string(), ": the saved state is ", name_of(saved.dtype), " ", to_string(saved.shape),
-         ", this model's is F32 ", to_string(expected), "; restore it into the model it was saved from");
+    fail(ErrorKind::bad_file, path.string(), ": the saved state is ", name_of(saved.dtype), " ",
+         to_string(saved.shape), ", this model's is F32 ", to_string(expected),
+         "; restore it into the model it was saved from");
   }
   state_->restore(saved, position);
 }
 
-std::vector<float> read_batch(std::span<Session* const> sessions, std::span<const std::span<const int32_t>> tokens,
-                              const ReadOptions& options) {
+std::vector<float> read_batch(std::span<Session* const> sessions,
+                              std::span<const std::span<const int32_t>> tokens, const ReadOptions& options) {
   if (sessions.size() != tokens.size()) {
-    fail(ErrorKind::invalid_argument, "read_batch: ", sessions.size(), " sessions but ", tokens.size(), " token lists");
+    fail(ErrorKind::invalid_argument, "read_batch: ", sessions.size(), " sessions but ", tokens.size(),
+         " token lists");
   }
   if (sessions.empty()) return {};
   const Weights& weights = sessions.front()->weights();
@@ -153,7 +160,8 @@ std::vector<float> read_batch(std::span<Session* const> sessions, std::span<cons
   std::vector<float> logits(sessions.size() * vocab);
   std::vector<Reading> readings;
   for (size_t i = 0; i < sessions.size(); ++i) {
-    if (&sessions[i]->weights() != &weights) fail(ErrorKind::invalid_argument, "read_batch: session ", i, " has other weights");
+    if (&sessions[i]->weights() != &weights)
+      fail(ErrorKind::invalid_argument, "read_batch: session ", i, " has other weights");
     if (std::find(sessions.begin(), sessions.begin() + static_cast<std::ptrdiff_t>(i), sessions[i]) !=
         sessions.begin() + static_cast<std::ptrdiff_t>(i)) {
       fail(ErrorKind::invalid_argument, "read_batch: session ", i, " is in the batch twice");
@@ -181,7 +189,8 @@ std::vector<float> forward(const Weights& weights, std::span<const std::span<con
   }
   ReadOptions options;
   options.activity = activity;
-  if (rows > 0) weights.backend().read_chunk(weights.packed(), segments, activity_of(options, weights.config().n_layer));
+  if (rows > 0)
+    weights.backend().read_chunk(weights.packed(), segments, activity_of(options, weights.config().n_layer));
   return logits;
 }
 

@@ -1,4 +1,5 @@
-// From a state_dict to parameters on a backend: names, shapes and dtypes are checked here, before anything is computed.
+// From a state_dict to parameters on a backend: names, shapes and dtypes are checked here, before anything is
+// computed.
 #include "bdh/model/weights.h"
 
 #include <algorithm>
@@ -21,16 +22,19 @@ TensorMap plain_names(const TensorMap& state_dict, const std::string& source) {
   TensorMap plain;
   for (const auto& [name, tensor] : state_dict) {
     if (!plain.emplace(std::string(plain_name(name)), tensor).second) {
-      fail(ErrorKind::bad_file, source, ": tensor '", plain_name(name), "' stands more than once, with and without prefix");
+      fail(ErrorKind::bad_file, source, ": tensor '", plain_name(name),
+           "' stands more than once, with and without prefix");
     }
   }
   return plain;
 }
 
-const Tensor& find(const TensorMap& tensors, const std::string& name, const Shape& shape, const std::string& source) {
+const Tensor& find(const TensorMap& tensors, const std::string& name, const Shape& shape,
+                   const std::string& source) {
   const auto found = tensors.find(name);
   if (found == tensors.end()) {
-    fail(ErrorKind::bad_file, source, ": tensor '", name, "' is missing; a BDH model has decoder, encoder, encoder_v, "
+    fail(ErrorKind::bad_file, source, ": tensor '", name,
+         "' is missing; a BDH model has decoder, encoder, encoder_v, "
          "lm_head and embed.weight");
   }
   const Tensor& tensor = found->second;
@@ -51,7 +55,8 @@ Tensor frequencies(const TensorMap& tensors, const Config& config, const std::st
   const auto found = tensors.find("attn.freqs");
   if (found != tensors.end() && found->second.numel() != neurons) {
     fail(ErrorKind::bad_file, source, ": tensor 'attn.freqs' has shape ", to_string(found->second.shape),
-         ", but config.json makes it ", to_string({1, 1, 1, neurons}), "; the two belong to different models");
+         ", but config.json makes it ", to_string({1, 1, 1, neurons}),
+         "; the two belong to different models");
   }
   Tensor out;
   if (found != tensors.end() && found->second.dtype == DType::f32) {
@@ -61,7 +66,8 @@ Tensor frequencies(const TensorMap& tensors, const Config& config, const std::st
     return out;
   }
   if (found != tensors.end() && warnings) {
-    warnings->push_back(concat(source, ": attn.freqs is ", name_of(found->second.dtype), "; rotation uses float32 ones instead"));
+    warnings->push_back(concat(source, ": attn.freqs is ", name_of(found->second.dtype),
+                               "; rotation uses float32 ones instead"));
   }
   std::byte* data = nullptr;
   out = make_tensor(DType::f32, {neurons}, &data);
@@ -76,7 +82,8 @@ void check_frequencies(const Tensor& freqs, const std::string& source) {
     float f;
     std::memcpy(&f, freqs.data + static_cast<size_t>(i) * sizeof f, sizeof f);
     if (!(f >= 0.0f && f <= 1.0f)) {
-      fail(ErrorKind::bad_file, source, ": attn.freqs[", i, "] is ", f, "; frequencies lie in [0, 1] turns per token");
+      fail(ErrorKind::bad_file, source, ": attn.freqs[", i, "] is ", f,
+           "; frequencies lie in [0, 1] turns per token");
     }
   }
 }
@@ -86,7 +93,8 @@ void warn_of_strangers(const TensorMap& tensors, const Config& config, const std
   TensorMap strangers = tensors;
   for (const auto& [name, shape] : parameter_shapes(config)) strangers.erase(name);
   for (const auto& [name, tensor] : strangers) {
-    if (warnings) warnings->push_back(concat(source, ": tensor '", name, "' is not part of a BDH model and is ignored"));
+    if (warnings)
+      warnings->push_back(concat(source, ": tensor '", name, "' is not part of a BDH model and is ignored"));
   }
 }
 
@@ -94,9 +102,9 @@ void warn_of_strangers(const TensorMap& tensors, const Config& config, const std
 
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config) {
   const auto [layers, width, heads, neurons, vocab] = config.dimensions();
-  return {{"decoder", {heads * neurons, width}},        {"encoder", {heads, width, neurons}},
-          {"encoder_v", {heads, width, neurons}},       {"lm_head", {width, vocab}},
-          {"attn.freqs", {1, 1, 1, neurons}},           {"embed.weight", {vocab, width}}};
+  return {{"decoder", {heads * neurons, width}},  {"encoder", {heads, width, neurons}},
+          {"encoder_v", {heads, width, neurons}}, {"lm_head", {width, vocab}},
+          {"attn.freqs", {1, 1, 1, neurons}},     {"embed.weight", {vocab, width}}};
 }
 
 std::string_view plain_name(std::string_view name) {
@@ -105,8 +113,8 @@ std::string_view plain_name(std::string_view name) {
   return name;
 }
 
-Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend, std::optional<DType> dtype,
-                 const std::string& source, std::vector<std::string>* warnings)
+Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
+                 std::optional<DType> dtype, const std::string& source, std::vector<std::string>* warnings)
     : config_(std::move(config)), backend_(std::move(backend)) {
   config_.validate();
   const TensorMap tensors = plain_names(state_dict, source);
@@ -115,7 +123,12 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
     const Tensor& tensor = find(tensors, shapes[i].first, shapes[i].second, source);
     return converted(tensor, tensor.dtype);
   };
-  Parameters parameters{config_.dimensions(), take(5), take(1), take(2), take(0), take(3),
+  Parameters parameters{config_.dimensions(),
+                        take(5),
+                        take(1),
+                        take(2),
+                        take(0),
+                        take(3),
                         frequencies(tensors, config_, source, warnings)};
   check_frequencies(parameters.freqs, source);
   warn_of_strangers(tensors, config_, source, warnings);

@@ -21,7 +21,8 @@ class CpuBackend : public Backend {
   explicit CpuBackend(const Options& options) : kernels_(kernels_for(options.isa)), pool_(options.threads) {}
 
   std::string name() const override {
-    return concat("cpu, ", kernels_.name, ", ", pool_.threads(), pool_.threads() == 1 ? " thread" : " threads");
+    return concat("cpu, ", kernels_.name, ", ", pool_.threads(),
+                  pool_.threads() == 1 ? " thread" : " threads");
   }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
@@ -33,7 +34,8 @@ class CpuBackend : public Backend {
     return std::make_unique<SequenceState>(packed.dims, kernels_);
   }
 
-  void read_token(const Packed& packed, std::span<const Segment> segments, std::span<LayerActivity> activity) override {
+  void read_token(const Packed& packed, std::span<const Segment> segments,
+                  std::span<LayerActivity> activity) override {
     const std::lock_guard lock(mutex_);
     const auto& parameters = static_cast<const PackedParameters&>(packed);
     const auto count = static_cast<int64_t>(segments.size());
@@ -48,7 +50,8 @@ class CpuBackend : public Backend {
     write_logits(parameters, segments, x);
   }
 
-  void read_chunk(const Packed& packed, std::span<const Segment> segments, std::span<LayerActivity> activity) override {
+  void read_chunk(const Packed& packed, std::span<const Segment> segments,
+                  std::span<LayerActivity> activity) override {
     const std::lock_guard lock(mutex_);
     const auto& parameters = static_cast<const PackedParameters&>(packed);
     segments_.clear();
@@ -76,7 +79,8 @@ class CpuBackend : public Backend {
     for (const Segment& segment : segments) {
       const auto tokens = static_cast<int64_t>(segment.tokens.size());
       const int64_t rows = segment.all_logits ? tokens : 1;
-      if (segment.logits) project_logits(kernels_, packed, pool_, x + (tokens - rows) * packed.stride, rows, segment.logits);
+      if (segment.logits)
+        project_logits(kernels_, packed, pool_, x + (tokens - rows) * packed.stride, rows, segment.logits);
       x += tokens * packed.stride;
     }
   }
@@ -93,6 +97,8 @@ class CpuBackend : public Backend {
 
 }  // namespace
 
-std::shared_ptr<Backend> make_backend(const Options& options) { return std::make_shared<CpuBackend>(options); }
+std::shared_ptr<Backend> make_backend(const Options& options) {
+  return std::make_shared<CpuBackend>(options);
+}
 
 }  // namespace bdh::cpu

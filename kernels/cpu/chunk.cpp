@@ -1,5 +1,6 @@
-// Chunks, layer by layer in four phases. Activations are neuron-major, (neurons, rows): then every product finds its
-// operands in the order it wants them, and one pair's rotation is the same for a whole vector of tokens.
+// Chunks, layer by layer in four phases. Activations are neuron-major, (neurons, rows): then every product
+// finds its operands in the order it wants them, and one pair's rotation is the same for a whole vector of
+// tokens.
 //   encode   by group of neurons           n, r; recall from S; S += r^T x
 //   attend   by head and block of rows     a = recalled + tril(r r^T, -1) x; norm
 //   gate     by group of neurons           v; g; partial sums of g decoder
@@ -43,15 +44,15 @@ struct Chunk {
   const PackedParameters& packed;
   const ChunkBatch& batch;
   Groups groups;
-  int64_t stride;     // padded(D)
-  int64_t columns;    // padded(rows)
-  float* x_columns;   // (stride, columns): x transposed
-  float* positions;   // (columns)
-  float* neurons;     // (H*N, columns): n
-  float* rotated;     // (H*N, columns): r
-  float* attended;    // (H, stride, columns): norm(a) transposed
-  float* partial;     // (groups, rows, stride)
-  float* worker;      // (threads, worker_floats)
+  int64_t stride;    // padded(D)
+  int64_t columns;   // padded(rows)
+  float* x_columns;  // (stride, columns): x transposed
+  float* positions;  // (columns)
+  float* neurons;    // (H*N, columns): n
+  float* rotated;    // (H*N, columns): r
+  float* attended;   // (H, stride, columns): norm(a) transposed
+  float* partial;    // (groups, rows, stride)
+  float* worker;     // (threads, worker_floats)
   int64_t worker_floats;
   LayerActivity* activity;  // (groups)
 
@@ -61,7 +62,8 @@ struct Chunk {
 
 // A block of neuron-major rows as float32: converted into `buffer` unless they are already.
 const float* widened(const Chunk& c, const Rows& rows, int64_t row, int64_t count, float* buffer) {
-  const auto* from = static_cast<const std::byte*>(rows.data) + static_cast<size_t>(row * rows.stride) * size_of(rows.dtype);
+  const auto* from =
+      static_cast<const std::byte*>(rows.data) + static_cast<size_t>(row * rows.stride) * size_of(rows.dtype);
   if (rows.dtype == DType::f32) return reinterpret_cast<const float*>(from);
   c.kernels.widen(from, rows.dtype, count * rows.stride, buffer);
   return buffer;
@@ -70,7 +72,8 @@ const float* widened(const Chunk& c, const Rows& rows, int64_t row, int64_t coun
 Rows plain(const float* data, int64_t stride) { return {data, DType::f32, stride}; }
 
 // One segment's exchange with S for a block of neurons: recall what S holds, then add the chunk to it.
-void exchange(const Chunk& c, const ChunkSegment& segment, int64_t layer, int64_t row, int64_t count, bool first, float* a) {
+void exchange(const Chunk& c, const ChunkSegment& segment, int64_t layer, int64_t row, int64_t count,
+              bool first, float* a) {
   float* s = segment.state->s(layer, row);
   const float* r = c.rotated + row * c.columns + segment.first;
   if (segment.state->position() > 0) {
@@ -81,14 +84,14 @@ void exchange(const Chunk& c, const ChunkSegment& segment, int64_t layer, int64_
                       plain(c.batch.x + segment.first * c.stride, c.stride), s, c.stride, true});
 }
 
-void encode_block(const Chunk& c, int64_t layer, const Slice& slice, int64_t begin, bool first, float* a, float* buffer,
-                  LayerActivity& activity) {
+void encode_block(const Chunk& c, int64_t layer, const Slice& slice, int64_t begin, bool first, float* a,
+                  float* buffer, LayerActivity& activity) {
   const int64_t count = std::min(kNeuronBlock, slice.count - begin), row = slice.row + begin;
   float* n = c.neurons + row * c.columns;
-  c.kernels.multiply({count, c.columns, c.stride, widened(c, c.packed.encoder, row, count, buffer), c.stride, 1,
-                      plain(c.x_columns, c.columns), n, c.columns, false});
-  c.kernels.rotate_chunk(n, c.packed.freqs.data() + slice.begin + begin, count, c.columns, c.columns, c.positions,
-                         c.rotated + row * c.columns);
+  c.kernels.multiply({count, c.columns, c.stride, widened(c, c.packed.encoder, row, count, buffer), c.stride,
+                      1, plain(c.x_columns, c.columns), n, c.columns, false});
+  c.kernels.rotate_chunk(n, c.packed.freqs.data() + slice.begin + begin, count, c.columns, c.columns,
+                         c.positions, c.rotated + row * c.columns);
   activity.n += c.kernels.count_active(n, c.columns, count, c.columns);
   activity.pairs += c.kernels.count_pairs(n, c.columns, count / 2, c.columns);
   for (const ChunkSegment& segment : c.batch.segments) {
@@ -104,7 +107,8 @@ void encode(const Chunk& c, int64_t layer, int64_t group, int thread) {
     }
     const Slice slice = c.groups.slices[i];
     for (int64_t begin = 0; begin < slice.count; begin += kNeuronBlock, first = false) {
-      encode_block(c, layer, slice, begin, first, c.partial_of(group), c.scratch_of(thread), c.activity[group]);
+      encode_block(c, layer, slice, begin, first, c.partial_of(group), c.scratch_of(thread),
+                   c.activity[group]);
     }
   }
 }
@@ -124,7 +128,8 @@ std::vector<RowBlock> row_blocks(std::span<const ChunkSegment> segments) {
     }
   }
   // The longest first: what is left at the end is short.
-  std::stable_sort(blocks.begin(), blocks.end(), [](const RowBlock& a, const RowBlock& b) { return a.begin > b.begin; });
+  std::stable_sort(blocks.begin(), blocks.end(),
+                   [](const RowBlock& a, const RowBlock& b) { return a.begin > b.begin; });
   return blocks;
 }
 
@@ -139,8 +144,10 @@ void sum_parts(const Chunk& c, int64_t first_group, int64_t groups, int64_t row,
 void score(const Chunk& c, const RowBlock& block, int64_t head, int64_t keys, float* scores) {
   const int64_t neurons = c.packed.dims.neurons;
   const float* r = c.rotated + head * neurons * c.columns + block.segment->first;
-  c.kernels.multiply({block.count, keys, neurons, r + block.begin, 1, c.columns, plain(r, c.columns), scores, keys, false});
-  for (int64_t i = 0; i < block.count; ++i) std::fill(scores + i * keys + block.begin + i, scores + (i + 1) * keys, 0.0f);
+  c.kernels.multiply(
+      {block.count, keys, neurons, r + block.begin, 1, c.columns, plain(r, c.columns), scores, keys, false});
+  for (int64_t i = 0; i < block.count; ++i)
+    std::fill(scores + i * keys + block.begin + i, scores + (i + 1) * keys, 0.0f);
 }
 
 void attend(const Chunk& c, const RowBlock& block, int64_t head, int thread) {
@@ -157,20 +164,22 @@ void attend(const Chunk& c, const RowBlock& block, int64_t head, int thread) {
     }
   }
   score(c, block, head, keys, scores);
-  c.kernels.multiply({block.count, c.stride, keys, scores, keys, 1, plain(c.batch.x + segment.first * c.stride, c.stride), a,
-                      c.stride, true});
+  c.kernels.multiply({block.count, c.stride, keys, scores, keys, 1,
+                      plain(c.batch.x + segment.first * c.stride, c.stride), a, c.stride, true});
   float* out = c.attended + head * c.stride * c.columns + first;
-  for (int64_t i = 0; i < block.count; ++i) c.kernels.norm(a + i * c.stride, c.packed.dims.width, c.stride, a + i * c.stride);
+  for (int64_t i = 0; i < block.count; ++i)
+    c.kernels.norm(a + i * c.stride, c.packed.dims.width, c.stride, a + i * c.stride);
   for (int64_t d = 0; d < c.stride; ++d) {
     for (int64_t i = 0; i < block.count; ++i) out[d * c.columns + i] = a[i * c.stride + d];
   }
 }
 
-void gate_block(const Chunk& c, int64_t head, int64_t row, int64_t count, bool first, float* mixed, float* buffer,
-                LayerActivity& activity) {
+void gate_block(const Chunk& c, int64_t head, int64_t row, int64_t count, bool first, float* mixed,
+                float* buffer, LayerActivity& activity) {
   float* v = buffer + kNeuronBlock * c.stride;
-  c.kernels.multiply({count, c.columns, c.stride, widened(c, c.packed.encoder_v, row, count, buffer), c.stride, 1,
-                      plain(c.attended + head * c.stride * c.columns, c.columns), v, c.columns, false});
+  c.kernels.multiply({count, c.columns, c.stride, widened(c, c.packed.encoder_v, row, count, buffer),
+                      c.stride, 1, plain(c.attended + head * c.stride * c.columns, c.columns), v, c.columns,
+                      false});
   activity.v += c.kernels.gate_chunk(c.neurons + row * c.columns, c.columns, v, c.columns, count, c.columns);
   activity.g += c.kernels.count_active(v, c.columns, count, c.columns);
   const Rows decoder{static_cast<const std::byte*>(c.packed.decoder.data) +
@@ -184,8 +193,8 @@ void gate(const Chunk& c, int64_t group, int thread) {
   for (int64_t i = c.groups.first_slice(group); i < c.groups.end_slice(group); ++i) {
     const Slice slice = c.groups.slices[i];
     for (int64_t begin = 0; begin < slice.count; begin += kNeuronBlock, first = false) {
-      gate_block(c, slice.head, slice.row + begin, std::min(kNeuronBlock, slice.count - begin), first, c.partial_of(group),
-                 c.scratch_of(thread), c.activity[group]);
+      gate_block(c, slice.head, slice.row + begin, std::min(kNeuronBlock, slice.count - begin), first,
+                 c.partial_of(group), c.scratch_of(thread), c.activity[group]);
     }
   }
 }
@@ -205,7 +214,8 @@ void mix(const Chunk& c, int64_t row, int thread) {
 void set_positions(const Chunk& c) {
   for (const ChunkSegment& segment : c.batch.segments) {
     const int64_t start = segment.state ? segment.state->position() : 0;
-    for (int64_t t = 0; t < segment.tokens; ++t) c.positions[segment.first + t] = static_cast<float>(start + t);
+    for (int64_t t = 0; t < segment.tokens; ++t)
+      c.positions[segment.first + t] = static_cast<float>(start + t);
   }
   std::fill(c.positions + c.batch.rows, c.positions + c.columns, 0.0f);
 }
@@ -237,12 +247,13 @@ void read_layer(const Chunk& c, ThreadPool& pool, std::span<const RowBlock> bloc
 
 }  // namespace
 
-void read_chunks(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, ChunkScratch& scratch,
-                 const ChunkBatch& batch, std::span<LayerActivity> activity) {
+void read_chunks(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
+                 ChunkScratch& scratch, const ChunkBatch& batch, std::span<LayerActivity> activity) {
   const Groups groups(packed.dims);
   const int64_t stride = packed.stride, columns = padded(batch.rows);
   const int64_t neurons = packed.dims.heads * packed.dims.neurons;
-  const int64_t worker_floats = padded(kNeuronBlock * stride + std::max(kNeuronBlock * columns, kRowBlock * columns));
+  const int64_t worker_floats =
+      padded(kNeuronBlock * stride + std::max(kNeuronBlock * columns, kRowBlock * columns));
   scratch.activity.assign(static_cast<size_t>(groups.count), {});
   const Chunk c{kernels,
                 packed,

@@ -1,4 +1,5 @@
-// Reading chunks: many tokens of each of several sequences at once, parallel inside a chunk, states carried across.
+// Reading chunks: many tokens of each of several sequences at once, parallel inside a chunk, states carried
+// across.
 #pragma once
 
 #include <span>
@@ -20,7 +21,7 @@ struct ChunkScratch {
 /// A segment's place among the rows of a batch, and its state (null: none).
 struct ChunkSegment {
   SequenceState* state;
-  int64_t first;   // row
+  int64_t first;  // row
   int64_t tokens;
 };
 
@@ -30,7 +31,7 @@ struct ChunkBatch {
   float* x;      // (rows, stride): the embedded tokens, and at the end the last layer's output
 };
 
-void read_chunks(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, ChunkScratch& scratch,
-                 const ChunkBatch& batch, std::span<LayerActivity> activity);
+void read_chunks(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
+                 ChunkScratch& scratch, const ChunkBatch& batch, std::span<LayerActivity> activity);
 
 }  // namespace bdh::cpu

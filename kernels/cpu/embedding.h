@@ -13,7 +13,7 @@ void embed_token(const Kernels& kernels, const PackedParameters& packed, int32_t
 void add_and_norm(const Kernels& kernels, const PackedParameters& packed, float* mixed, float* x);
 
 /// logits (rows, V) = x (rows, stride) lm_head.
-void project_logits(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, const float* x, int64_t rows,
-                    float* logits);
+void project_logits(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, const float* x,
+                    int64_t rows, float* logits);
 
 }  // namespace bdh::cpu

@@ -55,8 +55,8 @@ const Kernels& kernels_for(const std::string& isa) {
     if (wanted == table->name) return *table;
     names += concat(names.empty() ? "" : ", ", table->name);
   }
-  fail(ErrorKind::invalid_argument, "instruction set '", wanted, "' (BDH_ISA) is not one this processor and build can run: ",
-       names);
+  fail(ErrorKind::invalid_argument, "instruction set '", wanted,
+       "' (BDH_ISA) is not one this processor and build can run: ", names);
 }
 
 }  // namespace bdh::cpu

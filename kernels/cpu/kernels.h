@@ -1,8 +1,9 @@
-// The table of CPU kernels that one instruction set provides. Plain pointers and counts: no tensors, no threads,
-// no allocation. Every kernel sums in an order that its arguments alone decide.
+// The table of CPU kernels that one instruction set provides. Plain pointers and counts: no tensors, no
+// threads, no allocation. Every kernel sums in an order that its arguments alone decide.
 //
 // A width is a row's length in elements, always a multiple of kPadding: rows are padded with zeros.
-// This header is included by files compiled for instruction sets the processor may lack, so it holds no inline code.
+// This header is included by files compiled for instruction sets the processor may lack, so it holds no
+// inline code.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,8 @@ struct Rows {
   int64_t stride;  // in elements
 };
 
-/// C (m, n) = [C +] A (m, k) B (k, n), float32. A(i, j) is a[i * a_row + j * a_column]; B and C are row-major.
+/// C (m, n) = [C +] A (m, k) B (k, n), float32. A(i, j) is a[i * a_row + j * a_column]; B and C are
+/// row-major.
 struct Product {
   int64_t m, n, k;
   const float* a;
@@ -35,11 +37,12 @@ struct Kernels {
   const char* name;
 
   /// out[i] = row(index[i]) . x for i < count; index null: row(i).
-  void (*dot_rows)(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x, float* out);
+  void (*dot_rows)(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
+                   float* out);
 
   /// out += sum over i < count of scale[i] * row(index[i]); index null: row(i); scale null: 1.
-  void (*accumulate_rows)(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
-                          float* out);
+  void (*accumulate_rows)(const Rows& rows, const int32_t* index, const float* scale, int64_t count,
+                          int64_t width, float* out);
 
   void (*multiply)(const Product& product);
 
@@ -53,14 +56,16 @@ struct Kernels {
                        const float* positions, float* r);
 
   /// v = n * max(0, v), for rows of `tokens` columns: the gate g. Returns how many v were positive.
-  int64_t (*gate_chunk)(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons, int64_t tokens);
+  int64_t (*gate_chunk)(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons,
+                        int64_t tokens);
 
   /// Non-zero elements of rows of `tokens` columns.
   int64_t (*count_active)(const float* rows, int64_t stride, int64_t count, int64_t tokens);
   /// Columns where row 2i or row 2i + 1 is not zero, over i < pairs.
   int64_t (*count_pairs)(const float* rows, int64_t stride, int64_t pairs, int64_t tokens);
 
-  /// out = norm(x) over the first `width` of `padded` elements, the rest zero: (x - mean) / sqrt(variance + 1e-5).
+  /// out = norm(x) over the first `width` of `padded` elements, the rest zero: (x - mean) / sqrt(variance +
+  /// 1e-5).
   void (*norm)(const float* x, int64_t width, int64_t padded, float* out);
 
   /// Converts count elements (a multiple of kPadding) to float32.

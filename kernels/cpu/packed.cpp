@@ -1,4 +1,5 @@
-// Packing: transposes the encoders to neuron-major rows, pads and converts what needs it, leaves the rest where it is.
+// Packing: transposes the encoders to neuron-major rows, pads and converts what needs it, leaves the rest
+// where it is.
 #include "kernels/cpu/packed.h"
 
 #include <algorithm>
@@ -35,17 +36,20 @@ void give_back(const Tensor& tensor) {
 constexpr int64_t kTransposeTile = 64;
 
 // (D, N) columns [begin, end) of one head, converted and transposed to rows.
-void transpose_columns(const Tensor& from, int64_t head, int64_t begin, int64_t end, int64_t width, int64_t neurons,
-                       const Block& to) {
+void transpose_columns(const Tensor& from, int64_t head, int64_t begin, int64_t end, int64_t width,
+                       int64_t neurons, const Block& to) {
   const size_t from_size = size_of(from.dtype), to_size = size_of(to.rows.dtype);
   alignas(64) std::byte line[kTransposeTile * 8];
   for (int64_t d0 = 0; d0 < width; d0 += kTransposeTile) {
     for (int64_t d = d0; d < std::min(width, d0 + kTransposeTile); ++d) {
-      const std::byte* source = from.data + static_cast<size_t>((head * width + d) * neurons + begin) * from_size;
+      const std::byte* source =
+          from.data + static_cast<size_t>((head * width + d) * neurons + begin) * from_size;
       convert(from.dtype, source, to.rows.dtype, line, static_cast<size_t>(end - begin));
-      std::byte* target = to.memory.get() + static_cast<size_t>((head * neurons + begin) * to.rows.stride + d) * to_size;
+      std::byte* target =
+          to.memory.get() + static_cast<size_t>((head * neurons + begin) * to.rows.stride + d) * to_size;
       for (int64_t j = 0; j < end - begin; ++j) {
-        std::memcpy(target + static_cast<size_t>(j * to.rows.stride) * to_size, line + static_cast<size_t>(j) * to_size, to_size);
+        std::memcpy(target + static_cast<size_t>(j * to.rows.stride) * to_size,
+                    line + static_cast<size_t>(j) * to_size, to_size);
       }
     }
   }
@@ -57,7 +61,8 @@ Rows neuron_major(PackedParameters& packed, const Tensor& encoder, const char* w
   const int64_t tiles = (neurons + kTransposeTile - 1) / kTransposeTile;
   pool.run(heads * tiles, [&](int64_t i, int) {
     const int64_t begin = i % tiles * kTransposeTile;
-    transpose_columns(encoder, i / tiles, begin, std::min(neurons, begin + kTransposeTile), width, neurons, block);
+    transpose_columns(encoder, i / tiles, begin, std::min(neurons, begin + kTransposeTile), width, neurons,
+                      block);
   });
   give_back(encoder);
   return block.rows;
@@ -83,7 +88,8 @@ Rows padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t count, 
 
 }  // namespace
 
-std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype, ThreadPool& pool) {
+std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
+                                                        ThreadPool& pool) {
   if (dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::f16) {
     fail(ErrorKind::unsupported, "the CPU backend runs weights as F32, BF16 or F16, not ", name_of(dtype));
   }
@@ -94,7 +100,8 @@ std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parame
   packed->stride = padded(width);
   packed->encoder = neuron_major(*packed, parameters.encoder, "the neuron-major encoder", pool);
   packed->encoder_v = neuron_major(*packed, parameters.encoder_v, "the neuron-major encoder_v", pool);
-  packed->decoder = padded_rows(*packed, parameters.decoder, heads * neurons, width, packed->stride, "the decoder", pool);
+  packed->decoder =
+      padded_rows(*packed, parameters.decoder, heads * neurons, width, packed->stride, "the decoder", pool);
   packed->embed = padded_rows(*packed, parameters.embed, vocab, width, width, "the embedding", pool);
   packed->lm_head = padded_rows(*packed, parameters.lm_head, width, vocab, padded(vocab), "lm_head", pool);
   packed->freqs.assign(static_cast<size_t>(padded(neurons)), 0.0f);

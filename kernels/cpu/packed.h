@@ -1,4 +1,5 @@
-// Parameters as the CPU kernels want them: neuron-major, rows padded to whole vectors. Made once, then read only.
+// Parameters as the CPU kernels want them: neuron-major, rows padded to whole vectors. Made once, then read
+// only.
 #pragma once
 
 #include <memory>
@@ -24,6 +25,7 @@ struct PackedParameters : Packed {
   std::vector<std::shared_ptr<const void>> owners;  // what the rows lie in
 };
 
-std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype, ThreadPool& pool);
+std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
+                                                        ThreadPool& pool);
 
 }  // namespace bdh::cpu

@@ -1,5 +1,6 @@
-// How the neurons are divided into units of work. The division depends on the model alone, never on the number of threads:
-// partial sums are made slice by slice and added in the order of the slices, so that results do not depend on it either.
+// How the neurons are divided into units of work. The division depends on the model alone, never on the
+// number of threads: partial sums are made slice by slice and added in the order of the slices, so that
+// results do not depend on it either.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +10,8 @@
 
 namespace bdh::cpu {
 
-/// Most neurons in a slice. At D 256 a slice's rows of one matrix take 512 KB in float32: they fit the second cache.
+/// Most neurons in a slice. At D 256 a slice's rows of one matrix take 512 KB in float32: they fit the second
+/// cache.
 constexpr int64_t kSlice = 512;
 
 struct Slice {

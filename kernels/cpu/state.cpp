@@ -18,7 +18,11 @@ std::shared_ptr<float> floats(int64_t count, const char* what) {
 }  // namespace
 
 SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels)
-    : dims_(dims), kernels_(kernels), slices_(dims), rows_(dims.heads * dims.neurons), stride_(padded(dims.width)) {
+    : dims_(dims),
+      kernels_(kernels),
+      slices_(dims),
+      rows_(dims.heads * dims.neurons),
+      stride_(padded(dims.width)) {
   s_ = floats(dims.layers * rows_ * stride_, "a session's state");
   r_ = floats(dims.layers * kSlots * slot_stride(), "a session's window");
   x_ = floats(dims.layers * kSlots * stride_, "a session's window");
@@ -32,7 +36,8 @@ size_t SequenceState::bytes() const {
 std::unique_ptr<State> SequenceState::clone() const {
   auto copy = std::make_unique<SequenceState>(dims_, kernels_);
   std::memcpy(copy->s_.get(), s_.get(), static_cast<size_t>(dims_.layers * rows_ * stride_) * sizeof(float));
-  std::memcpy(copy->r_.get(), r_.get(), static_cast<size_t>(dims_.layers * kSlots * slot_stride()) * sizeof(float));
+  std::memcpy(copy->r_.get(), r_.get(),
+              static_cast<size_t>(dims_.layers * kSlots * slot_stride()) * sizeof(float));
   std::memcpy(copy->x_.get(), x_.get(), static_cast<size_t>(dims_.layers * kSlots * stride_) * sizeof(float));
   copy->position_ = position_;
   copy->folded_ = folded_;
@@ -49,10 +54,11 @@ void SequenceState::fold(int64_t layer, int64_t slice) {
   const Slice part = slices_[slice];
   for (int64_t begin = first_waiting(slice); begin < position_;) {
     const int64_t first_slot = slot(begin);
-    const int64_t tokens = std::min(position_ - begin, kSlots - first_slot);  // up to where the slots wrap around
+    const int64_t tokens =
+        std::min(position_ - begin, kSlots - first_slot);  // up to where the slots wrap around
     const Rows values{x(layer, first_slot), DType::f32, stride_};
     kernels_.multiply({part.count, stride_, tokens, r(layer, first_slot, slice), 1, slot_stride(), values,
-                      s(layer, part.row), stride_, true});
+                       s(layer, part.row), stride_, true});
     begin += tokens;
   }
 }
@@ -81,8 +87,8 @@ void SequenceState::restore(const Tensor& saved, int64_t position) {
   const auto [layers, width, heads, neurons, vocab] = dims_;
   const Shape expected{layers, heads, neurons, width};
   if (saved.dtype != DType::f32 || saved.shape != expected || !saved.contiguous()) {
-    fail(ErrorKind::invalid_argument, "state: expected F32 ", to_string(expected), ", found ", name_of(saved.dtype), " ",
-         to_string(saved.shape));
+    fail(ErrorKind::invalid_argument, "state: expected F32 ", to_string(expected), ", found ",
+         name_of(saved.dtype), " ", to_string(saved.shape));
   }
   if (position < 0) fail(ErrorKind::invalid_argument, "state: position ", position, " is negative");
   const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);

@@ -1,8 +1,10 @@
-// What one sequence remembers on the CPU: S for every layer, and the last few tokens that S does not hold yet.
+// What one sequence remembers on the CPU: S for every layer, and the last few tokens that S does not hold
+// yet.
 //
-// Adding a token to S would write all of S for every token. Instead a token's r and x wait in a window, where recall
-// treats them one by one, until a slice's turn comes: then all waiting tokens are added to that slice of S in one pass.
-// A slice's turn is every kWindow tokens, another token for each slice, so that every token costs about the same.
+// Adding a token to S would write all of S for every token. Instead a token's r and x wait in a window, where
+// recall treats them one by one, until a slice's turn comes: then all waiting tokens are added to that slice
+// of S in one pass. A slice's turn is every kWindow tokens, another token for each slice, so that every token
+// costs about the same.
 #pragma once
 
 #include <memory>
@@ -38,12 +40,15 @@ class SequenceState : public State {
   /// Moves on by tokens that are in S already, as all before them are.
   void advance_folded(int64_t tokens);
   /// True when no token has been added to this slice of S.
-  bool is_s_empty(int64_t slice) const { return folded_ == 0 && first_waiting(slice) == 0 && !is_turn(slice); }
+  bool is_s_empty(int64_t slice) const {
+    return folded_ == 0 && first_waiting(slice) == 0 && !is_turn(slice);
+  }
 
   /// S of one layer, from the row of a slice on: neuron-major, (., stride) float32.
   float* s(int64_t layer, int64_t row) const { return s_.get() + (layer * rows_ + row) * stride_; }
   static int64_t slot(int64_t position) { return position % kSlots; }
-  /// One slot of a slice's r: kSlice floats, zero beyond the slice's neurons. Slots are slot_stride() floats apart.
+  /// One slot of a slice's r: kSlice floats, zero beyond the slice's neurons. Slots are slot_stride() floats
+  /// apart.
   float* r(int64_t layer, int64_t slot, int64_t slice) const {
     return r_.get() + (layer * kSlots + slot) * slot_stride() + slice * kSlice;
   }

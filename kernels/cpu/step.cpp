@@ -20,9 +20,9 @@ struct Step {
   const StepBatch& batch;
   Slices slices;
   int64_t stride;
-  float* attended;  // (B, H, stride): norm(a)
-  float* partial;   // (B, slices, stride)
-  float* neurons;   // (B, slices, kSlice): n
+  float* attended;          // (B, H, stride): norm(a)
+  float* partial;           // (B, slices, stride)
+  float* neurons;           // (B, slices, kSlice): n
   LayerActivity* activity;  // (B, slices)
 
   int64_t unit(int64_t sequence, int64_t slice) const { return sequence * slices.count + slice; }
@@ -40,7 +40,8 @@ int64_t count_active_pairs(const float* n, int64_t count) {
 }
 
 // a += sum over the waiting tokens s of (r . r_s) x_s, the slice's part of it.
-void recall_waiting(const Step& step, const SequenceState& state, int64_t layer, int64_t slice, const float* r, float* a) {
+void recall_waiting(const Step& step, const SequenceState& state, int64_t layer, int64_t slice,
+                    const float* r, float* a) {
   int32_t slots[kSlots];
   float scores[kSlots];
   int64_t waiting = 0;
@@ -64,7 +65,8 @@ void attend(const Step& step, int64_t layer, int64_t sequence, int64_t i) {
   step.kernels.dot_rows(from_row(step.packed.encoder, slice.row), nullptr, slice.count, step.stride,
                         step.batch.x + sequence * step.stride, n);
   std::fill(n + slice.count, n + padded(slice.count), 0.0f);
-  step.kernels.rotate(n, step.packed.freqs.data() + slice.begin, slice.count, static_cast<float>(state.position()), r);
+  step.kernels.rotate(n, step.packed.freqs.data() + slice.begin, slice.count,
+                      static_cast<float>(state.position()), r);
 
   std::fill(a, a + step.stride, 0.0f);
   const bool s_is_empty = state.is_s_empty(i);
@@ -83,7 +85,8 @@ void attend(const Step& step, int64_t layer, int64_t sequence, int64_t i) {
 
 void combine(const Step& step, int64_t sequence, int64_t head) {
   float* out = step.attended + (sequence * step.packed.dims.heads + head) * step.stride;
-  const Rows parts{step.partial + step.unit(sequence, head * step.slices.per_head) * step.stride, DType::f32, step.stride};
+  const Rows parts{step.partial + step.unit(sequence, head * step.slices.per_head) * step.stride, DType::f32,
+                   step.stride};
   std::fill(out, out + step.stride, 0.0f);
   step.kernels.accumulate_rows(parts, nullptr, nullptr, step.slices.per_head, step.stride, out);
   step.kernels.norm(out, step.packed.dims.width, step.stride, out);
@@ -123,7 +126,8 @@ void mix(const Step& step, int64_t sequence, float* mixed) {
 void remember_x(const Step& step, int64_t layer) {
   for (size_t b = 0; b < step.batch.states.size(); ++b) {
     const SequenceState& state = *step.batch.states[b];
-    std::memcpy(state.x(layer, SequenceState::slot(state.position())), step.batch.x + static_cast<int64_t>(b) * step.stride,
+    std::memcpy(state.x(layer, SequenceState::slot(state.position())),
+                step.batch.x + static_cast<int64_t>(b) * step.stride,
                 static_cast<size_t>(step.stride) * sizeof(float));
   }
 }
@@ -155,7 +159,8 @@ void read_step(const Kernels& kernels, const PackedParameters& packed, ThreadPoo
                   scratch.neurons.at_least(sequences * slices.count * kSlice),
                   scratch.activity.data()};
   float* mixed = step.partial + sequences * slices.count * packed.stride;
-  for (int64_t b = 0; b < sequences; ++b) embed_token(kernels, packed, batch.tokens[b], batch.x + b * packed.stride);
+  for (int64_t b = 0; b < sequences; ++b)
+    embed_token(kernels, packed, batch.tokens[b], batch.x + b * packed.stride);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     remember_x(step, layer);
     pool.run(slices.count, [&](int64_t i, int) {

@@ -1,5 +1,6 @@
 // The CPU kernels, written once and compiled for each instruction set (CMake defines BDH_ISA as its name).
-// Knows vectors and rows; nothing of models, states or threads. Only internal linkage but for the table: see simd.h.
+// Knows vectors and rows; nothing of models, states or threads. Only internal linkage but for the table: see
+// simd.h.
 #include "kernels/cpu/kernels.h"
 
 #include <cmath>
@@ -12,93 +13,112 @@ namespace {
 // ---- rows: the products of one token, limited by how fast the rows arrive from memory ----
 
 // Rows read side by side: enough independent sums to hide the latency of a multiply-add.
-constexpr int kTogether = 8;
+constexpr int kTogether = 4;
 
-template <class Element>
-const Element* row_at(const Rows& rows, const int32_t* index, int64_t i) {
-  return static_cast<const Element*>(rows.data) + (index ? index[i] : i) * rows.stride;
-}
+enum class Order { dense, gathered };
 
-template <class Element>
-void prefetch(const Element* from) {
-  __builtin_prefetch(from, 0, 3);
-}
+// Side by side rows i .. i + kTogether - 1, and the same number after them: gathered rows defeat the
+// processor's own prefetching, so the next ones are asked for while these are used.
+template <class Element, Order order>
+struct RowGroup {
+  const Element* row[kTogether];
+  const Element* next[kTogether];
 
-template <class Element>
-float dot_row(const Element* row, int64_t width, const float* x) {
-  Floats total = {};
-  for (int64_t d = 0; d < width; d += kLanes) total = multiply_add(load(row + d), load(x + d), total);
-  return sum(total);
-}
+  RowGroup(const Rows& rows, const int32_t* index, int64_t i, int64_t count) {
+    const auto* data = static_cast<const Element*>(rows.data);
+    for (int r = 0; r < kTogether; ++r) {
+      const int64_t ahead = i + kTogether + r < count ? i + kTogether + r : i;
+      row[r] = data + (order == Order::dense ? i + r : index[i + r]) * rows.stride;
+      next[r] = data + (order == Order::dense ? ahead : index[ahead]) * rows.stride;
+    }
+  }
 
-template <class Element>
-void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x, float* out) {
+  Floats at(int r, int64_t d) const {
+    if constexpr (order == Order::gathered) __builtin_prefetch(next[r] + d);
+    return load(row[r] + d);
+  }
+};
+
+template <class Element, Order order>
+void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
+              float* out) {
   int64_t i = 0;
   for (; i + kTogether <= count; i += kTogether) {
-    const Element* row[kTogether];
-    const Element* later[kTogether];
-    for (int r = 0; r < kTogether; ++r) {
-      row[r] = row_at<Element>(rows, index, i + r);
-      const int64_t ahead = i + kTogether + r;
-      later[r] = row_at<Element>(rows, index, ahead < count ? ahead : i + r);
-    }
+    const RowGroup<Element, order> group(rows, index, i, count);
     Floats total[kTogether] = {};
     for (int64_t d = 0; d < width; d += kLanes) {
       const Floats xd = load(x + d);
-      for (int r = 0; r < kTogether; ++r) {
-        prefetch(later[r] + d);
-        total[r] = multiply_add(load(row[r] + d), xd, total[r]);
-      }
+      for (int r = 0; r < kTogether; ++r) total[r] = multiply_add(group.at(r, d), xd, total[r]);
     }
     for (int r = 0; r < kTogether; ++r) out[i + r] = sum(total[r]);
   }
-  for (; i < count; ++i) out[i] = dot_row(row_at<Element>(rows, index, i), width, x);
+  for (; i < count; ++i) {
+    const Element* row =
+        static_cast<const Element*>(rows.data) + (order == Order::dense ? i : index[i]) * rows.stride;
+    Floats total = {};
+    for (int64_t d = 0; d < width; d += kLanes) total = multiply_add(load(row + d), load(x + d), total);
+    out[i] = sum(total);
+  }
+}
+
+template <class Element, Order order>
+void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
+                     float* out) {
+  int64_t i = 0;
+  for (; i + kTogether <= count; i += kTogether) {
+    const RowGroup<Element, order> group(rows, index, i, count);
+    Floats weight[kTogether];
+    for (int r = 0; r < kTogether; ++r) weight[r] = all(scale ? scale[i + r] : 1.0f);
+    for (int64_t d = 0; d < width; d += kLanes) {
+      Floats total = load(out + d);
+      for (int r = 0; r < kTogether; ++r) total = multiply_add(group.at(r, d), weight[r], total);
+      store(out + d, total);
+    }
+  }
+  for (; i < count; ++i) {
+    const Element* row =
+        static_cast<const Element*>(rows.data) + (order == Order::dense ? i : index[i]) * rows.stride;
+    const Floats weight = all(scale ? scale[i] : 1.0f);
+    for (int64_t d = 0; d < width; d += kLanes)
+      store(out + d, multiply_add(load(row + d), weight, load(out + d)));
+  }
+}
+
+template <class Element>
+void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
+              float* out) {
+  return index ? dot_rows<Element, Order::gathered>(rows, index, count, width, x, out)
+               : dot_rows<Element, Order::dense>(rows, index, count, width, x, out);
 }
 
 template <class Element>
 void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
                      float* out) {
-  int64_t i = 0;
-  for (; i + kTogether <= count; i += kTogether) {
-    const Element* row[kTogether];
-    const Element* later[kTogether];
-    float weight[kTogether];
-    for (int r = 0; r < kTogether; ++r) {
-      row[r] = row_at<Element>(rows, index, i + r);
-      const int64_t ahead = i + kTogether + r;
-      later[r] = row_at<Element>(rows, index, ahead < count ? ahead : i + r);
-      weight[r] = scale ? scale[i + r] : 1.0f;
-    }
-    for (int64_t d = 0; d < width; d += kLanes) {
-      Floats total = load(out + d);
-      for (int r = 0; r < kTogether; ++r) {
-        prefetch(later[r] + d);
-        total = multiply_add(load(row[r] + d), all(weight[r]), total);
-      }
-      store(out + d, total);
-    }
-  }
-  for (; i < count; ++i) {
-    const Element* row = row_at<Element>(rows, index, i);
-    const Floats weight = all(scale ? scale[i] : 1.0f);
-    for (int64_t d = 0; d < width; d += kLanes) store(out + d, multiply_add(load(row + d), weight, load(out + d)));
+  return index ? accumulate_rows<Element, Order::gathered>(rows, index, scale, count, width, out)
+               : accumulate_rows<Element, Order::dense>(rows, index, scale, count, width, out);
+}
+
+void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
+                  float* out) {
+  switch (rows.dtype) {
+    case DType::bf16:
+      return dot_rows<BFloat16>(rows, index, count, width, x, out);
+    case DType::f16:
+      return dot_rows<Float16>(rows, index, count, width, x, out);
+    default:
+      return dot_rows<float>(rows, index, count, width, x, out);
   }
 }
 
-void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x, float* out) {
+void accumulate_rows_any(const Rows& rows, const int32_t* index, const float* scale, int64_t count,
+                         int64_t width, float* out) {
   switch (rows.dtype) {
-    case DType::bf16: return dot_rows<BFloat16>(rows, index, count, width, x, out);
-    case DType::f16: return dot_rows<Float16>(rows, index, count, width, x, out);
-    default: return dot_rows<float>(rows, index, count, width, x, out);
-  }
-}
-
-void accumulate_rows_any(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
-                         float* out) {
-  switch (rows.dtype) {
-    case DType::bf16: return accumulate_rows<BFloat16>(rows, index, scale, count, width, out);
-    case DType::f16: return accumulate_rows<Float16>(rows, index, scale, count, width, out);
-    default: return accumulate_rows<float>(rows, index, scale, count, width, out);
+    case DType::bf16:
+      return accumulate_rows<BFloat16>(rows, index, scale, count, width, out);
+    case DType::f16:
+      return accumulate_rows<Float16>(rows, index, scale, count, width, out);
+    default:
+      return accumulate_rows<float>(rows, index, scale, count, width, out);
   }
 }
 
@@ -118,8 +138,8 @@ constexpr int64_t kTileColumns = kTileVectors * kLanes;
 constexpr int64_t kDepth = 128;  // a panel of B, kDepth x kTileColumns, fits half of the first cache
 
 template <int M>
-void multiply_tile(int64_t k, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row, float* c,
-                   int64_t c_row, bool add) {
+void multiply_tile(int64_t k, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row,
+                   float* c, int64_t c_row, bool add) {
   Floats total[M][kTileVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) {
@@ -162,8 +182,8 @@ constexpr TileTable<1, 2, 3, 4> kTiles;
 #endif
 
 // One tile at the right edge: columns beyond `columns` are computed in a buffer and dropped.
-void multiply_edge(int64_t height, int64_t columns, int64_t k, const float* a, int64_t a_row, int64_t a_column,
-                   const float* panel, float* c, int64_t c_row, bool add) {
+void multiply_edge(int64_t height, int64_t columns, int64_t k, const float* a, int64_t a_row,
+                   int64_t a_column, const float* panel, float* c, int64_t c_row, bool add) {
   alignas(64) float buffer[kTileRows * kTileColumns] = {};
   for (int64_t i = 0; add && i < height; ++i) {
     for (int64_t j = 0; j < columns; ++j) buffer[i * kTileColumns + j] = c[i * c_row + j];
@@ -189,9 +209,12 @@ void pack_panel(const Element* b, int64_t stride, int64_t k, int64_t columns, fl
 void pack_panel_any(const Rows& b, int64_t row, int64_t column, int64_t k, int64_t columns, float* panel) {
   const int64_t at = row * b.stride + column;
   switch (b.dtype) {
-    case DType::bf16: return pack_panel(static_cast<const BFloat16*>(b.data) + at, b.stride, k, columns, panel);
-    case DType::f16: return pack_panel(static_cast<const Float16*>(b.data) + at, b.stride, k, columns, panel);
-    default: return pack_panel(static_cast<const float*>(b.data) + at, b.stride, k, columns, panel);
+    case DType::bf16:
+      return pack_panel(static_cast<const BFloat16*>(b.data) + at, b.stride, k, columns, panel);
+    case DType::f16:
+      return pack_panel(static_cast<const Float16*>(b.data) + at, b.stride, k, columns, panel);
+    default:
+      return pack_panel(static_cast<const float*>(b.data) + at, b.stride, k, columns, panel);
   }
 }
 
@@ -201,8 +224,8 @@ int64_t tile_height(int64_t m) {
   return (m + tiles - 1) / tiles;
 }
 
-void multiply_panel(const Product& p, int64_t row, int64_t k, int64_t column, int64_t columns, const float* panel,
-                    bool add) {
+void multiply_panel(const Product& p, int64_t row, int64_t k, int64_t column, int64_t columns,
+                    const float* panel, bool add) {
   const int64_t step = tile_height(p.m);
   for (int64_t i = 0; i < p.m; i += step) {
     const int64_t height = p.m - i < step ? p.m - i : step;
@@ -223,7 +246,8 @@ void multiply_small_b(const Product& p) {
   for (int64_t i = 0; i < p.m; i += step) {
     const Tile tile = kTiles.of_height[p.m - i < step ? p.m - i : step];
     for (int64_t j = 0; j < p.n; j += kTileColumns) {
-      tile(p.k, p.a + i * p.a_row, p.a_row, p.a_column, b + j, p.b.stride, p.c + i * p.c_row + j, p.c_row, p.add);
+      tile(p.k, p.a + i * p.a_row, p.a_row, p.a_column, b + j, p.b.stride, p.c + i * p.c_row + j, p.c_row,
+           p.add);
     }
   }
 }
@@ -244,20 +268,22 @@ void multiply(const Product& p) {
   }
 }
 
-// ---- rotation (spec: pair (2i, 2i+1) turned by 2 pi frac(t f_i); the phase is rounded as float32 at each step) ----
+// ---- rotation (spec: pair (2i, 2i+1) turned by 2 pi frac(t f_i); the phase is rounded as float32 at each
+// step) ----
 
 struct Turn {
   Floats sine, cosine;
 };
 
-// Sine and cosine of an angle in [0, 2 pi], within 1e-7: reduced by quarter turns (pi/2 in three exact parts), then
-// minimax polynomials on [-pi/4, pi/4].
+// Sine and cosine of an angle in [0, 2 pi], within 1e-7: reduced by quarter turns (pi/2 in three exact
+// parts), then minimax polynomials on [-pi/4, pi/4].
 Turn turn(Floats angle) {
   const Ints quarter = __builtin_convertvector(angle * 0.636619772f + 0.5f, Ints);
   const Floats q = __builtin_convertvector(quarter, Floats);
   const Floats y = ((angle - q * 1.5703125f) - q * 4.837512969970703125e-4f) - q * 7.5497899548918821e-8f;
   const Floats z = y * y;
-  const Floats sine_tail = multiply_add(multiply_add(z, all(-1.95829547e-4f), all(8.33272561e-3f)), z, all(-0.166666642f));
+  const Floats sine_tail =
+      multiply_add(multiply_add(z, all(-1.95829547e-4f), all(8.33272561e-3f)), z, all(-0.166666642f));
   const Floats sine = multiply_add(sine_tail * z, y, y);
   const Floats cosine_tail =
       multiply_add(multiply_add(z, all(2.45429728e-5f), all(-1.38882804e-3f)), z, all(4.16666642e-2f));
@@ -265,7 +291,8 @@ Turn turn(Floats angle) {
   const Ints odd = (quarter & 1) != 0;
   const Words sine_sign = (Words)(quarter & 2) << 30;
   const Words cosine_sign = (Words)((quarter + 1) & 2) << 30;
-  return {(Floats)((Words)(odd ? cosine : sine) ^ sine_sign), (Floats)((Words)(odd ? sine : cosine) ^ cosine_sign)};
+  return {(Floats)((Words)(odd ? cosine : sine) ^ sine_sign),
+          (Floats)((Words)(odd ? sine : cosine) ^ cosine_sign)};
 }
 
 // positions * freqs turns; the whole turns dropped (exactly), the rest as an angle.
@@ -281,12 +308,12 @@ void rotate(float* n, const float* freqs, int64_t count, float position, float* 
     const Turn t = turn_at(all(position), load(freqs + i));
     const Floats value = positive_part(load(n + i));
     store(n + i, value);
-    store(r + i, value * t.cosine + swap_pairs(value) * sign * t.sine);
+    store(r + i, value * t.cosine + exchange_lanes<1>(value) * sign * t.sine);
   }
 }
 
-void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride, const float* positions,
-                  float* r) {
+void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
+                  const float* positions, float* r) {
   for (int64_t i = 0; i < neurons; i += 2) {
     float* even = n + i * stride;
     float* odd = even + stride;
@@ -309,7 +336,8 @@ void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens,
 
 // ---- the rest ----
 
-int64_t gate_chunk(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons, int64_t tokens) {
+int64_t gate_chunk(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons,
+                   int64_t tokens) {
   int64_t positive = 0;
   for (int64_t i = 0; i < neurons; ++i, n += n_stride, v += v_stride) {
     Ints count = {};
@@ -364,9 +392,12 @@ void widen_rows(const Element* from, int64_t count, float* to) {
 
 void widen(const void* from, DType dtype, int64_t count, float* to) {
   switch (dtype) {
-    case DType::bf16: return widen_rows(static_cast<const BFloat16*>(from), count, to);
-    case DType::f16: return widen_rows(static_cast<const Float16*>(from), count, to);
-    default: return widen_rows(static_cast<const float*>(from), count, to);
+    case DType::bf16:
+      return widen_rows(static_cast<const BFloat16*>(from), count, to);
+    case DType::f16:
+      return widen_rows(static_cast<const Float16*>(from), count, to);
+    default:
+      return widen_rows(static_cast<const float*>(from), count, to);
   }
 }
 

@@ -1,5 +1,6 @@
-// One vector of floats of whatever instruction set this file is compiled for, and the few operations the kernels need.
-// Everything here has internal linkage: a function shared between instruction sets could run on a processor that lacks it.
+// One vector of floats of whatever instruction set this file is compiled for, and the few operations the
+// kernels need. Everything here has internal linkage: a function shared between instruction sets could run on
+// a processor that lacks it.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,8 @@ inline Floats load(const float* from) {
 
 inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
 
-inline Floats all(float value) { return Floats{} + value; }
+/// value in every lane (value - 0 is value, -0 too, so the subtraction costs nothing).
+inline Floats all(float value) { return value - Floats{}; }
 
 /// a * b + c, in one rounding where the hardware has it.
 inline Floats multiply_add(Floats a, Floats b, Floats c) {
@@ -51,33 +53,33 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) {
 
 inline Floats positive_part(Floats v) { return v > Floats{} ? v : Floats{}; }
 
+/// Lane i exchanged with lane i ^ Distance.
+template <int Distance>
+inline Floats exchange_lanes(Floats v) {
+  Ints order;
+  for (int i = 0; i < kLanes; ++i) order[i] = i ^ Distance;
+#if defined(__clang__)
+  Floats exchanged;
+  for (int i = 0; i < kLanes; ++i) exchanged[i] = v[order[i]];
+  return exchanged;
+#else
+  return __builtin_shuffle(v, order);
+#endif
+}
+
 /// The sum of the lanes, halves added to halves.
 inline float sum(Floats v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
+  if constexpr (kLanes > 8) v += exchange_lanes<8>(v);
+  if constexpr (kLanes > 4) v += exchange_lanes<4>(v);
+  v += exchange_lanes<2>(v);
+  v += exchange_lanes<1>(v);
+  return v[0];
 }
 
 inline int64_t sum(Ints v) {
   int64_t total = 0;
   for (int i = 0; i < kLanes; ++i) total += v[i];
   return total;
-}
-
-/// Lanes 2i and 2i + 1 exchanged.
-inline Floats swap_pairs(Floats v) {
-  Ints order;
-  for (int i = 0; i < kLanes; ++i) order[i] = i ^ 1;
-#if defined(__clang__)
-  Floats swapped;
-  for (int i = 0; i < kLanes; ++i) swapped[i] = v[order[i]];
-  return swapped;
-#else
-  return __builtin_shuffle(v, order);
-#endif
 }
 
 /// -1 in even lanes, 1 in odd ones.
@@ -100,9 +102,17 @@ inline Halves load_bits(const void* from) {
   return v;
 }
 
-inline Floats load(const BFloat16* from) {
-  return (Floats)(__builtin_convertvector(load_bits(from), Words) << 16);
+inline Words widen_bits(Halves v) {
+#if defined(__AVX512F__)
+  return (Words)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)v);
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu16_epi32((__m128i)v);
+#else
+  return __builtin_convertvector(v, Words);
+#endif
 }
+
+inline Floats load(const BFloat16* from) { return (Floats)(widen_bits(load_bits(from)) << 16); }
 
 /// Exact for every half: the exponent is re-biased by a multiplication, which makes denormals right as well.
 inline Floats load(const Float16* from) {
@@ -111,7 +121,7 @@ inline Floats load(const Float16* from) {
 #elif defined(__F16C__)
   return (Floats)_mm256_cvtph_ps((__m128i)load_bits(from));
 #else
-  const Words bits = __builtin_convertvector(load_bits(from), Words);
+  const Words bits = widen_bits(load_bits(from));
   const Floats magnitude = (Floats)((bits & 0x7fff) << 13) * 0x1p112f;
   const Words special = (Words)((bits & 0x7c00) == 0x7c00) & 0x7f800000;
   return (Floats)((Words)magnitude | special | ((bits & 0x8000) << 16));

@@ -1,0 +1,256 @@
+// Every CPU kernel of every instruction set against plain loops in double precision, on odd sizes and
+// poisoned outputs.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/packed.h"
+
+using namespace bdh;
+using namespace bdh::cpu;
+
+namespace {
+
+constexpr float kPoison = std::numeric_limits<float>::quiet_NaN();
+
+struct Random {
+  std::mt19937 bits{7};
+  float operator()() { return std::normal_distribution<float>(0.0f, 1.0f)(bits); }
+  std::vector<float> floats(int64_t count) {
+    std::vector<float> values(static_cast<size_t>(count));
+    for (float& v : values) v = (*this)();
+    return values;
+  }
+};
+
+// The same numbers stored as dtype, and what they read back as.
+struct Stored {
+  std::vector<std::byte> bytes;
+  std::vector<float> values;
+
+  Stored(const std::vector<float>& from, DType dtype)
+      : bytes(from.size() * size_of(dtype)), values(from.size()) {
+    convert(DType::f32, from.data(), dtype, bytes.data(), from.size());
+    convert(dtype, bytes.data(), DType::f32, values.data(), from.size());
+  }
+};
+
+template <class Body>
+void for_each_isa(Body body) {
+  for (const std::string& isa : available_isas()) {
+    CAPTURE(isa);
+    body(kernels_for(isa));
+  }
+}
+
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
+
+}  // namespace
+
+TEST_CASE("dot_rows and accumulate_rows, dense and gathered") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    for (DType dtype : kDTypes) {
+      for (int64_t width : {16, 48, 256}) {
+        for (int64_t count : {0, 1, 3, 4, 9, 37}) {
+          const Stored rows(random.floats(40 * width), dtype);
+          const std::vector<float> x = random.floats(width), scale = random.floats(count);
+          std::vector<int32_t> index;
+          for (int64_t i = 0; i < count; ++i) index.push_back(static_cast<int32_t>((i * 7 + 3) % 40));
+          for (bool gathered : {false, true}) {
+            CAPTURE(width);
+            CAPTURE(count);
+            CAPTURE(gathered);
+            const auto row = [&](int64_t i) {
+              return rows.values.data() + (gathered ? index[i] : i) * width;
+            };
+            const int32_t* list = gathered ? index.data() : nullptr;
+            const Rows view{rows.bytes.data(), dtype, width};
+
+            std::vector<float> dots(static_cast<size_t>(count) + 1, kPoison);
+            kernels.dot_rows(view, list, count, width, x.data(), dots.data());
+            for (int64_t i = 0; i < count; ++i) {
+              double expected = 0;
+              for (int64_t d = 0; d < width; ++d) expected += double{row(i)[d]} * x[d];
+              CHECK(dots[i] == doctest::Approx(expected).epsilon(1e-4).scale(10));
+            }
+            CHECK(std::isnan(dots[count]));
+
+            std::vector<float> sums = x;
+            kernels.accumulate_rows(view, list, scale.data(), count, width, sums.data());
+            for (int64_t d = 0; d < width; ++d) {
+              double expected = x[d];
+              for (int64_t i = 0; i < count; ++i) expected += double{row(i)[d]} * scale[i];
+              CHECK(sums[d] == doctest::Approx(expected).epsilon(1e-4).scale(10));
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("multiply, all strides and dtypes, sizes that do not fit the tiles") {
+  Random random;
+  struct Size {
+    int64_t m, n, k;
+  };
+  for_each_isa([&](const Kernels& kernels) {
+    for (const Size size : {Size{1, 1, 1}, Size{3, 17, 5}, Size{14, 32, 128}, Size{15, 33, 129},
+                            Size{64, 96, 300}, Size{29, 64, 16}, Size{128, 16, 1}}) {
+      for (DType dtype : kDTypes) {
+        for (bool transposed : {false, true}) {
+          for (bool add : {false, true}) {
+            const auto [m, n, k] = size;
+            const std::vector<float> a = random.floats(m * k), before = random.floats(m * (n + 3));
+            const Stored b(random.floats(k * (n + 5)), dtype);
+            std::vector<float> c = before;
+            const int64_t a_row = transposed ? 1 : k, a_column = transposed ? m : 1;
+            kernels.multiply(
+                {m, n, k, a.data(), a_row, a_column, {b.bytes.data(), dtype, n + 5}, c.data(), n + 3, add});
+            double worst = 0;
+            for (int64_t i = 0; i < m; ++i) {
+              for (int64_t j = 0; j < n + 3; ++j) {
+                double expected = before[i * (n + 3) + j];
+                if (j < n && !add) expected = 0;
+                for (int64_t p = 0; j < n && p < k; ++p) {
+                  expected += double{a[i * a_row + p * a_column]} * b.values[p * (n + 5) + j];
+                }
+                worst = std::max(worst, std::fabs(expected - double{c[i * (n + 3) + j]}));
+              }
+            }
+            CAPTURE(m);
+            CAPTURE(n);
+            CAPTURE(k);
+            CHECK(worst < 1e-4);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("rotation rounds the phase as float32 and is exact at every position") {
+  Random random;
+  constexpr int64_t kNeurons = 32;
+  std::vector<float> freqs(kNeurons);
+  for (int64_t i = 0; i < kNeurons; ++i) {
+    freqs[i] = static_cast<float>(1.0 / std::pow(65536.0, static_cast<double>(i / 2 * 2) / kNeurons) /
+                                  6.283185307179586);
+  }
+  freqs[9] = 0.123f;  // a pair of two frequencies is turned as it stands
+  for_each_isa([&](const Kernels& kernels) {
+    for (float position : {0.0f, 1.0f, 7.0f, 4095.0f, 99999.0f, 16777215.0f}) {
+      CAPTURE(position);
+      const std::vector<float> raw = random.floats(kNeurons);
+      std::vector<float> n = raw, r(kNeurons, kPoison);
+      kernels.rotate(n.data(), freqs.data(), kNeurons, position, r.data());
+
+      std::vector<float> chunk_n(kNeurons * 16), chunk_r(kNeurons * 16, kPoison), positions(16, position);
+      for (int64_t i = 0; i < kNeurons; ++i) std::fill_n(chunk_n.begin() + i * 16, 16, raw[i]);
+      kernels.rotate_chunk(chunk_n.data(), freqs.data(), kNeurons, 16, 16, positions.data(), chunk_r.data());
+
+      for (int64_t i = 0; i < kNeurons; ++i) {
+        const float phase = position * freqs[i];
+        const double angle =
+            static_cast<double>(static_cast<float>((phase - std::floor(phase)) * 6.28318530718f));
+        const float own = std::max(raw[i], 0.0f), other = std::max(raw[i ^ 1], 0.0f);
+        const double expected = own * std::cos(angle) + (i % 2 == 0 ? -other : other) * std::sin(angle);
+        CHECK(n[i] == own);
+        CHECK(std::fabs(r[i] - expected) < 5e-7);
+        CHECK(std::fabs(chunk_r[i * 16 + 5] - expected) < 5e-7);
+      }
+    }
+  });
+}
+
+TEST_CASE("sine and cosine of every kind of phase") {
+  for_each_isa([&](const Kernels& kernels) {
+    for (int step = 0; step < 4096; ++step) {
+      const float fraction = static_cast<float>(step) / 4096.0f;
+      std::vector<float> n(16, 0.0f), r(16), freqs(16, fraction);
+      n[0] = 1.0f;
+      kernels.rotate(n.data(), freqs.data(), 16, 1.0f, r.data());
+      const double angle = static_cast<double>(fraction * 6.28318530718f);
+      REQUIRE(std::fabs(r[0] - std::cos(angle)) < 2e-7);
+      REQUIRE(std::fabs(r[1] - std::sin(angle)) < 2e-7);
+    }
+  });
+}
+
+TEST_CASE("gate, counts, norm and widen") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    constexpr int64_t kRows = 6, kTokens = 48, kStride = 64;
+    std::vector<float> n = random.floats(kRows * kStride), v = random.floats(kRows * kStride);
+    for (float& value : n) value = std::max(value, 0.0f);
+    const std::vector<float> raw = v;
+    int64_t positive = 0, active = 0, pairs = 0;
+    for (int64_t i = 0; i < kRows; ++i) {
+      for (int64_t t = 0; t < kTokens; ++t) {
+        positive += raw[i * kStride + t] > 0;
+        active += n[i * kStride + t] != 0;
+        if (i % 2 == 0) pairs += n[i * kStride + t] != 0 || n[(i + 1) * kStride + t] != 0;
+      }
+    }
+    CHECK(kernels.gate_chunk(n.data(), kStride, v.data(), kStride, kRows, kTokens) == positive);
+    CHECK(kernels.count_active(n.data(), kStride, kRows, kTokens) == active);
+    CHECK(kernels.count_pairs(n.data(), kStride, kRows / 2, kTokens) == pairs);
+    for (int64_t i = 0; i < kRows; ++i) {
+      for (int64_t t = 0; t < kStride; ++t) {
+        const float before = raw[i * kStride + t];
+        CHECK(v[i * kStride + t] == (t < kTokens ? std::max(before, 0.0f) * n[i * kStride + t] : before));
+      }
+    }
+
+    for (int64_t width : {1, 7, 16, 20, 64}) {
+      std::vector<float> x = random.floats(padded(width)), out(padded(width), kPoison);
+      std::fill(x.begin() + width, x.end(), 0.0f);
+      double mean = 0, variance = 0;
+      for (int64_t d = 0; d < width; ++d) mean += x[d] / static_cast<double>(width);
+      for (int64_t d = 0; d < width; ++d)
+        variance += (x[d] - mean) * (x[d] - mean) / static_cast<double>(width);
+      kernels.norm(x.data(), width, padded(width), out.data());
+      for (int64_t d = 0; d < padded(width); ++d) {
+        const double expected = d < width ? (x[d] - mean) / std::sqrt(variance + 1e-5) : 0.0;
+        CHECK(std::fabs(out[d] - expected) < 2e-6);
+      }
+    }
+
+    for (DType dtype : kDTypes) {
+      const Stored stored(random.floats(64), dtype);
+      std::vector<float> wide(64, kPoison);
+      kernels.widen(stored.bytes.data(), dtype, 64, wide.data());
+      CHECK(wide == stored.values);
+    }
+  });
+}
+
+TEST_CASE("every half widens exactly, denormals and infinities too") {
+  std::vector<uint16_t> halves(65536);
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<uint16_t>(i);
+  for_each_isa([&](const Kernels& kernels) {
+    std::vector<float> wide(halves.size(), kPoison);
+    for (DType dtype : {DType::f16, DType::bf16}) {
+      kernels.widen(halves.data(), dtype, static_cast<int64_t>(halves.size()), wide.data());
+      for (size_t i = 0; i < halves.size(); ++i) {
+        const float expected = dtype == DType::f16 ? f16_to_f32(halves[i]) : bf16_to_f32(halves[i]);
+        if (std::isnan(expected)) {
+          REQUIRE(std::isnan(wide[i]));
+        } else {
+          REQUIRE(wide[i] == expected);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("an unknown instruction set is an error that names those there are") {
+  CHECK_THROWS_WITH_AS(kernels_for("sse9"), doctest::Contains("baseline"), Error);
+}

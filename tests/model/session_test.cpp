@@ -1,0 +1,279 @@
+// Sessions: the three forms, mixed reads, ragged batches, threads and saved states agree with one another.
+#include "bdh/model/session.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "bdh/base/error.h"
+#include "bdh/formats/safetensors.h"
+#include "kernels/cpu/backend.h"
+
+using namespace bdh;
+
+namespace {
+
+Config small_config(int64_t layers, int64_t width, int64_t heads, int64_t multiplier, int64_t vocab) {
+  Config config;
+  config.n_layer = layers;
+  config.n_embd = width;
+  config.n_head = heads;
+  config.mlp_internal_dim_multiplier = multiplier;
+  config.vocab_size = vocab;
+  return config;
+}
+
+std::shared_ptr<const Weights> small_weights(const Config& config, int threads = 2,
+                                             const std::string& isa = "", std::optional<DType> dtype = {}) {
+  return std::make_shared<Weights>(config, random_state_dict(config, 3), cpu::make_backend({threads, isa}),
+                                   dtype);
+}
+
+std::vector<int32_t> some_tokens(int64_t count, int64_t vocab) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>((i * i * 7 + 3 * i + 1) % vocab));
+  return tokens;
+}
+
+double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double difference = 0, largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    REQUIRE(std::isfinite(a[i]));
+    difference = std::max(difference, std::fabs(double{a[i]} - double{b[i]}));
+    largest = std::max(largest, std::fabs(double{b[i]}));
+  }
+  return difference / largest;
+}
+
+ReadOptions in_form(Form form, int64_t chunk = 256) {
+  ReadOptions options;
+  options.form = form;
+  options.chunk = chunk;
+  return options;
+}
+
+void append(std::vector<float>& to, const std::vector<float>& from) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
+const Config kConfigs[] = {
+    small_config(3, 48, 3, 40, 77),   // N 640: more than one slice, an odd number of heads
+    small_config(2, 20, 5, 7, 256),   // D not a multiple of the padding, N 28
+    small_config(1, 7, 1, 2, 5),      // N 14
+    small_config(2, 64, 1, 32, 300),  // N 2048 in one head
+};
+
+std::span<const int32_t> part(const std::vector<int32_t>& tokens, size_t begin, size_t end) {
+  return std::span(tokens).subspan(begin, end - begin);
+}
+
+}  // namespace
+
+TEST_CASE("the three forms are one function, in every instruction set") {
+  for (const Config& config : kConfigs) {
+    const std::vector<int32_t> tokens = some_tokens(150, config.vocab_size);
+    const auto baseline = small_weights(config, 1, "");
+    const std::vector<float> expected = Session(baseline).read_all(tokens, in_form(Form::parallel));
+    for (const std::string& isa : cpu::available_isas()) {
+      CAPTURE(isa);
+      const auto weights = small_weights(config, 2, isa);
+      CHECK(relative_difference(Session(weights).read_all(tokens, in_form(Form::parallel)), expected) < 1e-5);
+      CHECK(relative_difference(Session(weights).read_all(tokens, in_form(Form::recurrent)), expected) <
+            1e-5);
+      for (int64_t chunk : {1, 2, 7, 64, 149, 1000}) {
+        CHECK(relative_difference(Session(weights).read_all(tokens, in_form(Form::chunked, chunk)),
+                                  expected) < 1e-5);
+      }
+      const std::span<const int32_t> sequence = tokens;
+      CHECK(relative_difference(forward(*weights, {&sequence, 1}), expected) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("chunks and single tokens mix, and clones go their own way") {
+  for (const Config& config : kConfigs) {
+    const auto weights = small_weights(config);
+    const std::vector<int32_t> tokens = some_tokens(140, config.vocab_size);
+    const std::vector<float> expected = Session(weights).read_all(tokens, in_form(Form::parallel));
+    Session session(weights);
+    std::vector<float> logits = session.read_all(part(tokens, 0, 33), in_form(Form::chunked, 10));
+    for (size_t i = 33; i < 75; ++i) append(logits, session.read(part(tokens, i, i + 1)));
+    Session clone = session.clone();
+    const std::vector<float> tail = session.read_all(part(tokens, 75, 140), in_form(Form::chunked, 16));
+    const std::vector<float> cloned_tail = clone.read_all(part(tokens, 75, 140), in_form(Form::chunked, 16));
+    CHECK(tail == cloned_tail);
+    append(logits, tail);
+    CHECK(relative_difference(logits, expected) < 1e-5);
+    CHECK(session.position() == 140);
+    clone.reset();
+    CHECK(clone.position() == 0);
+    CHECK(relative_difference(clone.read_all(tokens, in_form(Form::recurrent)), expected) < 1e-5);
+  }
+}
+
+TEST_CASE("a ragged batch gives what each sequence gives alone") {
+  const Config config = kConfigs[0];
+  const auto weights = small_weights(config);
+  const size_t lengths[] = {1, 37, 5, 90};
+  for (Form form : {Form::parallel, Form::chunked, Form::recurrent}) {
+    const ReadOptions options = in_form(form, 16);
+    std::vector<Session> together;
+    std::vector<Session*> sessions;
+    std::vector<std::vector<int32_t>> texts;
+    for (size_t length : lengths)
+      texts.push_back(some_tokens(static_cast<int64_t>(length), config.vocab_size));
+    std::vector<std::span<const int32_t>> tokens(texts.begin(), texts.end());
+    for (size_t i = 0; i < 4; ++i) together.emplace_back(weights);
+    for (Session& session : together) sessions.push_back(&session);
+    std::vector<float> logits = read_batch(sessions, tokens, options);
+    const int32_t next = 4;
+    const std::vector<std::span<const int32_t>> one_each(4, std::span(&next, 1));
+    const std::vector<float> later = read_batch(sessions, one_each);
+    for (size_t i = 0; i < 4; ++i) {
+      Session alone(weights);
+      const auto row = [&](const std::vector<float>& from) {
+        const auto begin = from.begin() + static_cast<std::ptrdiff_t>(i) * config.vocab_size;
+        return std::vector<float>(begin, begin + config.vocab_size);
+      };
+      CHECK(relative_difference(row(logits), alone.read(texts[i], options)) < 1e-5);
+      CHECK(relative_difference(row(later), alone.read({&next, 1})) < 1e-5);
+      CHECK(together[i].position() == alone.position());
+    }
+  }
+}
+
+TEST_CASE("the same bits whatever the number of threads") {
+  const Config config = kConfigs[0];
+  const std::vector<int32_t> tokens = some_tokens(100, config.vocab_size);
+  for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    std::vector<std::vector<float>> first;
+    for (int threads = 1; threads <= 8; ++threads) {
+      const auto weights = small_weights(config, threads, "", dtype);
+      std::vector<std::vector<float>> logits;
+      for (Form form : {Form::parallel, Form::chunked, Form::recurrent}) {
+        logits.push_back(Session(weights).read_all(tokens, in_form(form, 32)));
+      }
+      if (threads == 1) first = logits;
+      CHECK(logits == first);
+    }
+  }
+}
+
+TEST_CASE("half-precision weights are what their rounding makes them") {
+  const Config config = kConfigs[0];
+  const std::vector<int32_t> tokens = some_tokens(60, config.vocab_size);
+  for (DType dtype : {DType::bf16, DType::f16}) {
+    TensorMap rounded;
+    for (const auto& [name, tensor] : random_state_dict(config, 3)) {
+      rounded[name] = name == "attn.freqs" ? tensor : converted(converted(tensor, dtype), DType::f32);
+    }
+    const auto expected = std::make_shared<Weights>(config, rounded, cpu::make_backend({1, "baseline"}));
+    for (const std::string& isa : cpu::available_isas()) {
+      const auto weights = small_weights(config, 2, isa, dtype);
+      CHECK(weights->dtype() == dtype);
+      for (Form form : {Form::parallel, Form::recurrent}) {
+        CHECK(relative_difference(Session(weights).read_all(tokens, in_form(form)),
+                                  Session(expected).read_all(tokens, in_form(form))) < 1e-5);
+      }
+    }
+  }
+}
+
+TEST_CASE("a saved session continues where it stood") {
+  const auto weights = small_weights(kConfigs[1]);
+  const std::vector<int32_t> tokens = some_tokens(50, kConfigs[1].vocab_size);
+  const std::filesystem::path path = std::filesystem::temp_directory_path() / "bdh_session_test.safetensors";
+  Session session(weights);
+  session.read(part(tokens, 0, 20), in_form(Form::recurrent));
+  session.save(path);
+  Session restored(weights);
+  restored.restore(path);
+  CHECK(restored.position() == 20);
+  CHECK(restored.read_all(part(tokens, 20, 50), in_form(Form::recurrent)) ==
+        session.read_all(part(tokens, 20, 50), in_form(Form::recurrent)));
+  Session other(small_weights(kConfigs[2]));
+  CHECK_THROWS_WITH_AS(other.restore(path), doctest::Contains("restore it into the model"), Error);
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("memory is constant, however long the text") {
+  const Config config = small_config(2, 16, 2, 8, 50);
+  const auto weights = small_weights(config);
+  Session session(weights);
+  const size_t before = session.bytes();
+  const std::vector<int32_t> tokens = some_tokens(5000, config.vocab_size);
+  session.read(tokens);
+  session.read(part(tokens, 0, 300), in_form(Form::recurrent));
+  CHECK(session.bytes() == before);
+  CHECK(session.position() == 5300);
+}
+
+TEST_CASE("activity is counted alike by chunks and by tokens") {
+  const Config config = kConfigs[0];
+  const auto weights = small_weights(config);
+  const std::vector<int32_t> tokens = some_tokens(40, config.vocab_size);
+  std::vector<LayerActivity> chunked, recurrent;
+  ReadOptions options = in_form(Form::parallel);
+  options.activity = &chunked;
+  Session(weights).read(tokens, options);
+  options = in_form(Form::recurrent);
+  options.activity = &recurrent;
+  Session(weights).read(tokens, options);
+  REQUIRE(chunked.size() == 3);
+  for (size_t layer = 0; layer < chunked.size(); ++layer) {
+    CHECK(chunked[layer].tokens == 40);
+    CHECK(chunked[layer].v_tokens == 40);
+    CHECK(recurrent[layer].v_tokens == 0);
+    CHECK(chunked[layer].n > 0);
+    CHECK(chunked[layer].g > 0);
+    CHECK(std::abs(chunked[layer].n - recurrent[layer].n) <=
+          2);  // a sum within rounding of zero may fall on either side
+    CHECK(std::abs(chunked[layer].pairs - recurrent[layer].pairs) <= 2);
+    CHECK(std::abs(chunked[layer].g - recurrent[layer].g) <= 2);
+    CHECK(chunked[layer].v > chunked[layer].g);
+  }
+}
+
+TEST_CASE("sessions of one model read from several threads at once") {
+  const auto weights = small_weights(kConfigs[1], 2);
+  const std::vector<int32_t> tokens = some_tokens(60, kConfigs[1].vocab_size);
+  const std::vector<float> expected = Session(weights).read(tokens);
+  std::vector<std::vector<float>> results(4);
+  std::vector<std::thread> threads;
+  for (auto& result : results) threads.emplace_back([&] { result = Session(weights).read(tokens); });
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& result : results) CHECK(result == expected);
+}
+
+TEST_CASE("a read that is cancelled has read what it reported") {
+  const auto weights = small_weights(kConfigs[1]);
+  const std::vector<int32_t> tokens = some_tokens(100, kConfigs[1].vocab_size);
+  Session session(weights);
+  ReadOptions options = in_form(Form::chunked, 10);
+  options.progress = [](int64_t done, int64_t total) {
+    CHECK(total == 100);
+    return done < 30;
+  };
+  CHECK_THROWS_AS(session.read(tokens, options), Error);
+  CHECK(session.position() == 30);
+}
+
+TEST_CASE("wrong reads are refused before anything is read") {
+  const auto weights = small_weights(kConfigs[2]);
+  Session session(weights);
+  const std::vector<int32_t> none, negative{1, -1}, large{0, 5};
+  CHECK_THROWS_WITH_AS(session.read(none), doctest::Contains("at least one"), Error);
+  CHECK_THROWS_WITH_AS(session.read(negative), doctest::Contains("tokens[1] is -1"), Error);
+  CHECK_THROWS_WITH_AS(session.read(large), doctest::Contains("[0, 5)"), Error);
+  CHECK_THROWS_WITH_AS(session.read(std::vector<int32_t>{1}, in_form(Form::chunked, 0)),
+                       doctest::Contains("chunk"), Error);
+  CHECK(session.position() == 0);
+  Session* const twice[] = {&session, &session};
+  const std::vector<int32_t> one{1};
+  const std::span<const int32_t> tokens[] = {one, one};
+  CHECK_THROWS_WITH_AS(read_batch(twice, tokens), doctest::Contains("twice"), Error);
+}
