@@ -1,0 +1,167 @@
+// Config: defaults, hostile sizes, unknown keys, and the frequencies of rotation.
+#include "bdh/model/config.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/error.h"
+
+namespace {
+
+using bdh::Config;
+using bdh::Json;
+
+Config parse(std::string_view text, std::vector<std::string>* warnings = nullptr) {
+  return Config::from_json(Json::parse(text, "config.json"), "config.json", warnings);
+}
+
+/// The error's message, or "" when the text is a good config.
+std::string refusal(std::string_view text) {
+  try {
+    parse(text);
+    return {};
+  } catch (const bdh::Error& error) {
+    CHECK(error.kind() == bdh::ErrorKind::bad_file);
+    return error.what();
+  }
+}
+
+void check_refused(std::string_view text, std::string_view field) {
+  CAPTURE(text);
+  const std::string message = refusal(text);
+  CHECK(message.find("config.json") == 0);
+  CHECK_MESSAGE(message.find(field) != std::string::npos, message);
+  CHECK(message.find('\n') == std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("config: an empty object is the authors' default model") {
+  const Config config = parse("{}");
+  CHECK(config.n_layer == 6);
+  CHECK(config.n_embd == 256);
+  CHECK(config.dropout == 0.1);
+  CHECK(config.n_head == 4);
+  CHECK(config.mlp_internal_dim_multiplier == 128);
+  CHECK(config.vocab_size == 256);
+  CHECK(config.neurons_per_head() == 8192);
+  CHECK(config.parameters() == 3 * 32768 * 256 + 2 * 256 * 256);
+  CHECK(config.state_bytes() == int64_t{4} * 6 * 32768 * 256);
+}
+
+TEST_CASE("config: the division of neurons among heads drops the rest") {
+  Config config;
+  config.n_embd = 33;
+  config.n_head = 4;
+  config.mlp_internal_dim_multiplier = 1;
+  CHECK(config.neurons_per_head() == 8);
+  CHECK_NOTHROW(config.validate());
+  CHECK(config.parameters() == 3 * 32 * 33 + 2 * 256 * 33);
+}
+
+TEST_CASE("config: written as BDHConfig has it, and read back") {
+  Config config =
+      parse(R"({"n_layer": 3, "zeta": [1, null], "n_embd": 64, "dropout": 0, "model_type": "bdh"})");
+  CHECK(config.to_json().dump() ==
+        R"({"n_layer": 3, "n_embd": 64, "dropout": 0.0, "n_head": 4, "mlp_internal_dim_multiplier": 128, )"
+        R"("vocab_size": 256, "zeta": [1, null], "model_type": "bdh"})");
+  CHECK(parse(config.to_json().dump()).to_json() == config.to_json());
+}
+
+TEST_CASE("config: unknown keys are kept and warned about once, familiar ones kept silently") {
+  std::vector<std::string> warnings;
+  const Config config =
+      parse(R"({"colour": "red", "model_type": "bdh", "dtype": "bfloat16", "size": 3})", &warnings);
+  CHECK(config.extra.size() == 4);
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0] == "config.json: unknown keys kept but not used: 'colour', 'size'");
+}
+
+TEST_CASE("config: a flood of unknown keys is one short warning") {
+  std::string text = "{";
+  for (int i = 0; i < 1000; ++i) text += "\"k" + std::to_string(i) + "\": 0, ";
+  std::vector<std::string> warnings;
+  parse(text + "\"n_layer\": 1}", &warnings);
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("and 992 more") != std::string::npos);
+}
+
+TEST_CASE("config: whole numbers only, 6.0 included") {
+  CHECK(parse(R"({"n_layer": 6.0})").n_layer == 6);
+  check_refused(R"({"n_layer": 6.5})", "n_layer");
+  check_refused(R"({"n_layer": "6"})", "n_layer");
+  check_refused(R"({"n_embd": null})", "n_embd");
+  check_refused(R"({"n_head": true})", "n_head");
+  check_refused(R"({"vocab_size": [256]})", "vocab_size");
+  check_refused(R"({"vocab_size": 1e300})", "vocab_size");
+  check_refused(R"({"vocab_size": 18446744073709551615})", "vocab_size");
+  check_refused(R"({"dropout": "none"})", "dropout");
+  check_refused("[]", "object");
+  check_refused("3", "object");
+}
+
+TEST_CASE("config: sizes out of range") {
+  for (const char* field : {"n_layer", "n_embd", "n_head", "mlp_internal_dim_multiplier", "vocab_size"}) {
+    check_refused("{\"" + std::string(field) + "\": 0}", field);
+    check_refused("{\"" + std::string(field) + "\": -4}", field);
+    check_refused("{\"" + std::string(field) + "\": 9223372036854775807}", field);
+  }
+  check_refused(R"({"n_layer": 1000000000000000000})", "n_layer");
+  check_refused(R"({"n_layer": 65537})", "n_layer");
+  check_refused(R"({"vocab_size": 2147483648})", "vocab_size");
+  check_refused(R"({"dropout": 1})", "dropout");
+  check_refused(R"({"dropout": -0.1})", "dropout");
+  CHECK(refusal(R"({"n_layer": 65536, "n_embd": 16, "vocab_size": 2147483647})").empty());
+}
+
+TEST_CASE("config: sizes whose products overflow") {
+  check_refused(R"({"n_embd": 4294967296, "mlp_internal_dim_multiplier": 4294967296})", "63 bits");
+  check_refused(R"({"n_embd": 3037000500})", "63 bits");
+  check_refused(R"({"n_embd": 1099511627776, "vocab_size": 2147483647, "mlp_internal_dim_multiplier": 1})",
+                "63 bits");
+  check_refused(R"({"n_embd": 16777216, "n_layer": 65536, "mlp_internal_dim_multiplier": 16777216})",
+                "63 bits");
+}
+
+TEST_CASE("config: neurons must be even and present") {
+  check_refused(R"({"n_embd": 6, "n_head": 2, "mlp_internal_dim_multiplier": 1})", "even");  // N 3
+  check_refused(R"({"n_embd": 4, "n_head": 8, "mlp_internal_dim_multiplier": 1})", "even");  // N 0
+  check_refused(R"({"n_embd": 7, "n_head": 7, "mlp_internal_dim_multiplier": 1})", "even");  // N 1
+}
+
+TEST_CASE("config: validate names the field") {
+  Config config;
+  config.n_head = -1;
+  try {
+    config.validate();
+    FAIL("accepted a negative size");
+  } catch (const bdh::Error& error) {
+    CHECK(error.kind() == bdh::ErrorKind::invalid_argument);
+    CHECK(std::string(error.what()) == "config: n_head must be positive, not -1");
+  }
+  config = {};
+  config.dropout = std::nan("");
+  CHECK_THROWS_AS(config.validate(), bdh::Error);
+}
+
+TEST_CASE("rotation: pairs share a frequency, from 1/(2 pi) down by powers of 65536") {
+  const std::vector<float> f = bdh::rotation_frequencies(32);
+  REQUIRE(f.size() == 32);
+  CHECK(f[0] == 0.15915494f);
+  CHECK(f[16] == 0.15915494f / 256);  // 65536^(-1/2)
+  CHECK(f[8] == 0.15915494f / 16);
+  for (size_t i = 0; i < f.size(); i += 2) CHECK(f[i] == f[i + 1]);
+  for (size_t i = 2; i < f.size(); i += 2) CHECK(f[i] < f[i - 1]);
+}
+
+TEST_CASE("rotation: PyTorch's float32 values, for a size that is no power of two") {
+  // python: 1.0 / (65536 ** (torch.tensor([0, 2, 4]) / 6)) / (2 * math.pi), printed as exact float32
+  const std::vector<float> f = bdh::rotation_frequencies(6);
+  CHECK(f[0] == 0.15915493667125702f);
+  CHECK(f[2] == 0.0039475420489907265f);
+  CHECK(f[4] == 9.791143384063616e-05f);
+}

@@ -1,0 +1,225 @@
+// The model directory: what loads, and the one clear error for each thing that does not.
+#include "bdh/pretrained/model.h"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "bdh/model/weights.h"
+#include "tests/support/temporary.h"
+
+namespace {
+
+using bdh::ErrorKind;
+using bdh::Model;
+using bdh::TensorMap;
+using bdh::test::TemporaryDirectory;
+using bdh::test::tiny_config;
+using bdh::test::write_file;
+using bdh::test::write_model;
+
+void check_error(ErrorKind kind, std::string_view part, const std::function<void()>& action) {
+  try {
+    action();
+    FAIL_CHECK("nothing was thrown; expected: " << part);
+  } catch (const bdh::Error& error) {
+    const std::string message = error.what();
+    CHECK_MESSAGE(error.kind() == kind, message);
+    CHECK_MESSAGE(message.find(part) != std::string::npos, message);
+    CHECK_MESSAGE(message.find('\n') == std::string::npos, message);
+  }
+}
+
+void check_refused(const TemporaryDirectory& directory, ErrorKind kind, std::string_view part) {
+  check_error(kind, part, [&] { Model::from_pretrained(directory.path()); });
+}
+
+std::vector<float> logits_of(const Model& model) {
+  return bdh::Session(model.weights).read(std::vector<int32_t>{1, 2, 3});
+}
+
+/// The tiny model in two shards, with an index that says so.
+void write_shards(const TemporaryDirectory& directory, std::string_view second_shard = "b.safetensors") {
+  write_file(directory / "config.json", tiny_config().to_json().dump());
+  TensorMap all = bdh::random_state_dict(tiny_config(), 7), first, second;
+  bdh::Json map;
+  for (const auto& [name, tensor] : all) {
+    const bool in_first = name < "embed";
+    (in_first ? first : second)[name] = tensor;
+    map.set(name, in_first ? std::string_view("a.safetensors") : second_shard);
+  }
+  bdh::write_safetensors(directory / "a.safetensors", first, {});
+  bdh::write_safetensors(directory / "b.safetensors", second, {});
+  bdh::Json index;
+  index.set("weight_map", map);
+  write_file(directory / "model.safetensors.index.json", index.dump());
+}
+
+void write_index(const TemporaryDirectory& directory, const std::string& json) {
+  write_file(directory / "config.json", tiny_config().to_json().dump());
+  write_file(directory / "model.safetensors.index.json", json);
+}
+
+}  // namespace
+
+TEST_CASE("model: a directory with config and weights loads without a warning") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  const Model model = Model::from_pretrained(directory.path());
+  CHECK(model.warnings.empty());
+  CHECK(model.config().n_embd == 16);
+  CHECK(model.tokenizer != nullptr);
+  CHECK(model.generation.max_new_tokens == 100);
+  CHECK(logits_of(model).size() == 256);
+}
+
+TEST_CASE("model: shards give the same logits as one file") {
+  TemporaryDirectory whole, sharded;
+  write_model(whole.path());
+  write_shards(sharded);
+  const Model model = Model::from_pretrained(sharded.path());
+  CHECK(model.warnings.empty());
+  CHECK(logits_of(model) == logits_of(Model::from_pretrained(whole.path())));
+  CHECK(bdh::find_weights(sharded.path()).files.size() == 2);
+}
+
+TEST_CASE("model: the index wins over a single file, with a warning") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  write_shards(directory);
+  write_file(directory / "model.pt", "");
+  const Model model = Model::from_pretrained(directory.path());
+  REQUIRE(model.warnings.size() == 1);
+  CHECK(
+      model.warnings[0].find("reads model.safetensors.index.json and ignores model.safetensors, model.pt") !=
+      std::string::npos);
+}
+
+TEST_CASE("model: shard names must be plain and their tensors present") {
+  for (const char* name : {"../b.safetensors", "/etc/passwd", "sub/b.safetensors", "..", ".", "", "a\\b"}) {
+    CAPTURE(name);
+    TemporaryDirectory directory;
+    write_shards(directory, name);
+    check_refused(directory, ErrorKind::bad_file, "not a plain file name");
+  }
+  TemporaryDirectory missing;
+  write_shards(missing, "c.safetensors");
+  check_refused(missing, ErrorKind::not_found, "c.safetensors");
+  TemporaryDirectory elsewhere;
+  write_shards(elsewhere, "a.safetensors");
+  check_refused(elsewhere, ErrorKind::bad_file, "should be in 'a.safetensors' but is not");
+}
+
+TEST_CASE("model: a tensor that stands in two shards") {
+  TemporaryDirectory directory;
+  write_shards(directory);
+  bdh::write_safetensors(directory / "b.safetensors", bdh::random_state_dict(tiny_config(), 7), {});
+  check_refused(directory, ErrorKind::bad_file, "stands in another shard too");
+}
+
+TEST_CASE("model: an index that is none") {
+  for (const char* text :
+       {"", "[]", "{}", R"({"weight_map": {}})", R"({"weight_map": ["a"]})",
+        R"({"weight_map": {"decoder": 3}})", R"({"weight_map": {"decoder": "a", "decoder": "b"}})"}) {
+    CAPTURE(text);
+    TemporaryDirectory directory;
+    write_index(directory, text);
+    check_refused(directory, ErrorKind::bad_file, "model.safetensors.index.json");
+  }
+}
+
+TEST_CASE("model: missing pieces") {
+  TemporaryDirectory directory;
+  check_error(ErrorKind::not_found, "no such directory",
+              [&] { Model::from_pretrained(directory / "nowhere"); });
+  check_refused(directory, ErrorKind::not_found, "no config.json");
+  write_file(directory / "config.json", "{}");
+  check_refused(directory, ErrorKind::not_found, "has no weights");
+  check_error(ErrorKind::invalid_argument, "is not a directory",
+              [&] { Model::from_pretrained(directory / "config.json"); });
+}
+
+TEST_CASE("model: PyTorch's own files are refused with the way to convert them") {
+  for (const char* name : {"model.pt", "pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    TemporaryDirectory directory;
+    write_file(directory / "config.json", "{}");
+    write_file(directory / name, "PK");
+    check_refused(directory, ErrorKind::unsupported, "safetensors.torch");
+    check_refused(directory, ErrorKind::unsupported, name);
+  }
+}
+
+TEST_CASE("model: hostile config.json") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  write_file(directory / "config.json", R"({"n_layer": 1000000000000000000})");
+  check_refused(directory, ErrorKind::bad_file, "n_layer");
+  write_file(directory / "config.json", R"({"n_embd": 1048576, "mlp_internal_dim_multiplier": 64})");
+  check_refused(directory, ErrorKind::bad_file,
+                "model.safetensors");  // terabytes by config, kilobytes on disk
+  write_file(directory / "config.json", std::string(17'000'000, ' '));
+  check_refused(directory, ErrorKind::bad_file, "config.json");
+  write_file(directory / "config.json", "{\"n_layer\": 2");
+  check_refused(directory, ErrorKind::bad_file, "config.json");
+}
+
+TEST_CASE("model: weights cut short, at every kind of place") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  const std::string whole = bdh::test::read_file(directory / "model.safetensors");
+  for (const size_t bytes :
+       {size_t{0}, size_t{4}, size_t{8}, size_t{100}, whole.size() / 2, whole.size() - 1}) {
+    CAPTURE(bytes);
+    write_file(directory / "model.safetensors", std::string_view(whole).substr(0, bytes));
+    check_refused(directory, ErrorKind::bad_file, "model.safetensors");
+  }
+}
+
+TEST_CASE("model: a newer format version warns and loads") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  const auto state_dict = bdh::random_state_dict(tiny_config(), 7);
+  for (const char* version : {"2", "two", "", "99999999999999999999"}) {
+    bdh::write_safetensors(directory / "model.safetensors", state_dict, {{"format_version", version}});
+    const Model model = Model::from_pretrained(directory.path());
+    CHECK_MESSAGE(model.warnings.size() == 1, version);
+  }
+}
+
+TEST_CASE("model: generation_config.json gives the defaults") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  write_file(directory / "generation_config.json", R"({"max_new_tokens": 7})");
+  CHECK(Model::from_pretrained(directory.path()).generation.max_new_tokens == 7);
+  write_file(directory / "generation_config.json", R"({"max_new_tokens": "many"})");
+  check_refused(directory, ErrorKind::bad_file, "generation_config.json");
+  write_file(directory / "generation_config.json", std::string(1'100'000, ' '));
+  check_refused(directory, ErrorKind::bad_file, "generation_config.json");
+}
+
+TEST_CASE("model: only a byte vocabulary without tokenizer.json reads bytes") {
+  TemporaryDirectory directory;
+  bdh::Config config = tiny_config();
+  config.vocab_size = 300;
+  write_model(directory.path(), config);
+  const Model words = Model::from_pretrained(directory.path());
+  CHECK(words.tokenizer == nullptr);
+  CHECK(logits_of(words).size() == 300);
+  write_model(directory.path());
+  write_file(directory / "tokenizer.json", "{}");
+  CHECK(Model::from_pretrained(directory.path()).tokenizer == nullptr);
+}
+
+TEST_CASE("devices: auto and cpu are there, cuda is not in this build") {
+  CHECK(bdh::make_backend("auto", 1) != nullptr);
+  CHECK(bdh::make_backend("cpu", 2) != nullptr);
+  for (const char* device : {"cuda", "cuda:0", "cuda:12"})
+    check_error(ErrorKind::unsupported, "--device cpu", [&] { bdh::make_backend(device, 0); });
+  for (const char* device : {"", "gpu", "cuda:", "cuda:x", "CPU"})
+    check_error(ErrorKind::invalid_argument, "device", [&] { bdh::make_backend(device, 0); });
+}

@@ -1,0 +1,19 @@
+// Runs the built `bdh` command as a program of its own. Knows processes, not what the command does.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace bdh::test {
+
+enum class Stdout { captured, full_disk, closed_pipe };
+
+struct CommandResult {
+  int exit_code = 0;  // 128 + signal when a signal ended it
+  std::string out, err;
+};
+
+CommandResult run_command(const std::vector<std::string>& arguments, const std::string& input = {},
+                          Stdout where = Stdout::captured);
+
+}  // namespace bdh::test

@@ -1,0 +1,52 @@
+// A directory for one test's files, removed afterwards, and what tests put into it. Knows no test.
+#include "tests/support/temporary.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+
+#include "bdh/formats/safetensors.h"
+#include "bdh/model/weights.h"
+
+namespace bdh::test {
+
+TemporaryDirectory::TemporaryDirectory() {
+  static std::atomic<int> count{0};
+  path_ = std::filesystem::temp_directory_path() /
+          ("bdh-test-" + std::to_string(getpid()) + "-" + std::to_string(count++));
+  std::filesystem::create_directories(path_);
+}
+
+TemporaryDirectory::~TemporaryDirectory() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary).write(text.data(), static_cast<std::streamsize>(text.size()));
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+Config tiny_config() {
+  Config config;
+  config.n_layer = 2;
+  config.n_embd = 16;
+  config.n_head = 2;
+  config.mlp_internal_dim_multiplier = 4;
+  return config;
+}
+
+void write_model(const std::filesystem::path& directory, const Config& config) {
+  write_file(directory / "config.json", config.to_json().dump(2));
+  write_safetensors(directory / "model.safetensors", random_state_dict(config, 7), {{"format_version", "1"}});
+}
+
+}  // namespace bdh::test
