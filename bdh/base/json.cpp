@@ -116,9 +116,10 @@ class JsonWriter {
   void write(const std::string& text) {
     out_ += '"';
     for (std::string_view rest = text; !rest.empty();) {
-      const size_t length = utf8_length(rest);
-      write_character(rest.substr(0, length));
-      rest.remove_prefix(std::max<size_t>(length, 1));
+      const auto plain = std::find_if_not(rest.begin(), rest.end(), is_plain) - rest.begin();
+      out_ += rest.substr(0, static_cast<size_t>(plain));
+      rest.remove_prefix(static_cast<size_t>(plain));
+      rest.remove_prefix(write_special(rest));
     }
     out_ += '"';
   }
@@ -149,14 +150,22 @@ class JsonWriter {
     out_.append(buffer.data(), result.ptr);
   }
 
-  // One UTF-8 character; an empty one stands for a byte that belongs to none.
-  void write_character(std::string_view character) {
+  static bool is_plain(char c) { return c >= 0x20 && c < 0x7f && c != '"' && c != '\\'; }
+
+  // Writes the character that `text` starts with, if any; returns how many bytes it took of text. A byte that
+  // belongs to no UTF-8 character becomes U+FFFD.
+  size_t write_special(std::string_view text) {
     constexpr std::string_view kReplacement = "\xef\xbf\xbd";
-    if (character.size() == 1) return write_ascii(character[0]);
-    out_ += character.empty() ? kReplacement : character;
+    if (text.empty()) return 0;
+    const size_t length = utf8_length(text);
+    if (length == 1)
+      write_escaped(text[0]);
+    else
+      out_ += length == 0 ? kReplacement : text.substr(0, length);
+    return std::max<size_t>(length, 1);
   }
 
-  void write_ascii(char c) {
+  void write_escaped(char c) {
     constexpr std::string_view kNamed = "\"\\\b\f\n\r\t";
     constexpr std::string_view kNames = "\"\\bfnrt";
     constexpr std::string_view kDigits = "0123456789abcdef";
