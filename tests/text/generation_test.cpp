@@ -56,7 +56,7 @@ class ScriptedBackend : public Backend {
     std::string& read = static_cast<ScriptedState*>(segment.state)->read;
     for (const int32_t token : segment.tokens) read.push_back(static_cast<char>(token));
     if (!segment.logits) return;
-    std::fill_n(segment.logits, packed.dims.vocab, 0.0f);
+    std::fill_n(segment.logits, packed.dims.vocab, 1.0f);
     const std::string prompt = read.substr(0, read.find('>') + 1);
     const std::string& script = scripts_[prompt];
     const size_t at = read.size() - prompt.size();
@@ -94,6 +94,9 @@ struct Script {
       return ++calls != cancel_at;
     };
   }
+
+  Script(const Script&) = delete;
+  Script& operator=(const Script&) = delete;
 
   GenerationResult run(const std::vector<std::string>& prompts) {
     for (size_t i = 0; i < prompts.size(); ++i) sessions.emplace_back(weights);
@@ -136,7 +139,7 @@ std::string failure(Script& script, const std::vector<std::string>& prompts, Err
 }  // namespace
 
 TEST_CASE("the end-of-text token ends a text and is no part of it") {
-  Script script({{"a>", "hello"}});
+  Script script(Scripts{{"a>", "hello"}});
   const GeneratedText out = script.run("a>");
   CHECK(out.text == "hello");
   CHECK(out.finish == FinishReason::eos);
@@ -147,7 +150,7 @@ TEST_CASE("the end-of-text token ends a text and is no part of it") {
 }
 
 TEST_CASE("a text ends after max_new_tokens") {
-  Script script({{"a>", "hello"}});
+  Script script(Scripts{{"a>", "hello"}});
   script.config.max_new_tokens = 3;
   const GeneratedText out = script.run("a>");
   CHECK(out.text == "hel");
@@ -156,7 +159,7 @@ TEST_CASE("a text ends after max_new_tokens") {
 }
 
 TEST_CASE("with max_new_tokens 0 the prompt is read and nothing more") {
-  Script script({{"a>", "hello"}});
+  Script script(Scripts{{"a>", "hello"}});
   script.config.max_new_tokens = 0;
   const GenerationResult result = script.run({std::string("a>"), std::string("bcd>")});
   CHECK(result.texts[0].tokens.empty());
@@ -168,7 +171,7 @@ TEST_CASE("with max_new_tokens 0 the prompt is read and nothing more") {
 }
 
 TEST_CASE("a stop string over several tokens is found and never streamed") {
-  Script script({{"a>", "one\ntwo\n\nthree"}});
+  Script script(Scripts{{"a>", "one\ntwo\n\nthree"}});
   script.config.stop = {"\n\n", "never"};
   const GeneratedText out = script.run("a>");
   CHECK(out.text == "one\ntwo");
@@ -179,14 +182,14 @@ TEST_CASE("a stop string over several tokens is found and never streamed") {
 }
 
 TEST_CASE("what was held back for a stop string comes at the end") {
-  Script script({{"a>", "one EN"}});
+  Script script(Scripts{{"a>", "one EN"}});
   script.config.stop = {"END"};
   CHECK(script.run("a>").text == "one EN");
   CHECK(script.streamed(0) == "one EN");
 }
 
 TEST_CASE("a stop string that ends with the last token allowed is a stop") {
-  Script script({{"a>", "onEND"}});
+  Script script(Scripts{{"a>", "onEND"}});
   script.config.stop = {"END"};
   script.config.max_new_tokens = 5;
   const GeneratedText out = script.run("a>");
@@ -195,7 +198,7 @@ TEST_CASE("a stop string that ends with the last token allowed is a stop") {
 }
 
 TEST_CASE("the stream never splits a character and equals the text, valid or not") {
-  Script script({{"a>", "\xC3\xA9\xFF\xF0\x9D\x84\x9E\xE2\x82"}});
+  Script script(Scripts{{"a>", "\xC3\xA9\xFF\xF0\x9D\x84\x9E\xE2\x82"}});
   const GeneratedText out = script.run("a>");
   CHECK(out.text == "\xC3\xA9\xEF\xBF\xBD\xF0\x9D\x84\x9E\xEF\xBF\xBD");
   CHECK(script.streamed(0) == out.text);
@@ -224,7 +227,7 @@ TEST_CASE("a batch gives what its prompts give alone, and finished sequences lea
 }
 
 TEST_CASE("a session continues after what it has read") {
-  Script script({{"a>", "first. And then."}});
+  Script script(Scripts{{"a>", "first. And then."}});
   script.config.stop = {"."};
   CHECK(script.run("a>").text == "first");
   Session* session = script.sessions.data();
@@ -234,7 +237,7 @@ TEST_CASE("a session continues after what it has read") {
 }
 
 TEST_CASE("cancelled by on_text, every session has read all of its tokens but the last") {
-  Script script({{"a>", "first"}, {"b>", "second"}});
+  Script script(Scripts{{"a>", "first"}, {"b>", "second"}});
   script.cancel_at = 3;
   const GenerationResult result = script.run({std::string("a>"), std::string("b>")});
   for (size_t i = 0; i < 2; ++i) {
@@ -249,7 +252,7 @@ TEST_CASE("cancelled by on_text, every session has read all of its tokens but th
 }
 
 TEST_CASE("cancelled between chunks of a prompt, the session has read what was reported") {
-  Script script({{"a>", "first"}});
+  Script script(Scripts{{"a>", "first"}});
   script.options.chunk = 4;
   script.callbacks.on_prefill = [](int64_t done, int64_t total) {
     CHECK(total == 10);
@@ -263,7 +266,7 @@ TEST_CASE("cancelled between chunks of a prompt, the session has read what was r
 }
 
 TEST_CASE("cancelled with the whole prompt read, nothing is generated") {
-  Script script({{"a>", "first"}});
+  Script script(Scripts{{"a>", "first"}});
   script.callbacks.on_prefill = [](int64_t, int64_t) { return false; };
   const GeneratedText out = script.run("a>");
   CHECK(out.finish == FinishReason::cancelled);
@@ -273,7 +276,7 @@ TEST_CASE("cancelled with the whole prompt read, nothing is generated") {
 
 TEST_CASE("prompt i samples with seed + i") {
   const auto sample = [](uint64_t seed, const std::vector<std::string>& prompts) {
-    Script script({});
+    Script script(Scripts{});
     script.config.sampling = {.temperature = 100, .top_k = 0, .top_p = 1, .seed = seed};
     script.config.max_new_tokens = 20;
     std::vector<std::vector<int32_t>> tokens;
@@ -287,7 +290,7 @@ TEST_CASE("prompt i samples with seed + i") {
 }
 
 TEST_CASE("tokens that the tokenizer does not have are never drawn") {
-  Script script({}, 300);
+  Script script(Scripts{}, 300);
   script.config.sampling = {.temperature = 1e6f, .top_k = 0, .top_p = 1, .seed = 1};
   script.config.max_new_tokens = 300;
   script.tokenizer = std::make_shared<ByteTokenizer>();
@@ -295,26 +298,26 @@ TEST_CASE("tokens that the tokenizer does not have are never drawn") {
 }
 
 TEST_CASE("the repetition penalty sees the prompt and the text") {
-  Script script({{"ab>", "ab>x"}});
+  Script script(Scripts{{"ab>", "ab>x"}});
   script.config.sampling.repetition_penalty = 1000;
+  script.tokenizer = std::make_shared<ByteTokenizer>();
   script.config.max_new_tokens = 4;
-  for (const int32_t token : script.run("ab>").tokens)
-    CHECK(std::string("ab>").find(static_cast<char>(token)) != 0);
+  CHECK(script.run("ab>").tokens == std::vector<int32_t>{0, 1, 2, 'x'});
 }
 
 TEST_CASE("what cannot be generated is an error before anything is read") {
-  Script script({});
+  Script script(Scripts{});
   CHECK(failure(script, {"a>", ""}, ErrorKind::invalid_argument).find("prompt is empty") !=
         std::string::npos);
   for (const Session& session : script.sessions) CHECK(session.position() == 0);
   CHECK(!failure(script, {"a>"}, ErrorKind::invalid_argument).empty());  // three sessions by now
-  Script negative({});
+  Script negative(Scripts{});
   negative.config.max_new_tokens = -1;
   CHECK(failure(negative, {"a>"}, ErrorKind::invalid_argument).find("max_new_tokens") == 0);
-  CHECK(Script({}).run(std::vector<std::string>{}).texts.empty());
+  CHECK(Script(Scripts{}).run(std::vector<std::string>{}).texts.empty());
 }
 
 TEST_CASE("a model that yields NaN is reported as broken") {
-  Script script({{"a>", "NaN"}});
+  Script script(Scripts{{"a>", "NaN"}});
   CHECK(failure(script, {"a>"}, ErrorKind::bad_file).find("not finite") != std::string::npos);
 }

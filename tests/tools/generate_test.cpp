@@ -1,0 +1,231 @@
+// `bdh generate`: what goes to stdout, where prompts come from, which option wins. Runs the built program.
+#ifdef BDH_COMMAND
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/json.h"
+#include "bdh/formats/safetensors.h"
+#include "bdh/pretrained/model.h"
+#include "tests/support/command.h"
+#include "tests/support/temporary.h"
+
+namespace {
+
+using bdh::Json;
+using bdh::test::CommandResult;
+using bdh::test::run_command;
+using bdh::test::TemporaryDirectory;
+using bdh::test::write_file;
+using Arguments = std::vector<std::string>;
+
+struct GenerateRun {
+  TemporaryDirectory directory;
+
+  GenerateRun() { bdh::test::write_model(directory.path()); }
+
+  CommandResult run(const Arguments& more, const std::string& input = {}) const {
+    Arguments arguments{"generate", directory.path().string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_command(arguments, input);
+  }
+  std::string text(const Arguments& more, const std::string& input = {}) const {
+    const CommandResult result = run(more, input);
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    return result.out;
+  }
+  Json json(Arguments more) const {
+    more.push_back("--json");
+    return Json::parse(text(more), "stdout");
+  }
+};
+
+int64_t tokens_in(const Json& json) { return static_cast<int64_t>(json.find("tokens")->as_array().size()); }
+
+bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+
+/// The greedy continuation, from the library.
+std::string expected_text(const GenerateRun& command, const std::string& prompt, int64_t count) {
+  const bdh::Model model = bdh::Model::from_pretrained(command.directory.path());
+  bdh::GenerationConfig config;
+  config.max_new_tokens = count;
+  config.sampling.do_sample = false;
+  bdh::Session session(model.weights);
+  bdh::Session* pointer = &session;
+  return bdh::generate({&pointer, 1}, *model.tokenizer, {&prompt, 1}, config).texts[0].text;
+}
+
+/// Where the first character at or after `at` begins.
+size_t character_at(const std::string& text, size_t at) {
+  while (at < text.size() && (text[at] & 0xC0) == 0x80) ++at;
+  return at;
+}
+
+void check_usage(const CommandResult& result, std::string_view part) {
+  CHECK_MESSAGE(result.exit_code == 2, result.err);
+  CHECK(result.out.empty());
+  CHECK_MESSAGE(has(result.err, part), result.err);
+}
+
+}  // namespace
+
+TEST_CASE("bdh generate: stdout holds the continuation and nothing else, rates go to stderr") {
+  const GenerateRun command;
+  const CommandResult result = command.run({"--prompt", "hello", "-n", "12", "--greedy"});
+  CHECK(result.exit_code == 0);
+  CHECK(result.out == expected_text(command, "hello", 12));
+  CHECK(has(result.err, "prefill 5 tokens"));
+  CHECK(has(result.err, "decode 11 tokens"));
+  CHECK(has(result.err, "greedy"));
+}
+
+TEST_CASE("bdh generate: prompts come from the command line, a file or standard input, byte for byte") {
+  const GenerateRun command;
+  const std::string prompt = "two\nlines \xFF\n";
+  const std::string file = (command.directory / "prompt").string();
+  write_file(file, prompt);
+  const std::string expected = command.text({"--prompt", prompt, "--greedy", "-n", "8"});
+  CHECK(command.text({"--prompt-file", file, "--greedy", "-n", "8"}) == expected);
+  CHECK(command.text({"--prompt-file", "-", "--greedy", "-n", "8"}, prompt) == expected);
+  CHECK(command.text({"-", "--greedy", "-n", "8"}, prompt) == expected);
+  CHECK(expected == expected_text(command, prompt, 8));
+}
+
+TEST_CASE("bdh generate: a prompt may look like syntax") {
+  const GenerateRun command;
+  for (const std::string prompt : {"{}", "[a,b]", "-x", "--echo", "a,b", "%s"}) {
+    CHECK(command.text({"--prompt", prompt, "-n", "0", "--echo"}) == prompt);
+  }
+}
+
+TEST_CASE("bdh generate: several prompts are one batch, each under its heading") {
+  const GenerateRun command;
+  const std::string out = command.text({"--prompt", "one", "--prompt", "three", "-n", "6", "--greedy"});
+  CHECK(out == "=== 1 of 2 ===\n" + expected_text(command, "one", 6) + "\n\n=== 2 of 2 ===\n" +
+                   expected_text(command, "three", 6) + "\n");
+}
+
+TEST_CASE("bdh generate: --json tells everything") {
+  const GenerateRun command;
+  const Json json = command.json({"--prompt", "hello", "-n", "4", "--seed", "18446744073709551615"});
+  CHECK(tokens_in(json) == 4);
+  CHECK(json.find("finish")->as_string() == "length");
+  CHECK(json.find("prompt_tokens")->as_integer() == 5);
+  CHECK(json.find("seed")->dump() == "18446744073709551615");
+  CHECK(json.find("decode_tokens")->as_integer() == 3);
+  CHECK(json.find("prefill_tokens_per_second")->as_number() > 0);
+  CHECK(json.find("decode_tokens_per_second")->as_number() > 0);
+  CHECK(json.find("dtype")->as_string() == "F32");
+  const auto& layers = json.find("density")->as_array();
+  REQUIRE(layers.size() == 2);
+  for (const char* name : {"n", "pairs", "g"}) {
+    const double density = layers[0].find(name)->as_number();
+    CHECK(density > 0);
+    CHECK(density < 1);
+  }
+  const Json both = command.json({"--prompt", "a", "--prompt", "b", "-n", "2"});
+  REQUIRE(both.find("texts")->as_array().size() == 2);
+  CHECK(tokens_in(both.find("texts")->as_array()[1]) == 2);
+  CHECK(both.find("text") == nullptr);
+}
+
+TEST_CASE("bdh generate: a seed repeats the text, in every form and with any number of threads") {
+  const GenerateRun command;
+  const Arguments base{"--prompt", "some words to begin with", "-n", "40", "--seed", "5", "--chunk", "7"};
+  const std::string text = command.text(base);
+  for (const Arguments& more : std::vector<Arguments>{{"--threads", "1"}, {"--threads", "3"}}) {
+    Arguments arguments = base;
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    CHECK(command.text(arguments) == text);
+  }
+  Arguments other = base;
+  other[5] = "6";
+  CHECK(command.text(other) != text);
+  const auto random_seed = [&] { return command.json({"--prompt", "x", "-n", "1"}).find("seed")->dump(); };
+  CHECK(random_seed() != random_seed());
+}
+
+TEST_CASE("bdh generate: text ends before a stop string") {
+  const GenerateRun command;
+  const std::string text = expected_text(command, "hello", 30);
+  const size_t begin = character_at(text, 9);
+  const std::string stop = text.substr(begin, character_at(text, begin + 4) - begin);
+  const Arguments arguments{"--prompt", "hello", "-n", "30", "--greedy", "--stop", "never", "--stop", stop};
+  CHECK(command.text(arguments) == text.substr(0, text.find(stop)));
+  CHECK(command.json(arguments).find("finish")->as_string() == "stop");
+}
+
+TEST_CASE("bdh generate: generation_config.json gives the defaults, options override it") {
+  const GenerateRun command;
+  write_file(command.directory / "generation_config.json",
+             R"({"max_new_tokens": 3, "do_sample": false, "seed": 77})");
+  const Json json = command.json({"--prompt", "hello"});
+  CHECK(tokens_in(json) == 3);
+  CHECK(json.find("text")->as_string() == expected_text(command, "hello", 3));
+  CHECK(json.find("seed")->as_integer() == 77);
+  CHECK(tokens_in(command.json({"--prompt", "hello", "-n", "5"})) == 5);
+  CHECK(command.json({"--prompt", "hello", "--seed", "8"}).find("seed")->as_integer() == 8);
+  CHECK(command.json({"--prompt", "hello", "-n", "30", "--temperature", "9"}).find("text")->as_string() !=
+        expected_text(command, "hello", 30));
+  write_file(command.directory / "generation_config.json", R"({"top_p": 7})");
+  const CommandResult result = command.run({"--prompt", "hello"});
+  CHECK(result.exit_code == 1);
+  CHECK_MESSAGE(has(result.err, "generation_config.json: top_p"), result.err);
+}
+
+TEST_CASE("bdh generate: wrong usage names the option") {
+  const GenerateRun command;
+  check_usage(command.run({}), "--prompt");
+  check_usage(command.run({"-", "--prompt", "x"}), "exactly one");
+  check_usage(command.run({"--prompt", "x", "--prompt-file", "y"}), "exactly one");
+  check_usage(command.run({"x"}), "INPUT");
+  const std::vector<Arguments> wrong{{"--top-k", "-1"},
+                                     {"--top-p", "1.1"},
+                                     {"--top-p", "nan"},
+                                     {"--seed", "-1"},
+                                     {"--temperature", "inf"},
+                                     {"--temperature", "-1"},
+                                     {"-n", "1e3"},
+                                     {"-n", "-1"},
+                                     {"--repetition-penalty", "0"},
+                                     {"--form", "circular"},
+                                     {"--top-k", "1.5"}};
+  for (Arguments arguments : wrong) {
+    const std::string option = arguments[0] == "-n" ? "--max-new-tokens" : arguments[0];
+    arguments.insert(arguments.end(), {"--prompt", "x"});
+    check_usage(command.run(arguments), option);
+  }
+}
+
+TEST_CASE("bdh generate: an empty prompt and an empty stop string are errors") {
+  const GenerateRun command;
+  for (const Arguments& arguments : std::vector<Arguments>{
+           {"--prompt", ""}, {"--prompt", "a", "--prompt", ""}, {"-"}, {"--prompt", "x", "--stop", ""}}) {
+    const CommandResult result = command.run(arguments);
+    CHECK(result.exit_code == 1);
+    CHECK(result.out.empty());
+    CHECK_MESSAGE(has(result.err, "empty"), result.err);
+  }
+}
+
+TEST_CASE("bdh generate: weights with NaN are one clear error") {
+  const GenerateRun command;
+  const auto path = command.directory / "model.safetensors";
+  std::string bytes = bdh::test::read_file(path);
+  {
+    const bdh::SafetensorsFile file = bdh::SafetensorsFile::open(path);
+    for (const bdh::TensorInfo& tensor : file.tensors()) {
+      if (tensor.name == "lm_head") std::memset(bytes.data() + file.data_offset() + tensor.begin, 0xFF, 4);
+    }
+  }
+  write_file(path, bytes);
+  const CommandResult result = command.run({"--prompt", "hello"});
+  CHECK(result.exit_code == 1);
+  CHECK_MESSAGE(has(result.err, "NaN"), result.err);
+}
+
+#endif

@@ -1,0 +1,181 @@
+// `bdh generate`: continues prompts. The text of one goes to stdout as it comes, that of several one after
+// the other; rates go to stderr, or everything into one JSON object.
+#include <unistd.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "tools/command.h"
+#include "tools/sampling_options.h"
+
+namespace bdh::tools {
+namespace {
+
+constexpr size_t kMaxPromptBytes = 256'000'000;
+
+struct Options {
+  CommonOptions common;
+  FormOptions form;
+  SamplingFlags sampling;
+  std::vector<std::string> prompts;
+  std::string prompt_file;
+  std::string standard_input;  // "-"
+  bool echo = false;
+};
+
+std::vector<std::string> prompts_of(const Options& options) {
+  const bool from_stdin = !options.standard_input.empty();
+  const int ways = !options.prompts.empty() + !options.prompt_file.empty() + from_stdin;
+  if (ways != 1) {
+    throw CLI::ValidationError(
+        "prompt", "give exactly one of --prompt TEXT, --prompt-file FILE, or - to read standard input");
+  }
+  if (!options.prompts.empty()) return options.prompts;
+  return {read_input(from_stdin ? "-" : options.prompt_file, kMaxPromptBytes)};
+}
+
+double rate(int64_t tokens, double seconds) {
+  return tokens > 0 && seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+/// A prompt's result as text for people, with a heading where there are several.
+std::string shown(const Options& options, const std::vector<std::string>& prompts, size_t i,
+                  const std::string& text) {
+  std::string out;
+  if (prompts.size() > 1) out += concat(i > 0 ? "\n" : "", "=== ", i + 1, " of ", prompts.size(), " ===\n");
+  if (options.echo) out += prompts[i];
+  return out + text;
+}
+
+Json text_json(const GeneratedText& text) {
+  Json json;
+  json.set("text", text.text);
+  json.set("tokens", Json::Array(text.tokens.begin(), text.tokens.end()));
+  json.set("prompt_tokens", text.prompt_tokens);
+  json.set("finish", name_of(text.finish));
+  return json;
+}
+
+/// Shares of neurons (n, g) and of rotation pairs that were active while decoding, one object for each layer.
+Json density_json(const Config& config, const std::vector<LayerActivity>& activity) {
+  Json layers(Json::Array{});
+  for (const LayerActivity& layer : activity) {
+    const double neurons = static_cast<double>(layer.tokens) * static_cast<double>(config.n_head) *
+                           static_cast<double>(config.neurons_per_head());
+    Json json;
+    json.set("n", static_cast<double>(layer.n) / neurons);
+    json.set("pairs", static_cast<double>(layer.pairs) / (neurons / 2));
+    json.set("g", static_cast<double>(layer.g) / neurons);
+    layers.push(json);
+  }
+  return layers;
+}
+
+/// One prompt's result stands at the top, and all of them in `texts`.
+Json result_json(const Model& model, const GenerationConfig& config, const GenerationResult& result) {
+  Json json(Json::Object{});
+  if (result.texts.size() == 1) json = text_json(result.texts[0]);
+  Json texts(Json::Array{});
+  for (const GeneratedText& text : result.texts) texts.push(text_json(text));
+  json.set("texts", texts);
+  json.set("prefill_tokens", result.prefill_tokens);
+  json.set("prefill_seconds", result.prefill_seconds);
+  json.set("prefill_tokens_per_second", rate(result.prefill_tokens, result.prefill_seconds));
+  json.set("decode_tokens", result.decode_tokens);
+  json.set("decode_seconds", result.decode_seconds);
+  json.set("decode_tokens_per_second", rate(result.decode_tokens, result.decode_seconds));
+  json.set("seed", config.sampling.seed);
+  json.set("device", model.weights->backend().name());
+  json.set("dtype", name_of(model.weights->dtype()));
+  json.set("density", density_json(model.config(), result.activity));
+  return json;
+}
+
+void print_rates(const Model& model, const GenerationConfig& config, const GenerationResult& result) {
+  const std::string choice =
+      config.sampling.greedy() ? "greedy" : "seed " + std::to_string(config.sampling.seed);
+  std::fprintf(
+      stderr, "bdh: prefill %lld tokens, %.1f tokens/s; decode %lld tokens, %.1f tokens/s; %s; %s, %s\n",
+      static_cast<long long>(result.prefill_tokens), rate(result.prefill_tokens, result.prefill_seconds),
+      static_cast<long long>(result.decode_tokens), rate(result.decode_tokens, result.decode_seconds),
+      choice.c_str(), model.weights->backend().name().c_str(),
+      std::string(name_of(model.weights->dtype())).c_str());
+}
+
+/// Ends a line that was begun on a terminal. Elsewhere stdout holds the text and nothing else.
+void end_line(bool begun) {
+  if (begun && isatty(STDOUT_FILENO) == 1) write_out("\n");
+}
+
+GenerationResult continue_prompts(const Model& model, const Options& options, const GenerationConfig& config,
+                                  const std::vector<std::string>& prompts) {
+  std::vector<Session> sessions;
+  for (size_t i = 0; i < prompts.size(); ++i) sessions.emplace_back(model.weights);
+  std::vector<Session*> pointers;
+  for (Session& session : sessions) pointers.push_back(&session);
+
+  const bool stream = prompts.size() == 1 && !options.common.json;
+  Progress progress("reading", "tokens");
+  GenerationCallbacks callbacks;
+  callbacks.on_prefill = [&](int64_t done, int64_t total) { return progress.update(done, total); };
+  callbacks.on_text = [&](size_t, std::string_view text) {
+    progress.erase();
+    if (stream && !text.empty()) write_out(text);
+    return !interrupted();
+  };
+  ReadOptions read;
+  if (!options.form.form.empty()) read.form = parse_form(options.form.form);
+  read.chunk = options.form.chunk;
+  return generate(pointers, tokenizer_of(model), prompts, config, callbacks, read);
+}
+
+void run(const Options& options) {
+  const std::vector<std::string> prompts = prompts_of(options);
+  const Model model = load_model(options.common);
+  const GenerationConfig config = with_flags(model.generation, options.sampling);
+  const bool several = prompts.size() > 1;
+  if (!options.common.json && !several) write_out(shown(options, prompts, 0, ""));
+  const GenerationResult result = continue_prompts(model, options, config, prompts);
+  if (options.common.json) {
+    write_out(result_json(model, config, result).dump() + "\n");
+  } else {
+    for (size_t i = 0; several && i < prompts.size(); ++i)
+      write_out(shown(options, prompts, i, result.texts[i].text) + "\n");
+    const std::string& last = result.texts.back().text;
+    end_line(!several && !last.ends_with('\n'));
+    print_rates(model, config, result);
+  }
+  stop_if_interrupted();
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
+  add_model_options(*command, options->common);
+  command->add_option("INPUT", options->standard_input, "- reads the prompt from standard input")
+      ->check(CLI::IsMember({"-"}));
+  command->add_option("--prompt", options->prompts, "the text to continue; given more than once: one batch")
+      ->allow_extra_args(false);
+  command->add_option("--prompt-file", options->prompt_file,
+                      "a file to continue, byte for byte; - is standard input");
+  command->add_flag("--echo", options->echo, "print the prompt before the text");
+  add_sampling_options(*command, options->sampling);
+  add_form_options(*command, options->form);
+  add_dtype_option(*command, options->common);
+  add_json_option(*command, options->common);
+  command->footer(
+      "Example: bdh generate model --prompt \"ROMEO:\" --max-new-tokens 300 --seed 7\n"
+      "The text goes to standard output, rates to standard error. With --json everything is one object: the "
+      "result of\n"
+      "a single prompt at its top, those of all in `texts`, density of active neurons by layer while "
+      "decoding.");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace bdh::tools
