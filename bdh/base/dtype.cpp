@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -47,7 +47,12 @@ constexpr uint32_t kF16Overflow = 0x47800000;   // 65536: from here on a half is
 constexpr uint32_t kF16MinNormal = 0x38800000;  // 2^-14: below it halves are subnormal, multiples of 2^-24
 constexpr uint32_t kExponentShift = 112 << 23;  // difference of the exponents' biases, 127 - 15
 
-// The three ranges are all computed and one is selected, so that loops over it vectorise.
+// Without a branch, so that loops vectorise: compilers turn ?: into one when an operand is costly.
+inline uint32_t select(bool condition, uint32_t yes, uint32_t no) {
+  const uint32_t mask = 0u - static_cast<uint32_t>(condition);
+  return (yes & mask) | (no & ~mask);
+}
+
 inline uint16_t narrow_to_f16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint32_t magnitude = bits & ~kSignBit;
@@ -58,9 +63,9 @@ inline uint16_t narrow_to_f16(float value) {
   const uint32_t subnormal =
       std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - std::bit_cast<uint32_t>(0.5f);
   const uint32_t nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
-  uint32_t half = magnitude < kF16MinNormal ? subnormal : normal;
-  half = magnitude >= kF16Overflow ? 0x7c00 : half;
-  half = magnitude > kInfinity ? nan : half;
+  uint32_t half = select(magnitude < kF16MinNormal, subnormal, normal);
+  half = select(magnitude >= kF16Overflow, 0x7c00, half);
+  half = select(magnitude > kInfinity, nan, half);
   return static_cast<uint16_t>(sign | half);
 }
 
@@ -71,8 +76,8 @@ inline float widen_f16(uint16_t half) {
   const uint32_t infinite = (magnitude << 13) | kInfinity;
   const uint32_t subnormal =
       std::bit_cast<uint32_t>(static_cast<float>(static_cast<int32_t>(magnitude)) * 0x1p-24f);
-  uint32_t bits = magnitude < 0x400 ? subnormal : normal;
-  bits = magnitude >= 0x7c00 ? infinite : bits;
+  uint32_t bits = select(magnitude < 0x400, subnormal, normal);
+  bits = select(magnitude >= 0x7c00, infinite, bits);
   return std::bit_cast<float>(sign | bits);
 }
 
@@ -80,7 +85,7 @@ inline uint16_t narrow_to_bf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint32_t rounded = bits + 0x7fff + ((bits >> 16) & 1);
   const uint32_t quiet_nan = bits | 0x400000;
-  return static_cast<uint16_t>(((bits & ~kSignBit) > kInfinity ? quiet_nan : rounded) >> 16);
+  return static_cast<uint16_t>(select((bits & ~kSignBit) > kInfinity, quiet_nan, rounded) >> 16);
 }
 
 // The float next to value towards zero, its last bit set unless exact: a second rounding to fewer bits is
@@ -88,10 +93,9 @@ inline uint16_t narrow_to_bf16(float value) {
 inline float round_to_odd(double value) {
   const float nearest = static_cast<float>(value);
   const double back = static_cast<double>(nearest);
-  const double distance_up = value < 0 ? value - back : back - value;
   const uint32_t bits = std::bit_cast<uint32_t>(nearest);
-  const uint32_t truncated = distance_up > 0 ? bits - 1 : bits;
-  return std::bit_cast<float>(truncated | (back != value ? 1u : 0u));
+  const uint32_t truncated = bits - static_cast<uint32_t>(std::abs(back) > std::abs(value));
+  return std::bit_cast<float>(truncated | static_cast<uint32_t>(back != value));
 }
 
 struct F64 {
