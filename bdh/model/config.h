@@ -1,4 +1,5 @@
-// Config: the sizes that define a BDH model, as config.json holds them. Knows JSON; knows nothing of weights or files.
+// Config: the sizes that define a BDH model, as config.json holds them. Knows JSON; knows nothing of weights
+// or files.
 #pragma once
 
 #include <cstdint>
@@ -24,18 +25,20 @@ struct Config {
   /// N = M * D / H, an integer division.
   int64_t neurons_per_head() const { return mlp_internal_dim_multiplier * n_embd / n_head; }
   Dimensions dimensions() const { return {n_layer, n_embd, n_head, neurons_per_head(), vocab_size}; }
-  /// Trained numbers: decoder, encoder, encoder_v, lm_head and embedding (attn.freqs is a buffer, not counted).
+  /// Trained numbers: decoder, encoder, encoder_v, lm_head and embedding (attn.freqs is a buffer, not
+  /// counted).
   int64_t parameters() const;
   /// Bytes of one session's state: 4 * L * H * N * D.
   int64_t state_bytes() const;
 
-  /// Throws Error(invalid_argument) naming the field: sizes must be positive, N even, dropout in [0, 1), and parameters
-  /// and state must be countable in 63 bits.
+  /// Throws Error(invalid_argument) naming the field: sizes must be positive, N even, dropout in [0, 1), and
+  /// parameters and state must be countable in 63 bits.
   void validate() const;
 
-  /// Missing fields take the defaults; unknown ones go to `extra`, each with a line in *warnings. `source` names the
-  /// file in errors. Validates. Throws Error(bad_file).
-  static Config from_json(const Json& json, std::string_view source, std::vector<std::string>* warnings = nullptr);
+  /// Missing fields take the defaults; unknown ones go to `extra`, each with a line in *warnings. `source`
+  /// names the file in errors. Validates. Throws Error(bad_file).
+  static Config from_json(const Json& json, std::string_view source,
+                          std::vector<std::string>* warnings = nullptr);
   /// The six fields, in BDHConfig's order, then `extra`.
   Json to_json() const;
 };
