@@ -12,8 +12,21 @@ namespace bdh {
 
 /// The element types of the safetensors format that this library knows.
 enum class DType : uint8_t {
-  f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean,
-  f8_e4m3, f8_e5m2, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz,
+  f64,
+  f32,
+  f16,
+  bf16,
+  i64,
+  i32,
+  i16,
+  i8,
+  u8,
+  boolean,
+  f8_e4m3,
+  f8_e5m2,
+  f8_e8m0,
+  f8_e4m3fnuz,
+  f8_e5m2fnuz,
 };
 
 /// Bytes of one element.

@@ -14,8 +14,8 @@ namespace bdh {
 /// A read-only memory mapping of a whole regular file. Pages are read when touched.
 class MappedFile {
  public:
-  /// Throws Error(not_found) when there is none, Error(io) when it cannot be read, Error(invalid_argument) for a
-  /// directory, pipe or device. An empty file maps to an empty span.
+  /// Throws Error(not_found) when there is none, Error(io) when it cannot be read, Error(invalid_argument)
+  /// for a directory, pipe or device. An empty file maps to an empty span.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
 
   ~MappedFile();
@@ -31,15 +31,16 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-/// Tells the system that these mapped bytes will not be needed soon, so that they no longer count as resident.
-/// Reading them again reads the file again. Only whole pages inside the range are given back.
+/// Tells the system that these mapped bytes will not be needed soon, so that they no longer count as
+/// resident. Reading them again reads the file again. Only whole pages inside the range are given back.
 void release_pages(std::span<const std::byte> mapped);
 
 /// The whole file as text. Throws as MappedFile::open, and Error(bad_file) when it is longer than max_bytes.
 std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 
-/// A file that appears complete or not at all: written under a temporary name in the same directory, synced, renamed.
-/// Destroyed without commit(), it leaves nothing behind. Every failure is Error(io) naming the file and the reason.
+/// A file that appears complete or not at all: written under a temporary name in the same directory, synced,
+/// renamed. Destroyed without commit(), it leaves nothing behind. Every failure is Error(io) naming the file
+/// and the reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

@@ -1,4 +1,5 @@
-// JSON: read with simdjson into a plain value, written by our own small writer. Knows nothing of files' meaning.
+// JSON: read with simdjson into a plain value, written by our own small writer. Knows nothing of files'
+// meaning.
 #pragma once
 
 #include <cstdint>
@@ -30,20 +31,22 @@ class Json {
   Json(Array value) : value_(std::move(value)) {}
   Json(Object value) : value_(std::move(value)) {}
 
-  /// Parses one JSON document. `source` names it in errors. Throws Error(bad_file) for anything that is not valid
-  /// UTF-8 JSON, for duplicate keys, and for nesting deeper than 128.
+  /// Parses one JSON document. `source` names it in errors. Throws Error(bad_file) for anything that is not
+  /// valid UTF-8 JSON, for duplicate keys, and for nesting deeper than 128.
   static Json parse(std::string_view text, std::string_view source);
 
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(value_); }
   bool is_bool() const { return std::holds_alternative<bool>(value_); }
-  bool is_integer() const { return std::holds_alternative<int64_t>(value_) || std::holds_alternative<uint64_t>(value_); }
+  bool is_integer() const {
+    return std::holds_alternative<int64_t>(value_) || std::holds_alternative<uint64_t>(value_);
+  }
   bool is_number() const { return is_integer() || std::holds_alternative<double>(value_); }
   bool is_string() const { return std::holds_alternative<std::string>(value_); }
   bool is_array() const { return std::holds_alternative<Array>(value_); }
   bool is_object() const { return std::holds_alternative<Object>(value_); }
 
-  /// The value as that type. Throws Error(bad_file) saying what was expected and found. as_integer takes whole
-  /// numbers that fit int64 (2 and 2.0); as_number takes any number.
+  /// The value as that type. Throws Error(bad_file) saying what was expected and found. as_integer takes
+  /// whole numbers that fit int64 (2 and 2.0); as_number takes any number.
   bool as_bool() const;
   int64_t as_integer() const;
   double as_number() const;
@@ -58,8 +61,9 @@ class Json {
   /// Appends an element; a null value becomes an array first.
   Json& push(Json value);
 
-  /// JSON text: on one line with indent 0, else indented by that many spaces. Numbers are written so that they read
-  /// back exactly; a number that is not finite becomes null, a byte that is no UTF-8 becomes U+FFFD.
+  /// JSON text: on one line with indent 0, else indented by that many spaces. Numbers are written so that
+  /// they read back exactly; a number that is not finite becomes null, a byte that is no UTF-8 becomes
+  /// U+FFFD.
   std::string dump(int indent = 0) const;
 
   bool operator==(const Json&) const = default;

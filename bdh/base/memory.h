@@ -1,4 +1,5 @@
-// Large zeroed memory: page aligned, in huge pages where the system has them, refused in words when it does not fit.
+// Large zeroed memory: page aligned, in huge pages where the system has them, refused in words when it does
+// not fit.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +8,8 @@
 
 namespace bdh {
 
-/// Memory the system could still hand out, in bytes (Linux: MemAvailable, and the cgroup's or RLIMIT_AS's limit).
+/// Memory the system could still hand out, in bytes (Linux: MemAvailable, and the cgroup's or RLIMIT_AS's
+/// limit).
 size_t available_memory();
 
 /// `bytes` of zeroed memory, aligned to at least 64. `what` names it in the error.

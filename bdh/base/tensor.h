@@ -25,12 +25,12 @@ struct Device {
 
 struct Tensor {
   DType dtype = DType::f32;
-  Shape shape;                        // empty: a scalar
-  Shape strides;                      // in elements, one for each dimension
+  Shape shape;    // empty: a scalar
+  Shape strides;  // in elements, one for each dimension
   Device device;
   const std::byte* data = nullptr;    // first element; may be unaligned when it points into a mapped file
   std::shared_ptr<const void> owner;  // heap block, file mapping or device allocation that data lies in
-  bool mapped = false;                // data lies in a file mapping: its pages may be given back and read again
+  bool mapped = false;  // data lies in a file mapping: its pages may be given back and read again
 
   /// Elements; 1 for a scalar.
   int64_t numel() const;

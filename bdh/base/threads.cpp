@@ -26,6 +26,12 @@ void pause_briefly() {
 #endif
 }
 
+// Waits for other threads to finish what they are at: they may need this core for it.
+void wait_politely(int round) {
+  if (round < kSpins) return pause_briefly();
+  std::this_thread::yield();
+}
+
 // Returns once `value` differs from `old`.
 void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
   for (int i = 0; i < kSpins; ++i) {
@@ -38,28 +44,44 @@ void wait_while_equal(const std::atomic<uint32_t>& value, uint32_t old) {
 }  // namespace
 
 struct ThreadPool::Workers {
+  static constexpr int64_t kClosed = -1;
+
   Loop loop{};
-  alignas(64) std::atomic<int64_t> next{0};         // the next index nobody has taken
-  alignas(64) std::atomic<uint32_t> generation{0};  // counts loops; workers wait for it to change
-  alignas(64) std::atomic<uint32_t> finished{0};    // counts workers that have left the current loop
+  alignas(64) std::atomic<int64_t> next{0};          // the next index nobody has taken
+  alignas(64) std::atomic<uint32_t> generation{0};   // counts loops; workers wait for it to change
+  alignas(64) std::atomic<int64_t> inside{kClosed};  // workers in the current loop; closed when it is over
   std::atomic<bool> stopping{false};
   std::vector<std::thread> threads;
 
   void work(int worker) {
-    const Loop current = loop;
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < current.count;) {
-      current.call(current.body, i, worker);
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < loop.count;)
+      loop.call(loop.body, i, worker);
+  }
+
+  // A worker that comes too late finds the loop closed, so nobody has to wait for one that sleeps.
+  bool enter() {
+    for (int64_t count = inside.load(std::memory_order_relaxed); count != kClosed;) {
+      if (inside.compare_exchange_weak(count, count + 1, std::memory_order_acquire)) return true;
+    }
+    return false;
+  }
+
+  void close() {
+    int64_t none = 0;
+    for (int round = 0; !inside.compare_exchange_weak(none, kClosed, std::memory_order_acquire);
+         ++round, none = 0) {
+      wait_politely(round);
     }
   }
 
   void serve(int worker) {
     for (uint32_t seen = 0;;) {
       wait_while_equal(generation, seen);
+      seen = generation.load(std::memory_order_acquire);
       if (stopping.load(std::memory_order_acquire)) return;
-      ++seen;
+      if (!enter()) continue;
       work(worker);
-      finished.fetch_add(1, std::memory_order_release);
-      finished.notify_one();
+      inside.fetch_sub(1, std::memory_order_release);
     }
   }
 
@@ -78,13 +100,11 @@ struct ThreadPool::Workers {
   void run(const Loop& new_loop) {
     loop = new_loop;
     next.store(0, std::memory_order_relaxed);
-    finished.store(0, std::memory_order_relaxed);
+    inside.store(0, std::memory_order_release);
     generation.fetch_add(1, std::memory_order_release);
     generation.notify_all();
     work(0);
-    const auto all = static_cast<uint32_t>(threads.size());
-    for (uint32_t done; (done = finished.load(std::memory_order_acquire)) != all;)
-      wait_while_equal(finished, done);
+    close();
   }
 };
 

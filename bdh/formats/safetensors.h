@@ -1,6 +1,6 @@
-// The safetensors format: u64 little-endian header length, a JSON header, then the tensors' bytes without holes
-// (huggingface.co/docs/safetensors). Files are hostile: every rule is checked before a tensor's byte is used.
-// Knows base only: nothing of models, and it computes nothing.
+// The safetensors format: u64 little-endian header length, a JSON header, then the tensors' bytes without
+// holes (huggingface.co/docs/safetensors). Files are hostile: every rule is checked before a tensor's byte is
+// used. Knows base only: nothing of models, and it computes nothing.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ struct TensorInfo {
 /// An open file: mapped, checked, read lazily. A value; tensors taken from it keep the mapping alive.
 class SafetensorsFile {
  public:
-  /// Maps the file and checks the whole header. Throws Error(bad_file) naming file, tensor and reason, Error(not_found),
-  /// Error(io).
+  /// Maps the file and checks the whole header. Throws Error(bad_file) naming file, tensor and reason,
+  /// Error(not_found), Error(io).
   static SafetensorsFile open(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return file_->path(); }
@@ -53,13 +53,14 @@ class SafetensorsFile {
   uint64_t data_offset_ = 0;
 };
 
-/// True when the file starts as a safetensors file does: a plausible header length, then '{'. Throws as MappedFile::open.
+/// True when the file starts as a safetensors file does: a plausible header length, then '{'. Throws as
+/// MappedFile::open.
 bool is_safetensors(const std::filesystem::path& path);
 
-/// Writes the tensors, widest elements first and by name within a type (as the reference package orders them), header
-/// padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see AtomicFile.
-/// Throws Error(invalid_argument) for what no reader would take back: names that are not UTF-8, tensors without
-/// elements that are not last.
+/// Writes the tensors, widest elements first and by name within a type (as the reference package orders
+/// them), header padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see
+/// AtomicFile. Throws Error(invalid_argument) for what no reader would take back: names that are not UTF-8,
+/// tensors without elements that are not last.
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata);
 
 }  // namespace bdh

@@ -16,22 +16,23 @@ namespace bdh {
 /// The three exact forms of attention. They are the same function, up to rounding.
 enum class Form : uint8_t {
   parallel,   // all tokens of a read as one chunk
-  chunked,    // chunks of ReadOptions::chunk tokens, the state carried between them; one token is read recurrently
+  chunked,    // chunks of ReadOptions::chunk tokens, the state carried between them; one token is read
+              // recurrently
   recurrent,  // token by token
 };
 
 struct ReadOptions {
   Form form = Form::chunked;
   int64_t chunk = 256;
-  /// Called between chunks with the tokens read so far and their number in all; returning false stops the read with
-  /// Error(cancelled), the session having read what was reported.
+  /// Called between chunks with the tokens read so far and their number in all; returning false stops the
+  /// read with Error(cancelled), the session having read what was reported.
   std::function<bool(int64_t done, int64_t total)> progress;
   /// When set, resized to L entries and added to.
   std::vector<LayerActivity>* activity = nullptr;
 };
 
-/// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use; different
-/// sessions may read from different threads.
+/// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use;
+/// different sessions may read from different threads.
 class Session {
  public:
   explicit Session(std::shared_ptr<const Weights> weights);
@@ -45,7 +46,8 @@ class Session {
   size_t bytes() const { return state_->bytes(); }
 
   /// Reads tokens and returns the logits (V) after the last one.
-  /// Throws Error(invalid_argument) for no tokens, a token outside [0, V) or a chunk below 1, before anything is read.
+  /// Throws Error(invalid_argument) for no tokens, a token outside [0, V) or a chunk below 1, before anything
+  /// is read.
   std::vector<float> read(std::span<const int32_t> tokens, const ReadOptions& options = {});
   /// As read, and returns the logits (T, V) after each token.
   std::vector<float> read_all(std::span<const int32_t> tokens, const ReadOptions& options = {});
@@ -66,9 +68,10 @@ class Session {
   std::unique_ptr<State> state_;
 };
 
-/// Reads tokens[i] into sessions[i], all together; lengths and positions may differ, the weights must be the same.
-/// Returns the logits (B, V) after each sequence's last token.
-std::vector<float> read_batch(std::span<Session* const> sessions, std::span<const std::span<const int32_t>> tokens,
+/// Reads tokens[i] into sessions[i], all together; lengths and positions may differ, the weights must be the
+/// same. Returns the logits (B, V) after each sequence's last token.
+std::vector<float> read_batch(std::span<Session* const> sessions,
+                              std::span<const std::span<const int32_t>> tokens,
                               const ReadOptions& options = {});
 
 /// One parallel pass over independent sequences from position 0, nothing kept: logits (sum of lengths, V).

@@ -1,5 +1,5 @@
-// Weights: a model's config and parameters on a backend. Immutable after construction; any number of sessions and
-// threads share them. Knows the names and shapes of a state_dict; knows nothing of files or directories.
+// Weights: a model's config and parameters on a backend. Immutable after construction; any number of sessions
+// and threads share them. Knows the names and shapes of a state_dict; knows nothing of files or directories.
 #pragma once
 
 #include <memory>
@@ -16,10 +16,10 @@ namespace bdh {
 class Weights {
  public:
   /// Takes a state_dict: decoder (H*N, D), encoder (H, D, N), encoder_v (H, D, N), lm_head (D, V),
-  /// attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). The prefixes `_orig_mod.` and `module.` are dropped; a missing
-  /// attn.freqs is derived, a half-precision one replaced by the derived one. dtype: what the parameters run as; by default as
-  /// stored (float64 runs as float32). `source` names the file in errors.
-  /// Throws Error(bad_file) naming tensor, found and expected shape; Error(out_of_memory).
+  /// attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). The prefixes `_orig_mod.` and `module.` are
+  /// dropped; a missing attn.freqs is derived, a half-precision one replaced by the derived one. dtype: what
+  /// the parameters run as; by default as stored (float64 runs as float32). `source` names the file in
+  /// errors. Throws Error(bad_file) naming tensor, found and expected shape; Error(out_of_memory).
   Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
           std::optional<DType> dtype = {}, const std::string& source = "state_dict",
           std::vector<std::string>* warnings = nullptr);
