@@ -6,7 +6,6 @@ LLVM = 14
 WERROR = $(if $(CI),ON,OFF)
 BUILD = build
 JOBS = $(shell nproc)
-PYTHON = $$(tools/setup/python.sh)
 DEMO = tools/examples/shakespeare-small
 PROMPT = ROMEO:
 SEED = 7
@@ -50,21 +49,23 @@ parity: ## compare with PyTorch and the safetensors package
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
 	$(compile) bdh_command bdh_tests
-	@python=$(PYTHON) && \
+	@python=$$(tools/setup/python.sh) && export PYTHONDONTWRITEBYTECODE=1 && \
+	$$python tests/parity/sampling_parity.py check && \
+	$$python tests/parity/safetensors_parity.py check --tests $(BUILD)/bdh_tests && \
 	$$python tests/parity/logits_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO)
 
 bench: ## measure kernels and paths against their limits and peers
 	$(packages) bench
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_BENCH=ON
-	$(compile) bdh_command bdh_bench
-	@$(BUILD)/bdh_bench
+	$(compile) bdh_bench
+	@bench/run.sh $(BUILD) $(DEMO)
 
 lint: BUILD = build-lint
 lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
 	$(packages) test bench lint
 	$(configure) $(BUILD) $(CXX) BDH_TESTS=ON BDH_BENCH=ON
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
-	@shellcheck -S warning .ci/run tools/setup/*.sh
+	@shellcheck -S warning .ci/run tools/setup/*.sh bench/*.sh
 	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM)
 
 clean: ## remove everything that was built
