@@ -12,8 +12,6 @@
 
 #include "tests/support/temporary.h"
 
-extern char** environ;
-
 namespace bdh::test {
 namespace {
 
