@@ -1,0 +1,439 @@
+// Cases of the CPU kernels. Shapes are those of the default model (D 256, H 4, N 8192) read in chunks of 256
+// tokens. Knows the kernel table and the sizes in which kernels/cpu calls it; nothing of sessions.
+#include "bench/kernels.h"
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <random>
+
+#include "bdh/base/error.h"
+#include "bdh/base/threads.h"
+#include "kernels/cpu/backend.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/slices.h"
+#include "kernels/cpu/state.h"
+
+namespace bdh::bench {
+
+namespace {
+
+using cpu::Kernels;
+using cpu::kSlice;
+using cpu::Rows;
+
+constexpr int64_t kWidth = 256, kHeads = 4, kNeurons = 8192, kAllNeurons = kHeads * kNeurons;
+constexpr int64_t kTokens = 256;
+constexpr int64_t kBlock = 128;    // neurons whose activations a chunk has in flight
+constexpr int64_t kRowBlock = 64;  // rows of scores made at once
+constexpr int64_t kGroup = 1024;   // neurons that share one partial sum
+constexpr int64_t kFloat = sizeof(float);
+
+// Densities of the trained model and, of a new one, n and pairs.
+constexpr double kTrainedN = 0.25, kTrainedG = 0.05, kTrainedPairs = 0.44, kNewN = 0.5, kNewPairs = 0.75;
+
+// `parts` independent calls, which threads share, round after round.
+struct Task {
+  std::string name, shape, dtype;
+  int64_t parts;
+  Work work;  // of all parts
+  std::function<void(const Kernels&, int64_t part, int64_t round)> call;
+};
+
+Case case_of(const Task& task, const std::string& isa, int threads) {
+  return {.kind = Kind::kernel,
+          .name = task.name,
+          .shape = task.shape,
+          .dtype = task.dtype,
+          .isa = isa,
+          .threads = threads,
+          .run = [=](benchmark::State& state) {
+            const Kernels& kernels = cpu::kernels_for(isa);
+            ThreadPool pool(threads);
+            int64_t round = 0;
+            const auto all = [&] {
+              pool.run(task.parts, [&](int64_t part, int) { task.call(kernels, part, round); });
+              ++round;
+            };
+            all();
+            time_each(state, all);
+            return task.work;
+          }};
+}
+
+/// Floats to compute with, ordinary numbers.
+struct Floats {
+  explicit Floats(int64_t count) : memory(random_numbers(count * kFloat)) {}
+  float* at(int64_t i) const { return reinterpret_cast<float*>(memory.get()) + i; }
+  std::shared_ptr<std::byte> memory;
+};
+
+std::string dtype_name(DType dtype) {
+  return dtype == DType::f32 ? "f32" : dtype == DType::bf16 ? "bf16" : "f16";
+}
+
+// ---- rows ----
+
+// Which rows of each slice are active.
+struct Selection {
+  std::string name;
+  double density;
+  bool pairs;  // both neurons of a pair, or each on its own
+};
+
+std::vector<int32_t> active_rows(const Selection& selection, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::bernoulli_distribution active(selection.density);
+  std::vector<int32_t> index;
+  for (int32_t i = 0; i < kSlice; i += selection.pairs ? 2 : 1) {
+    if (!active(random)) continue;
+    index.push_back(i);
+    if (selection.pairs) index.push_back(i + 1);
+  }
+  return index;
+}
+
+// Different selections, which slices take in turn, others each round: the same few rows would come to stay in
+// cache.
+constexpr int64_t kLists = 16;
+
+std::vector<std::vector<int32_t>> selections(const Selection& selection) {
+  std::vector<std::vector<int32_t>> lists;
+  for (uint32_t i = 0; i < kLists; ++i) lists.push_back(active_rows(selection, i));
+  return lists;
+}
+
+enum class Reading { dot, accumulate };
+
+// One slice that stays in cache, or as many as the large block holds.
+Task rows_task(Reading reading, DType dtype, const Selection& selection, bool from_memory) {
+  const auto row_bytes = kWidth * static_cast<int64_t>(size_of(dtype));
+  const int64_t slices = from_memory ? large_block().bytes / (kSlice * row_bytes) : 1;
+  const bool dense = selection.density == 1;
+  const auto lists = selections(selection);
+  const Floats x(kWidth), scale(kSlice), out(slices * kSlice);
+  double rows = 0;
+  for (const auto& list : lists)
+    rows += static_cast<double>(list.size()) * static_cast<double>(slices) / kLists;
+  const auto call = [=](const Kernels& kernels, int64_t part, int64_t round) {
+    const std::vector<int32_t>& list = lists[(part + round) % kLists];
+    const Rows slice{large_block().data + part * kSlice * row_bytes, dtype, kWidth};
+    const int32_t* index = dense ? nullptr : list.data();
+    const auto count = static_cast<int64_t>(list.size());
+    float* to = out.at(part * kSlice);
+    if (reading == Reading::dot) {
+      kernels.dot_rows(slice, index, count, kWidth, x.at(0), to);
+    } else {
+      std::fill(to, to + kWidth, 0.0f);
+      kernels.accumulate_rows(slice, index, scale.at(0), count, kWidth, to);
+    }
+  };
+  const double bytes = rows * static_cast<double>(row_bytes);
+  return {reading == Reading::dot ? "dot_rows" : "accumulate_rows",
+          concat(selection.name, from_memory ? ", memory" : ", cache"),
+          dtype_name(dtype),
+          slices,
+          {.bytes = bytes, .working_set = from_memory ? static_cast<double>(large_block().bytes) : bytes},
+          call};
+}
+
+std::vector<Task> row_tasks() {
+  const Selection all{"all rows (E)", 1, false}, trained_n{"25 % (Ev, trained)", kTrainedN, false},
+      new_n{"50 % (Ev, new)", kNewN, false}, trained_g{"5 % (decoder, trained)", kTrainedG, false},
+      new_g{"25 % (decoder, new)", kTrainedN, false},
+      trained_pairs{"44 % by pairs (S, trained)", kTrainedPairs, true},
+      new_pairs{"75 % by pairs (S, new)", kNewPairs, true};
+  std::vector<Task> tasks;
+  for (const bool from_memory : {false, true}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      for (const Selection& s : {all, trained_n, new_n})
+        tasks.push_back(rows_task(Reading::dot, dtype, s, from_memory));
+      for (const Selection& s : {trained_g, new_g})
+        tasks.push_back(rows_task(Reading::accumulate, dtype, s, from_memory));
+    }
+    for (const Selection& s : {trained_pairs, new_pairs}) {
+      tasks.push_back(rows_task(Reading::accumulate, DType::f32, s, from_memory));
+    }
+  }
+  return tasks;
+}
+
+// ---- products: C (m, n) += A (m, k) B (k, n), as chunk.cpp, state.cpp and embedding.cpp call for them ----
+
+// What is read stays as it is, so that no number grows from one call to the next; S alone is added to, a
+// little each time.
+struct Operands {
+  Floats activations{kAllNeurons * kTokens};  // (H*N, T): n, r or g
+  Floats weights{kAllNeurons * kWidth};       // (H*N, D): E or the decoder
+  Floats tokens{kHeads * kTokens * kWidth};   // (T, D) for each head: x, scores
+  Floats state{kAllNeurons * kWidth};         // (H*N, D)
+  Floats out{kAllNeurons * kTokens};
+};
+
+Rows plain(const float* data, int64_t stride) { return {data, DType::f32, stride}; }
+
+// Products 0 .. parts * together - 1; those of one part add to the same C, so one thread makes them all.
+Task product_task(const std::string& name, int64_t parts, int64_t together, double bytes, DType dtype,
+                  const std::function<cpu::Product(int64_t)>& product) {
+  const cpu::Product one = product(0);
+  const auto count = static_cast<double>(parts * together);
+  return {
+      concat("multiply: ", name),
+      concat(one.m, " x ", one.n, " x ", one.k, ", ", parts * together, " times"),
+      dtype_name(dtype),
+      parts,
+      {.bytes = bytes, .flops = 2 * count * static_cast<double>(one.m * one.n * one.k), .working_set = bytes},
+      [=](const Kernels& kernels, int64_t part, int64_t) {
+        for (int64_t i = 0; i < together; ++i) kernels.multiply(product(part * together + i));
+      }};
+}
+
+// g decoder, with the decoder's rows as stored.
+Task decoder_task(const std::shared_ptr<Operands>& o, DType dtype) {
+  const auto row_bytes = kWidth * static_cast<int64_t>(size_of(dtype));
+  return product_task("g decoder", kAllNeurons / kGroup, kGroup / kBlock,
+                      kAllNeurons * static_cast<double>(row_bytes + kTokens * kFloat), dtype,
+                      [=](int64_t part) {
+                        const int64_t row = part * kBlock;
+                        return cpu::Product{kTokens,
+                                            kWidth,
+                                            kBlock,
+                                            o->activations.at(row * kTokens),
+                                            1,
+                                            kTokens,
+                                            {o->weights.memory.get() + row * row_bytes, dtype, kWidth},
+                                            o->out.at(row / kGroup * kTokens * kWidth),
+                                            kWidth,
+                                            row % kGroup != 0};
+                      });
+}
+
+std::vector<Task> product_tasks() {
+  const auto o = std::make_shared<Operands>();
+  const int64_t blocks = kAllNeurons / kBlock, row_blocks = kTokens / kRowBlock;
+  const double rows = kAllNeurons * static_cast<double>(kWidth * kFloat);  // E, S or, as T is D, activations
+  std::vector<Task> tasks;
+  tasks.push_back(product_task("x E", blocks, 1, 2 * rows, DType::f32, [=](int64_t part) {
+    return cpu::Product{kBlock,
+                        kTokens,
+                        kWidth,
+                        o->weights.at(part * kBlock * kWidth),
+                        kWidth,
+                        1,
+                        plain(o->tokens.at(0), kTokens),
+                        o->out.at(part * kBlock * kTokens),
+                        kTokens,
+                        false};
+  }));
+  tasks.push_back(
+      product_task("r S", kAllNeurons / kGroup, kGroup / kBlock, 2 * rows, DType::f32, [=](int64_t part) {
+        const int64_t row = part * kBlock;
+        return cpu::Product{kTokens,
+                            kWidth,
+                            kBlock,
+                            o->activations.at(row * kTokens),
+                            1,
+                            kTokens,
+                            plain(o->state.at(row * kWidth), kWidth),
+                            o->out.at(row / kGroup * kTokens * kWidth),
+                            kWidth,
+                            row % kGroup != 0};
+      }));
+  tasks.push_back(product_task("S += r^T x", blocks, 1, 3 * rows, DType::f32, [=](int64_t part) {
+    const int64_t row = part * kBlock;
+    return cpu::Product{kBlock,
+                        kWidth,
+                        kTokens,
+                        o->activations.at(row * kTokens),
+                        kTokens,
+                        1,
+                        plain(o->tokens.at(0), kWidth),
+                        o->state.at(row * kWidth),
+                        kWidth,
+                        true};
+  }));
+  tasks.push_back(
+      product_task("S += window", kAllNeurons / kSlice, 1, 2 * rows, DType::f32, [=](int64_t part) {
+        const int64_t row = part * kSlice;
+        return cpu::Product{kSlice,
+                            kWidth,
+                            cpu::kWindow,
+                            o->activations.at(row),
+                            1,
+                            kAllNeurons,
+                            plain(o->tokens.at(0), kWidth),
+                            o->state.at(row * kWidth),
+                            kWidth,
+                            true};
+      }));
+  tasks.push_back(product_task("r r^T", kHeads * row_blocks, 1, rows, DType::f32, [=](int64_t part) {
+    const int64_t head = part / row_blocks, row = part % row_blocks * kRowBlock;
+    const float* r = o->activations.at(head * kNeurons * kTokens);
+    return cpu::Product{kRowBlock, kTokens, kNeurons,          r + row,
+                        1,         kTokens, plain(r, kTokens), o->out.at(part * kRowBlock * kTokens),
+                        kTokens,   false};
+  }));
+  tasks.push_back(product_task("scores x", kHeads * row_blocks, 1, 2.0 * kHeads * kTokens * kWidth * kFloat,
+                               DType::f32, [=](int64_t part) {
+                                 return cpu::Product{kRowBlock,
+                                                     kWidth,
+                                                     kTokens,
+                                                     o->tokens.at(part * kRowBlock * kTokens),
+                                                     kTokens,
+                                                     1,
+                                                     plain(o->tokens.at(0), kWidth),
+                                                     o->out.at(part * kRowBlock * kWidth),
+                                                     kWidth,
+                                                     false};
+                               }));
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) tasks.push_back(decoder_task(o, dtype));
+  tasks.push_back(product_task("x lm_head", row_blocks, 1, 3.0 * kTokens * kWidth * kFloat, DType::f32,
+                               [=](int64_t part) {
+                                 return cpu::Product{kRowBlock,
+                                                     256,
+                                                     kWidth,
+                                                     o->tokens.at(part * kRowBlock * kWidth),
+                                                     kWidth,
+                                                     1,
+                                                     plain(o->weights.at(0), 256),
+                                                     o->out.at(part * kRowBlock * 256),
+                                                     256,
+                                                     false};
+                               }));
+  return tasks;
+}
+
+// ---- element by element ----
+
+std::vector<float> frequencies(int64_t count) {
+  std::vector<float> freqs(count);
+  for (int64_t i = 0; i < count; ++i) freqs[i] = 0.159f / static_cast<float>(1 + i / 2);
+  return freqs;
+}
+
+// A block of neurons that stays in cache, or as many as make two arrays of the large block's size together.
+int64_t element_parts(bool from_memory) {
+  return from_memory ? large_block().bytes / (2 * kBlock * kTokens * kFloat) : 1;
+}
+
+std::string element_shape(bool from_memory) {
+  return concat(kBlock, " neurons x ", kTokens, " tokens, ", from_memory ? "memory" : "cache");
+}
+
+Work element_work(int64_t parts, int64_t arrays, int64_t passes) {
+  const auto array = static_cast<double>(parts * kBlock * kTokens * kFloat);
+  return {.bytes = array * static_cast<double>(passes), .working_set = array * static_cast<double>(arrays)};
+}
+
+// What all tasks of a place share. n holds ones and zeros, so that gating the same v again leaves it as it
+// is.
+struct Elements {
+  explicit Elements(int64_t count) : n(count), v(count) {
+    std::mt19937 random(1);
+    for (int64_t i = 0; i < count; ++i) *n.at(i) = static_cast<float>(random() % 2);
+    std::iota(positions.begin(), positions.end(), 0.0f);
+  }
+  Floats n, v;
+  std::vector<float> freqs = frequencies(kNeurons), positions = std::vector<float>(kTokens);
+};
+
+std::vector<Task> chunk_tasks(bool from_memory) {
+  const int64_t parts = element_parts(from_memory), block = kBlock * kTokens;
+  const std::string shape = element_shape(from_memory);
+  const auto e = std::make_shared<Elements>(parts * block);
+  return {
+      {"rotate_chunk", shape, "f32", parts, element_work(parts, 2, 3),
+       [=](const Kernels& kernels, int64_t part, int64_t) {
+         kernels.rotate_chunk(e->n.at(part * block), e->freqs.data(), kBlock, kTokens, kTokens,
+                              e->positions.data(), e->v.at(part * block));
+       }},
+      {"gate_chunk", shape, "f32", parts, element_work(parts, 2, 3),
+       [=](const Kernels& kernels, int64_t part, int64_t) {
+         benchmark::DoNotOptimize(kernels.gate_chunk(e->n.at(part * block), kTokens, e->v.at(part * block),
+                                                     kTokens, kBlock, kTokens));
+       }},
+      {"count_active", shape, "f32", parts, element_work(parts, 1, 1),
+       [=](const Kernels& kernels, int64_t part, int64_t) {
+         benchmark::DoNotOptimize(kernels.count_active(e->n.at(part * block), kTokens, kBlock, kTokens));
+       }},
+      {"count_pairs", shape, "f32", parts, element_work(parts, 1, 1),
+       [=](const Kernels& kernels, int64_t part, int64_t) {
+         benchmark::DoNotOptimize(kernels.count_pairs(e->n.at(part * block), kTokens, kBlock / 2, kTokens));
+       }},
+  };
+}
+
+// One token's rotation, a slice at a time, and the norm of one row after another.
+std::vector<Task> token_tasks() {
+  const auto e = std::make_shared<Elements>(kAllNeurons);
+  const auto bytes = static_cast<double>(kAllNeurons * kFloat);
+  return {
+      {"rotate",
+       concat(kSlice, " neurons, ", kAllNeurons / kSlice, " times"),
+       "f32",
+       kAllNeurons / kSlice,
+       {.bytes = 4 * bytes, .working_set = 3 * bytes},  // reads n and freqs, writes n and r
+       [=](const Kernels& kernels, int64_t part, int64_t) {
+         const int64_t first = part * kSlice;
+         kernels.rotate(e->n.at(first), e->freqs.data() + first % kNeurons, kSlice, 512.0f, e->v.at(first));
+       }},
+      {"norm",
+       concat(kWidth, " wide, ", kAllNeurons / kWidth, " rows"),
+       "f32",
+       kAllNeurons / kWidth,
+       {.bytes = 2 * bytes, .working_set = 2 * bytes},
+       [=](const Kernels& kernels, int64_t part, int64_t) {
+         kernels.norm(e->n.at(part * kWidth), kWidth, kWidth, e->v.at(part * kWidth));
+       }},
+  };
+}
+
+// Blocks of rows converted to float32, one after the other into a buffer that stays in cache.
+Task widen_task(DType dtype, bool from_memory) {
+  constexpr int64_t kCount = kBlock * kWidth;
+  const auto bytes = kCount * static_cast<int64_t>(size_of(dtype));
+  const int64_t blocks = from_memory ? large_block().bytes / bytes : 1;
+  const Floats out(kCount);
+  const auto read = static_cast<double>(blocks * bytes);
+  return {"widen",
+          concat(kBlock, " rows, ", from_memory ? "memory" : "cache"),
+          dtype_name(dtype),
+          1,
+          {.bytes = read + (from_memory ? 0 : kCount * kFloat), .working_set = read},
+          [=](const Kernels& kernels, int64_t, int64_t) {
+            for (int64_t i = 0; i < blocks; ++i)
+              kernels.widen(large_block().data + i * bytes, dtype, kCount, out.at(0));
+          }};
+}
+
+std::vector<Task> element_tasks() {
+  std::vector<Task> tasks = token_tasks();
+  for (const bool from_memory : {false, true}) {
+    for (const Task& task : chunk_tasks(from_memory)) tasks.push_back(task);
+    for (const DType dtype : {DType::bf16, DType::f16}) tasks.push_back(widen_task(dtype, from_memory));
+  }
+  return tasks;
+}
+
+}  // namespace
+
+std::vector<Case> kernel_cases(const Machine& machine, bool quick) {
+  std::vector<Task> tasks;
+  for (const auto& some : {row_tasks(), product_tasks(), element_tasks()})
+    tasks.insert(tasks.end(), some.begin(), some.end());
+  const std::vector<std::string> isas = cpu::available_isas();
+  std::vector<Case> cases;
+  for (const Task& task : tasks) {
+    for (const std::string& isa : isas) {
+      if (quick && isa != isas.front()) continue;
+      cases.push_back(case_of(task, isa, 1));
+    }
+    // With all cores the best one alone, where there is enough to share.
+    if (machine.cores > 1 && task.parts >= 4 * machine.cores)
+      cases.push_back(case_of(task, isas.front(), machine.cores));
+  }
+  return cases;
+}
+
+}  // namespace bdh::bench

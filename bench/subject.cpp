@@ -1,0 +1,78 @@
+// Making models, texts and sessions to benchmark with.
+#include "bench/subject.h"
+
+#include <random>
+
+#include "bdh/pretrained/model.h"
+#include "bdh/text/sampler.h"
+#include "kernels/cpu/backend.h"
+
+namespace bdh::bench {
+
+namespace {
+
+constexpr uint64_t kSeed = 1;
+constexpr size_t kTextTokens = 1024;
+
+std::vector<int32_t> random_text(int64_t vocab) {
+  std::mt19937 random(kSeed);
+  std::vector<int32_t> text(kTextTokens);
+  for (int32_t& token : text) token = static_cast<int32_t>(random() % static_cast<uint32_t>(vocab));
+  return text;
+}
+
+std::vector<int32_t> written_text(const Source& source) {
+  const auto weights = std::make_shared<const Weights>(source.config, source.state_dict, cpu::make_backend());
+  Session session(weights);
+  Sampler sampler({.seed = kSeed});
+  std::vector<int32_t> text{'\n'};
+  while (text.size() < kTextTokens) text.push_back(sampler.next(session.read({&text.back(), 1}), text));
+  return text;
+}
+
+}  // namespace
+
+std::shared_ptr<const Source> random_source() {
+  const Config config;
+  return std::make_shared<const Source>(
+      Source{"default", config, random_state_dict(config, kSeed), random_text(config.vocab_size)});
+}
+
+std::shared_ptr<const Source> trained_source(const std::filesystem::path& directory) {
+  Source source{"trained", read_config(directory), find_weights(directory).state_dict(), {}};
+  source.text = written_text(source);
+  return std::make_shared<const Source>(std::move(source));
+}
+
+Subject::Subject(std::shared_ptr<const Source> source, DType dtype, int threads)
+    : source_(std::move(source)), dtype_(dtype), threads_(threads) {}
+
+const std::shared_ptr<const Weights>& Subject::weights() {
+  if (!weights_) {
+    weights_ = std::make_shared<const Weights>(source_->config, source_->state_dict,
+                                               cpu::make_backend({.threads = threads_, .isa = ""}), dtype_);
+  }
+  return weights_;
+}
+
+std::vector<int32_t> Subject::tokens(int64_t position, int64_t count) const {
+  std::vector<int32_t> some;
+  for (int64_t t = 0; t < count; ++t) some.push_back(source_->text[(position + t) % source_->text.size()]);
+  return some;
+}
+
+std::vector<Session*> Subject::sessions(int64_t position, int64_t count) {
+  auto& kept = sessions_[position];
+  if (kept.empty()) {
+    auto first = std::make_unique<Session>(weights());
+    first->read(tokens(0, position));
+    kept.push_back(std::move(first));
+  }
+  while (static_cast<int64_t>(kept.size()) < count)
+    kept.push_back(std::make_unique<Session>(kept.front()->clone()));
+  std::vector<Session*> some;
+  for (int64_t i = 0; i < count; ++i) some.push_back(kept[i].get());
+  return some;
+}
+
+}  // namespace bdh::bench
