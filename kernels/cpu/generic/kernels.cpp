@@ -11,91 +11,106 @@ namespace bdh::cpu {
 namespace {
 
 // ---- rows: the products of one token, limited by how fast the rows arrive from memory ----
+//
+// Rows are read one after the other, each from its first element to its last: that is the order the
+// processor's own prefetching follows. Where inactive rows are skipped it stops following, so the rows to
+// come are asked for by hand, into the second cache, far enough ahead for memory to answer.
 
-// Rows read side by side: enough independent sums to hide the latency of a multiply-add.
-constexpr int kTogether = 4;
+constexpr int64_t kRowsAhead = 16;
+constexpr int64_t kLineBytes = 64;
 
 enum class Order { dense, gathered };
 
-// Side by side rows i .. i + kTogether - 1, and the same number after them: gathered rows defeat the
-// processor's own prefetching, so the next ones are asked for while these are used.
 template <class Element, Order order>
-struct RowGroup {
-  const Element* row[kTogether];
-  const Element* next[kTogether];
+struct RowList {
+  const Element* data;
+  int64_t stride;
+  const int32_t* index;
+  int64_t count;
 
-  RowGroup(const Rows& rows, const int32_t* index, int64_t i, int64_t count) {
-    const auto* data = static_cast<const Element*>(rows.data);
-    for (int r = 0; r < kTogether; ++r) {
-      const int64_t ahead = i + kTogether + r < count ? i + kTogether + r : i;
-      row[r] = data + (order == Order::dense ? i + r : index[i + r]) * rows.stride;
-      next[r] = data + (order == Order::dense ? ahead : index[ahead]) * rows.stride;
-    }
+  RowList(const Rows& rows, const int32_t* list, int64_t rows_in_it)
+      : data(static_cast<const Element*>(rows.data)), stride(rows.stride), index(list), count(rows_in_it) {}
+
+  const Element* operator[](int64_t i) const {
+    return data + (order == Order::dense ? i : index[i]) * stride;
   }
 
-  Floats at(int r, int64_t d) const {
-    if constexpr (order == Order::gathered) __builtin_prefetch(next[r] + d);
-    return load(row[r] + d);
+  void prefetch_after(int64_t i, int64_t width) const {
+    if (order == Order::dense || i + kRowsAhead >= count) return;
+    const char* row = reinterpret_cast<const char*>((*this)[i + kRowsAhead]);
+    const int64_t bytes = width * static_cast<int64_t>(sizeof(Element));
+    for (int64_t at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(row + at, 0, 2);
   }
 };
 
-template <class Element, Order order>
-void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
-              float* out) {
-  int64_t i = 0;
-  for (; i + kTogether <= count; i += kTogether) {
-    const RowGroup<Element, order> group(rows, index, i, count);
-    Floats total[kTogether] = {};
-    for (int64_t d = 0; d < width; d += kLanes) {
-      const Floats xd = load(x + d);
-      for (int r = 0; r < kTogether; ++r) total[r] = multiply_add(group.at(r, d), xd, total[r]);
+// Enough independent sums to hide the latency of a multiply-add.
+constexpr int kSums = 4;
+
+template <class Element>
+float dot(const Element* row, const float* x, int64_t width) {
+  Floats total[kSums] = {};
+  int64_t d = 0;
+  for (; d + kSums * kLanes <= width; d += kSums * kLanes) {
+    for (int v = 0; v < kSums; ++v) {
+      total[v] = multiply_add(load(row + d + v * kLanes), load(x + d + v * kLanes), total[v]);
     }
-    for (int r = 0; r < kTogether; ++r) out[i + r] = sum(total[r]);
   }
-  for (; i < count; ++i) {
-    const Element* row =
-        static_cast<const Element*>(rows.data) + (order == Order::dense ? i : index[i]) * rows.stride;
-    Floats total = {};
-    for (int64_t d = 0; d < width; d += kLanes) total = multiply_add(load(row + d), load(x + d), total);
-    out[i] = sum(total);
-  }
+  for (; d < width; d += kLanes) total[0] = multiply_add(load(row + d), load(x + d), total[0]);
+  return sum((total[0] + total[1]) + (total[2] + total[3]));
 }
 
 template <class Element, Order order>
-void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
-                     float* out) {
-  int64_t i = 0;
-  for (; i + kTogether <= count; i += kTogether) {
-    const RowGroup<Element, order> group(rows, index, i, count);
-    Floats weight[kTogether];
-    for (int r = 0; r < kTogether; ++r) weight[r] = all(scale ? scale[i + r] : 1.0f);
-    for (int64_t d = 0; d < width; d += kLanes) {
-      Floats total = load(out + d);
-      for (int r = 0; r < kTogether; ++r) total = multiply_add(group.at(r, d), weight[r], total);
-      store(out + d, total);
-    }
+void dot_rows(const RowList<Element, order>& rows, int64_t width, const float* x, float* out) {
+  for (int64_t i = 0; i < rows.count; ++i) {
+    rows.prefetch_after(i, width);
+    out[i] = dot(rows[i], x, width);
   }
-  for (; i < count; ++i) {
-    const Element* row =
-        static_cast<const Element*>(rows.data) + (order == Order::dense ? i : index[i]) * rows.stride;
+}
+
+// Vectors of `out` that stay in registers while the rows pass.
+constexpr int kHeld = kLanes == 16 ? 16 : 8;
+
+template <int Vectors, class Element, Order order>
+void accumulate_columns(const RowList<Element, order>& rows, const float* scale, int64_t column,
+                        int64_t width, float* out) {
+  Floats total[Vectors];
+#pragma GCC unroll 16
+  for (int v = 0; v < Vectors; ++v) total[v] = load(out + column + v * kLanes);
+  for (int64_t i = 0; i < rows.count; ++i) {
+    if (column == 0) rows.prefetch_after(i, width);
+    const Element* row = rows[i] + column;
     const Floats weight = all(scale ? scale[i] : 1.0f);
-    for (int64_t d = 0; d < width; d += kLanes)
-      store(out + d, multiply_add(load(row + d), weight, load(out + d)));
+#pragma GCC unroll 16
+    for (int v = 0; v < Vectors; ++v) total[v] = multiply_add(load(row + v * kLanes), weight, total[v]);
   }
+#pragma GCC unroll 16
+  for (int v = 0; v < Vectors; ++v) store(out + column + v * kLanes, total[v]);
+}
+
+// Columns from `column` on: as many whole blocks of Vectors as there are, then blocks of half the size.
+template <int Vectors, class Element, Order order>
+void accumulate_from(const RowList<Element, order>& rows, const float* scale, int64_t column, int64_t width,
+                     float* out) {
+  for (; column + Vectors * kLanes <= width; column += Vectors * kLanes) {
+    accumulate_columns<Vectors>(rows, scale, column, width, out);
+  }
+  if constexpr (Vectors > 1) accumulate_from<Vectors / 2>(rows, scale, column, width, out);
 }
 
 template <class Element>
 void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
               float* out) {
-  return index ? dot_rows<Element, Order::gathered>(rows, index, count, width, x, out)
-               : dot_rows<Element, Order::dense>(rows, index, count, width, x, out);
+  if (index) return dot_rows(RowList<Element, Order::gathered>(rows, index, count), width, x, out);
+  dot_rows(RowList<Element, Order::dense>(rows, index, count), width, x, out);
 }
 
 template <class Element>
 void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
                      float* out) {
-  return index ? accumulate_rows<Element, Order::gathered>(rows, index, scale, count, width, out)
-               : accumulate_rows<Element, Order::dense>(rows, index, scale, count, width, out);
+  if (index)
+    return accumulate_from<kHeld>(RowList<Element, Order::gathered>(rows, index, count), scale, 0, width,
+                                  out);
+  accumulate_from<kHeld>(RowList<Element, Order::dense>(rows, index, count), scale, 0, width, out);
 }
 
 void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
