@@ -8,7 +8,7 @@ BUILD = build
 JOBS = $(shell nproc)
 DEMO = tools/examples/shakespeare-small
 PROMPT = ROMEO:
-SEED = 7
+SEED = 12
 
 compiler = $(if $(filter g++,$(CXX)),gcc) $(if $(filter clang++,$(CXX)),clang)
 packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler)
@@ -26,9 +26,9 @@ all: ## build the bdh command: build/bdh
 	$(compile) bdh_command
 
 demo: all ## let a small trained model write some Shakespeare
-	@$(BUILD)/bdh generate $(DEMO) --prompt "$(PROMPT)" --max-new-tokens 400 --seed $(SEED)
+	@$(BUILD)/bdh generate $(DEMO) --prompt "$(PROMPT)" --echo --max-new-tokens 200 --temperature 0.6 --seed $(SEED)
 	@printf '\n\nTry next:\n'
-	@printf '  make demo PROMPT="JULIET:" SEED=1\n'
+	@printf '  make demo PROMPT=JULIET: SEED=1\n'
 	@printf '  %s chat %s\n' $(BUILD)/bdh $(DEMO)
 	@printf '  %s inspect %s\n' $(BUILD)/bdh $(DEMO)
 
