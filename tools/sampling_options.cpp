@@ -5,6 +5,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 
 namespace bdh::tools {
 namespace {
@@ -66,7 +67,8 @@ void add_sampling_options(CLI::App& command, SamplingFlags& flags) {
       ->group(group);
 }
 
-GenerationConfig with_flags(GenerationConfig config, const SamplingFlags& flags) {
+GenerationConfig with_flags(GenerationConfig defaults, const SamplingFlags& flags) {
+  GenerationConfig config = std::move(defaults);
   SamplingOptions& sampling = config.sampling;
   if (flags.temperature || flags.top_k || flags.top_p) sampling.do_sample = true;
   if (flags.greedy) sampling.do_sample = false;

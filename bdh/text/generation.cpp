@@ -110,7 +110,7 @@ void Generation::prefill(const ReadOptions& options) {
   std::vector<std::span<const int32_t>> tokens;
   for (const Sequence& sequence : sequences_) {
     sessions.push_back(sequence.session);
-    tokens.push_back(sequence.history);
+    tokens.emplace_back(sequence.history);
     result_.prefill_tokens -= sequence.session->position();
   }
   const Stopwatch watch(result_.prefill_seconds);

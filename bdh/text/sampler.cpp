@@ -115,10 +115,9 @@ void Sampler::keep_candidates() {
 float Sampler::top_k_threshold() {
   const auto k = static_cast<uint64_t>(options_.top_k);
   if (k == 0 || k >= scores_.size()) return -std::numeric_limits<float>::infinity();
-  selected_ = scores_;
-  const auto kth = selected_.begin() + static_cast<std::ptrdiff_t>(k - 1);
-  std::nth_element(selected_.begin(), kth, selected_.end(), std::greater<>());
-  return *kth;
+  largest_.resize(k);
+  std::partial_sort_copy(scores_.begin(), scores_.end(), largest_.begin(), largest_.end(), std::greater<>());
+  return largest_.back();
 }
 
 /// Keeps the shortest run of ranks that reaches top_p, and returns its weight.

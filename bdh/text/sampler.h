@@ -66,10 +66,10 @@ class Sampler {
 
   SamplingOptions options_;
   uint64_t step_ = 0;
-  std::vector<float> scores_;    // (V) logits after the repetition penalty
-  std::vector<float> selected_;  // (V) scratch of top_k
-  int32_t best_ = 0;             // first token with the largest score
-  std::vector<int32_t> order_;   // tokens that passed top_k; the first sorted_ of them are in rank order
+  std::vector<float> scores_;   // (V) logits after the repetition penalty
+  std::vector<float> largest_;  // the top_k largest scores
+  int32_t best_ = 0;            // first token with the largest score
+  std::vector<int32_t> order_;  // tokens that passed top_k; the first sorted_ of them are in rank order
   size_t sorted_ = 0;
   size_t kept_ = 0;  // ranks below this passed top_p
   double mass_ = 0;  // W
