@@ -106,8 +106,9 @@ void print_rates(const Model& model, const GenerationConfig& config, const Gener
       std::string(name_of(model.weights->dtype())).c_str());
 }
 
-/// Ends a line that was begun on a terminal. Elsewhere stdout holds the text and nothing else.
-void end_line(bool begun) {
+/// Ends the line that `text` began on a terminal. Elsewhere stdout holds the text and nothing else.
+void end_line(const std::string& text) {
+  const bool begun = !text.empty() && !text.ends_with('\n');
   if (begun && isatty(STDOUT_FILENO) == 1) write_out("\n");
 }
 
@@ -145,8 +146,7 @@ void run(const Options& options) {
   } else {
     for (size_t i = 0; several && i < prompts.size(); ++i)
       write_out(shown(options, prompts, i, result.texts[i].text) + "\n");
-    const std::string& last = result.texts.back().text;
-    end_line(!several && !last.ends_with('\n'));
+    if (!several) end_line(shown(options, prompts, 0, result.texts[0].text));
     print_rates(model, config, result);
   }
   stop_if_interrupted();

@@ -100,27 +100,30 @@ TEST_CASE("bdh chat: /quit ends it") {
 
 TEST_CASE("bdh chat: a wrong command is a hint of one line") {
   const ChatRun chat;
-  const std::vector<std::pair<std::string, std::string>> hints{{"/fly", "/help"},
-                                                               {"/temp", "/temp X"},
-                                                               {"/temp hot", "/temp X"},
-                                                               {"/temp -1", "/temp X"},
-                                                               {"/temp nan", "/temp X"},
-                                                               {"/temp 1 2", "/temp X"},
-                                                               {"/top_k 1.5", "/top_k K"},
-                                                               {"/top_k -1", "/top_k K"},
-                                                               {"/seed x", "/seed S"},
-                                                               {"/seed -1", "/seed S"},
-                                                               {"/reset all", "/reset"},
-                                                               {"/quit now", "/quit"},
-                                                               {"/", "/help"},
-                                                               {"/\x1b[2J", "/help"}};
-  for (const auto& [line, part] : hints) {
-    const CommandResult result = chat.run(line + "\n");
-    CAPTURE(line);
+  struct Wrong {
+    std::string line, part;
+  };
+  const std::vector<Wrong> hints{{"/fly", "/help"},
+                                 {"/temp", "/temp X"},
+                                 {"/temp hot", "/temp X"},
+                                 {"/temp -1", "/temp X"},
+                                 {"/temp nan", "/temp X"},
+                                 {"/temp 1 2", "/temp X"},
+                                 {"/top_k 1.5", "/top_k K"},
+                                 {"/top_k -1", "/top_k K"},
+                                 {"/seed x", "/seed S"},
+                                 {"/seed -1", "/seed S"},
+                                 {"/reset all", "/reset"},
+                                 {"/quit now", "/quit"},
+                                 {"/", "/help"},
+                                 {"/\x1b[2J", "/help"}};
+  for (const Wrong& wrong : hints) {
+    const CommandResult result = chat.run(wrong.line + "\n");
+    CAPTURE(wrong.line);
     CHECK(result.exit_code == 0);
     CHECK(result.out.empty());
     const std::string hint = result.err.substr(result.err.find('\n') + 1);
-    CHECK_MESSAGE(has(hint, part), hint);
+    CHECK_MESSAGE(has(hint, wrong.part), hint);
     CHECK(hint.find('\n') == hint.size() - 1);
     CHECK(!has(hint, "\x1b"));
   }
