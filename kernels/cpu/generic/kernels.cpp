@@ -97,6 +97,64 @@ void accumulate_from(const RowList<Element, order>& rows, const float* scale, in
   if constexpr (Vectors > 1) accumulate_from<Vectors / 2>(rows, scale, column, width, out);
 }
 
+#if defined(__AVX512BF16__)
+// bfloat16 rows where the processor multiplies pairs of them: x is split in two bfloat16 numbers that
+// together hold 16 of its 24 bits, far more than the rows have. A third of the instructions that widening
+// every row takes.
+constexpr int64_t kMostSplit = 4096;
+
+struct Split {
+  alignas(64) uint16_t high[kMostSplit], low[kMostSplit];
+
+  Split(const float* x, int64_t width) {
+    for (int64_t d = 0; d < width; d += kLanes) {
+      round(load(x + d), high + d);
+      round(load(x + d) - load(reinterpret_cast<const BFloat16*>(high + d)), low + d);
+    }
+  }
+
+  static void round(Floats values, uint16_t* to) {
+    const __m256bh rounded = _mm512_cvtneps_pbh((__m512)values);
+    __builtin_memcpy(to, &rounded, sizeof rounded);
+  }
+};
+
+inline __m512bh load_pairs(const uint16_t* from, __mmask32 mask) {
+  return (__m512bh)_mm512_maskz_loadu_epi16(mask, from);
+}
+
+template <Order order>
+void dot_rows(const RowList<BFloat16, order>& rows, int64_t width, const Split& x, float* out) {
+  constexpr int64_t kStep = 2 * kLanes;
+  for (int64_t i = 0; i < rows.count; ++i) {
+    rows.prefetch_after(i, width);
+    const auto* row = reinterpret_cast<const uint16_t*>(rows[i]);
+    __m512 high = {}, low = {};
+    for (int64_t d = 0; d < width; d += kStep) {
+      const __mmask32 mask = d + kStep <= width ? 0xffffffffu : 0xffffu;
+      const __m512bh pairs = load_pairs(row + d, mask);
+      high = _mm512_dpbf16_ps(high, pairs, load_pairs(x.high + d, mask));
+      low = _mm512_dpbf16_ps(low, pairs, load_pairs(x.low + d, mask));
+    }
+    out[i] = sum((Floats)high + (Floats)low);
+  }
+}
+
+bool dot_split_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
+                    float* out) {
+  if (width > kMostSplit) return false;
+  const Split split(x, width);
+  if (index) {
+    dot_rows(RowList<BFloat16, Order::gathered>(rows, index, count), width, split, out);
+  } else {
+    dot_rows(RowList<BFloat16, Order::dense>(rows, index, count), width, split, out);
+  }
+  return true;
+}
+#else
+bool dot_split_rows(const Rows&, const int32_t*, int64_t, int64_t, const float*, float*) { return false; }
+#endif
+
 template <class Element>
 void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
               float* out) {
@@ -117,6 +175,7 @@ void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t
                   float* out) {
   switch (rows.dtype) {
     case DType::bf16:
+      if (dot_split_rows(rows, index, count, width, x, out)) return;
       return dot_rows<BFloat16>(rows, index, count, width, x, out);
     case DType::f16:
       return dot_rows<Float16>(rows, index, count, width, x, out);
