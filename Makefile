@@ -27,7 +27,7 @@ all: ## build the bdh command: build/bdh
 
 demo: all ## let a small trained model write some Shakespeare
 	@$(BUILD)/bdh generate $(DEMO) --prompt "$(PROMPT)" --echo --max-new-tokens 200 --temperature 0.6 --seed $(SEED)
-	@printf '\n\nTry next:\n'
+	@printf '\nTry next:\n'
 	@printf '  make demo PROMPT=JULIET: SEED=1\n'
 	@printf '  %s chat %s\n' $(BUILD)/bdh $(DEMO)
 	@printf '  %s inspect %s\n' $(BUILD)/bdh $(DEMO)

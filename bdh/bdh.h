@@ -1,5 +1,5 @@
-// What a C++ program includes to load and run a BDH model: Model, Session, generate, and the errors they throw.
-// Knows no details; each header says its own.
+// What a C++ program includes to load and run a BDH model: Model, Session, generate, and the errors they
+// throw. Knows no details; each header says its own.
 #pragma once
 
 #include "bdh/base/error.h"
