@@ -56,10 +56,10 @@ void transpose_columns(const Tensor& from, int64_t head, int64_t begin, int64_t 
 }
 
 Rows neuron_major(PackedParameters& packed, const Tensor& encoder, const char* what, ThreadPool& pool) {
-  const auto [layers, width, heads, neurons, vocab] = packed.dims;
-  const Block block = new_rows(packed, heads * neurons, packed.stride, what);
+  const int64_t width = packed.dims.width, neurons = packed.dims.neurons;
+  const Block block = new_rows(packed, packed.dims.heads * neurons, packed.stride, what);
   const int64_t tiles = (neurons + kTransposeTile - 1) / kTransposeTile;
-  pool.run(heads * tiles, [&](int64_t i, int) {
+  pool.run(packed.dims.heads * tiles, [&](int64_t i, int) {
     const int64_t begin = i % tiles * kTransposeTile;
     transpose_columns(encoder, i / tiles, begin, std::min(neurons, begin + kTransposeTile), width, neurons,
                       block);

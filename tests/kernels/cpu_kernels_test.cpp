@@ -107,7 +107,7 @@ TEST_CASE("multiply, all strides and dtypes, sizes that do not fit the tiles") {
       for (DType dtype : kDTypes) {
         for (bool transposed : {false, true}) {
           for (bool add : {false, true}) {
-            const auto [m, n, k] = size;
+            const int64_t m = size.m, n = size.n, k = size.k;
             const std::vector<float> a = random.floats(m * k), before = random.floats(m * (n + 3));
             const Stored b(random.floats(k * (n + 5)), dtype);
             std::vector<float> c = before;
