@@ -18,9 +18,6 @@ constexpr double kTop = 104, kLine = 19, kBarHeight = 12, kLabel = 372, kPlot = 
                  kMargin = 24, kGap = 28;
 constexpr double kPanel = kLabel + kPlot + kRemark;
 constexpr double kMost = 1.1;  // the share at the right end
-// Readable on top of a grid line.
-constexpr const char* kRemarkStyle =
-    "font-size=\"11\" fill=\"#333\" stroke=\"#fff\" stroke-width=\"3\" paint-order=\"stroke\"";
 // Told apart by colour-blind readers and in grey.
 constexpr const char* kMemoryColour = "#0072b2";
 constexpr const char* kCacheColour = "#56b4e9";
@@ -105,7 +102,7 @@ std::string panel(double left, const std::string& title, const std::vector<Bar>&
     const double width = kPlot * std::min(bars[i].share, kMost) / kMost;
     svg += text_at(plot - 8, y + 10, "font-size=\"11\" text-anchor=\"end\"", bars[i].label);
     svg += rectangle(plot, y, width, kBarHeight, bars[i].colour);
-    svg += text_at(plot + std::max(width, 0.0) + 6, y + 10, kRemarkStyle, bars[i].remark);
+    svg += text_at(plot + kPlot + 10, y + 10, "font-size=\"11\" fill=\"#333\"", bars[i].remark);
   }
   return svg;
 }

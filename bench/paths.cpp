@@ -184,11 +184,11 @@ void add_main(Adder& adder) {
   adder.forward_of(512).peers = {kPeerForward};
 }
 
-void add_forms(Adder& adder, int64_t recurrent_tokens) {
+// One chunk of 512 tokens is the parallel form.
+void add_forms(Adder& adder) {
   adder.prefill_of(kLongPrompt);
-  for (const int64_t chunk : {64, 128, 512}) adder.prefill_of({512, Form::chunked, chunk});
+  for (const int64_t chunk : {64, 128}) adder.prefill_of({512, Form::chunked, chunk});
   adder.prefill_of({512, Form::parallel, kChunk});
-  adder.prefill_of({recurrent_tokens, Form::recurrent, kChunk});
 }
 
 void add_batches(Adder& adder) {
@@ -215,9 +215,10 @@ std::vector<Case> path_cases(const Machine& machine, const std::shared_ptr<const
       add_short(adder);
     }
     if (!options.quick) {
-      add_forms(adder, source == random ? 32 : 512);
+      add_forms(adder);
       add_batches(adder);
     }
+    if (!options.quick && source == trained) adder.prefill_of({512, Form::recurrent, kChunk});
     if (options.full) adder.decode_at(100000);
     Adder bf16(cases, source, DType::bf16, "bf16", machine.cores);
     add_short(bf16);
