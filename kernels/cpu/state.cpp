@@ -50,17 +50,23 @@ int64_t SequenceState::first_waiting(int64_t slice) const {
   return std::max(folded_, position_ - waiting);
 }
 
+// Row by row, in the order of memory: S is read and written once, the window's x stay in the first cache.
 void SequenceState::fold(int64_t layer, int64_t slice) {
+  int32_t slots[kWindow];
+  float scale[kWindow];
+  const int64_t waiting = waiting_slots(slice, slots);
+  const Rows values{x(layer, 0), DType::f32, stride_};
   const Slice part = slices_[slice];
-  for (int64_t begin = first_waiting(slice); begin < position_;) {
-    const int64_t first_slot = slot(begin);
-    const int64_t tokens =
-        std::min(position_ - begin, kSlots - first_slot);  // up to where the slots wrap around
-    const Rows values{x(layer, first_slot), DType::f32, stride_};
-    kernels_.multiply({part.count, stride_, tokens, r(layer, first_slot, slice), 1, slot_stride(), values,
-                       s(layer, part.row), stride_, true});
-    begin += tokens;
+  for (int64_t neuron = 0; neuron < part.count && waiting > 0; ++neuron) {
+    for (int64_t i = 0; i < waiting; ++i) scale[i] = r(layer, slots[i], slice)[neuron];
+    kernels_.accumulate_rows(values, slots, scale, waiting, stride_, s(layer, part.row + neuron));
   }
+}
+
+int64_t SequenceState::waiting_slots(int64_t slice, int32_t* slots) const {
+  const int64_t first = first_waiting(slice);
+  for (int64_t t = first; t < position_; ++t) slots[t - first] = static_cast<int32_t>(slot(t));
+  return position_ - first;
 }
 
 void SequenceState::advance_folded(int64_t tokens) {

@@ -29,8 +29,9 @@ class SequenceState : public State {
   void restore(const Tensor& s, int64_t position) override;
   size_t bytes() const override;
 
-  /// The tokens of a slice that wait for being added to S: [first, position()).
-  int64_t first_waiting(int64_t slice) const;
+  /// The slots of a slice's tokens that wait for being added to S, at most kWindow; returns how many there
+  /// are.
+  int64_t waiting_slots(int64_t slice, int32_t* slots) const;
   /// True when the slice's waiting tokens are to be added to S before the token at position() is read.
   bool is_turn(int64_t slice) const { return (position_ + slice) % kWindow == 0; }
   /// Adds a slice's waiting tokens to S.
@@ -57,6 +58,8 @@ class SequenceState : public State {
   float* x(int64_t layer, int64_t slot) const { return x_.get() + (layer * kSlots + slot) * stride_; }
 
  private:
+  int64_t first_waiting(int64_t slice) const;
+
   Dimensions dims_;
   const Kernels& kernels_;
   Slices slices_;

@@ -42,12 +42,9 @@ int64_t count_active_pairs(const float* n, int64_t count) {
 // a += sum over the waiting tokens s of (r . r_s) x_s, the slice's part of it.
 void recall_waiting(const Step& step, const SequenceState& state, int64_t layer, int64_t slice,
                     const float* r, float* a) {
-  int32_t slots[kSlots];
-  float scores[kSlots];
-  int64_t waiting = 0;
-  for (int64_t t = state.first_waiting(slice); t < state.position(); ++t) {
-    slots[waiting++] = static_cast<int32_t>(SequenceState::slot(t));
-  }
+  int32_t slots[kWindow];
+  float scores[kWindow];
+  const int64_t waiting = state.waiting_slots(slice, slots);
   const Rows keys{state.r(layer, 0, slice), DType::f32, state.slot_stride()};
   const Rows values{state.x(layer, 0), DType::f32, step.stride};
   step.kernels.dot_rows(keys, slots, waiting, padded(step.slices[slice].count), r, scores);

@@ -313,24 +313,8 @@ void multiply_panel(const Product& p, int64_t row, int64_t k, int64_t column, in
   }
 }
 
-// A small B stays in the first cache unpacked, and C is passed over once, row after row.
-void multiply_small_b(const Product& p) {
-  const int64_t step = tile_height(p.m);
-  const float* b = static_cast<const float*>(p.b.data);
-  for (int64_t i = 0; i < p.m; i += step) {
-    const Tile tile = kTiles.of_height[p.m - i < step ? p.m - i : step];
-    for (int64_t j = 0; j < p.n; j += kTileColumns) {
-      tile(p.k, p.a + i * p.a_row, p.a_row, p.a_column, b + j, p.b.stride, p.c + i * p.c_row + j, p.c_row,
-           p.add);
-    }
-  }
-}
-
 void multiply(const Product& p) {
   if (p.m == 0 || p.n == 0) return;
-  if (p.k * p.n <= kDepth * kTileColumns && p.b.dtype == DType::f32 && p.n % kTileColumns == 0) {
-    return multiply_small_b(p);
-  }
   alignas(64) float panel[kDepth * kTileColumns];
   for (int64_t column = 0; column < p.n; column += kTileColumns) {
     const int64_t columns = p.n - column < kTileColumns ? p.n - column : kTileColumns;
