@@ -13,7 +13,6 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/slices.h"
-#include "kernels/cpu/state.h"
 
 namespace bdh::bench {
 
@@ -253,20 +252,6 @@ std::vector<Task> product_tasks() {
                         kWidth,
                         true};
   }));
-  tasks.push_back(
-      product_task("S += window", kAllNeurons / kSlice, 1, 2 * rows, DType::f32, [=](int64_t part) {
-        const int64_t row = part * kSlice;
-        return cpu::Product{kSlice,
-                            kWidth,
-                            cpu::kWindow,
-                            o->activations.at(row),
-                            1,
-                            kAllNeurons,
-                            plain(o->tokens.at(0), kWidth),
-                            o->state.at(row * kWidth),
-                            kWidth,
-                            true};
-      }));
   tasks.push_back(product_task("r r^T", kHeads * row_blocks, 1, rows, DType::f32, [=](int64_t part) {
     const int64_t head = part / row_blocks, row = part % row_blocks * kRowBlock;
     const float* r = o->activations.at(head * kNeurons * kTokens);
