@@ -14,8 +14,7 @@ namespace bdh {
 
 namespace {
 
-// About 20 microseconds: longer than the gap between two phases of decoding a token, shorter than anyone
-// notices.
+// Meant to outlast the gap between two phases of decoding a token, and to be over before anyone notices.
 constexpr int kSpins = 2000;
 
 void pause_briefly() {

@@ -99,8 +99,7 @@ void accumulate_from(const RowList<Element, order>& rows, const float* scale, in
 
 #if defined(__AVX512BF16__)
 // bfloat16 rows where the processor multiplies pairs of them: x is split in two bfloat16 numbers that
-// together hold 16 of its 24 bits, far more than the rows have. A third of the instructions that widening
-// every row takes.
+// together hold 16 of its 24 bits, far more than the rows have.
 constexpr int64_t kMostSplit = 4096;
 
 struct Split {
