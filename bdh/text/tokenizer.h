@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -11,6 +12,10 @@
 #include <vector>
 
 namespace bdh {
+
+/// The tokenizer files of a model directory (tokenizer.json, tokenizer_config.json, special_tokens_map.json):
+/// their bytes by name.
+using TokenizerFiles = std::map<std::string, std::string>;
 
 class Tokenizer {
  public:
@@ -21,6 +26,8 @@ class Tokenizer {
   virtual std::string decode(std::span<const int32_t> tokens) const = 0;
   /// The token that ends a text, if the model has one.
   virtual std::optional<int32_t> eos() const = 0;
+  /// What it was made from, to be saved again byte for byte; empty for byte-level models.
+  virtual TokenizerFiles files() const { return {}; }
 };
 
 /// Bytes as tokens: vocabulary 256, no end-of-text token.

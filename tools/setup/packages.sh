@@ -8,11 +8,11 @@ stop() { printf 'setup: %s\n' "$1" >&2; exit 1; }
 
 packages_for() {
   case $1 in
-    build) echo cmake ninja-build libsimdjson-dev libcli11-dev ;;
+    build) echo cmake ninja-build pkg-config libsimdjson-dev libcli11-dev libminizip-dev libpcre2-dev libutf8proc-dev ;;
     gcc) echo g++ ;;
     clang) echo clang ;;
     test) echo doctest-dev ;;
-    bench) echo libbenchmark-dev libopenblas-dev pkg-config ;;
+    bench) echo libbenchmark-dev libopenblas-dev ;;
     lint) echo "clang-format-${LLVM:-14}" "clang-tidy-${LLVM:-14}" shellcheck ;;
     python) echo python3 python3-venv ;;
     *) stop "packages.sh: unknown purpose '$1'" ;;
