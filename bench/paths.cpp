@@ -122,7 +122,7 @@ Work prefill(benchmark::State& state, Subject& subject, const Prefill& how) {
 Work forward_once(benchmark::State& state, Subject& subject, int64_t count) {
   const std::vector<int32_t> tokens = subject.tokens(0, count);
   const std::span<const int32_t> span(tokens);
-  subject.weights();
+  subject.weights()->packed();
   time_each(state, [&] { benchmark::DoNotOptimize(forward(*subject.weights(), {&span, 1})); });
   const auto rows = static_cast<double>(count);
   return chunk_work(Sizes(*subject.weights()), rows, rows, rows, false);

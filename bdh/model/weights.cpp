@@ -123,17 +123,31 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
     const Tensor& tensor = find(tensors, shapes[i].first, shapes[i].second, source);
     return converted(tensor, tensor.dtype);
   };
-  Parameters parameters{config_.dimensions(),
-                        take(5),
-                        take(1),
-                        take(2),
-                        take(0),
-                        take(3),
-                        frequencies(tensors, config_, source, warnings)};
-  check_frequencies(parameters.freqs, source);
+  parameters_ = {config_.dimensions(),
+                 take(5),
+                 take(1),
+                 take(2),
+                 take(0),
+                 take(3),
+                 frequencies(tensors, config_, source, warnings)};
+  check_frequencies(parameters_.freqs, source);
   warn_of_strangers(tensors, config_, source, warnings);
-  const DType stored = parameters.encoder.dtype;
-  packed_ = backend_->pack(parameters, dtype.value_or(stored == DType::f64 ? DType::f32 : stored));
+  const DType stored = parameters_.encoder.dtype;
+  dtype_ = dtype.value_or(stored == DType::f64 ? DType::f32 : stored);
+}
+
+const Packed& Weights::packed() const {
+  std::call_once(packing_, [&] { packed_ = backend_->pack(parameters_, dtype_); });
+  return *packed_;
+}
+
+TensorMap Weights::state_dict() const {
+  Tensor freqs = parameters_.freqs;
+  freqs.shape = {1, 1, 1, parameters_.dims.neurons};
+  freqs.strides = contiguous_strides(freqs.shape);
+  return {{"decoder", parameters_.decoder},     {"encoder", parameters_.encoder},
+          {"encoder_v", parameters_.encoder_v}, {"lm_head", parameters_.lm_head},
+          {"attn.freqs", std::move(freqs)},     {"embed.weight", parameters_.embed}};
 }
 
 TensorMap random_state_dict(const Config& config, uint64_t seed, DType dtype) {

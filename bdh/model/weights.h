@@ -1,8 +1,9 @@
-// Weights: a model's config and parameters on a backend. Immutable after construction; any number of sessions
-// and threads share them. Knows the names and shapes of a state_dict; knows nothing of files or directories.
+// Weights: a model's config and parameters on a backend. Immutable; any number of sessions and threads share
+// them. Knows the names and shapes of a state_dict; knows nothing of files or directories.
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,20 +20,28 @@ class Weights {
   /// attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). The prefixes `_orig_mod.` and `module.` are
   /// dropped; a missing attn.freqs is derived, a half-precision one replaced by the derived one. dtype: what
   /// the parameters run as; by default as stored (float64 runs as float32). `source` names the file in
-  /// errors. Throws Error(bad_file) naming tensor, found and expected shape; Error(out_of_memory).
+  /// errors. Reads no parameter yet: the tensors are kept, and packed at the first use. Throws
+  /// Error(bad_file) naming tensor, found and expected shape.
   Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
           std::optional<DType> dtype = {}, const std::string& source = "state_dict",
           std::vector<std::string>* warnings = nullptr);
 
   const Config& config() const { return config_; }
   Backend& backend() const { return *backend_; }
-  const Packed& packed() const { return *packed_; }
-  DType dtype() const { return packed_->dtype; }
+  /// Packs at the first call, for all threads. Throws Error(out_of_memory).
+  const Packed& packed() const;
+  /// What the parameters run as.
+  DType dtype() const { return dtype_; }
+  /// The parameters as they were given, under the names above, with attn.freqs (1, 1, 1, N) in float32.
+  TensorMap state_dict() const;
 
  private:
   Config config_;
   std::shared_ptr<Backend> backend_;
-  std::shared_ptr<const Packed> packed_;
+  Parameters parameters_;
+  DType dtype_;
+  mutable std::once_flag packing_;
+  mutable std::shared_ptr<const Packed> packed_;
 };
 
 /// The shape each parameter must have, by its name in the state_dict.

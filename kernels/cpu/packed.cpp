@@ -33,36 +33,44 @@ void give_back(const Tensor& tensor) {
 }
 
 // Square tiles of both sides stay in cache while they are transposed.
-constexpr int64_t kTransposeTile = 64;
+constexpr int64_t kTile = 64;
+
+// to[j * stride + d] = tile[d][j], for d < height and j < width.
+template <class Element>
+void transpose_tile(const Element (&tile)[kTile][kTile], int64_t height, int64_t width, Element* to,
+                    int64_t stride) {
+  for (int64_t j = 0; j < width; ++j) {
+    for (int64_t d = 0; d < height; ++d) to[j * stride + d] = tile[d][j];
+  }
+}
 
 // (D, N) columns [begin, end) of one head, converted and transposed to rows.
-void transpose_columns(const Tensor& from, int64_t head, int64_t begin, int64_t end, int64_t width,
-                       int64_t neurons, const Block& to) {
-  const size_t from_size = size_of(from.dtype), to_size = size_of(to.rows.dtype);
-  alignas(64) std::byte line[kTransposeTile * 8];
-  for (int64_t d0 = 0; d0 < width; d0 += kTransposeTile) {
-    for (int64_t d = d0; d < std::min(width, d0 + kTransposeTile); ++d) {
-      const std::byte* source =
-          from.data + static_cast<size_t>((head * width + d) * neurons + begin) * from_size;
-      convert(from.dtype, source, to.rows.dtype, line, static_cast<size_t>(end - begin));
-      std::byte* target =
-          to.memory.get() + static_cast<size_t>((head * neurons + begin) * to.rows.stride + d) * to_size;
-      for (int64_t j = 0; j < end - begin; ++j) {
-        std::memcpy(target + static_cast<size_t>(j * to.rows.stride) * to_size,
-                    line + static_cast<size_t>(j) * to_size, to_size);
-      }
+template <class Element>
+void transpose_columns(const Tensor& from, int64_t head, int64_t begin, int64_t end, const Dimensions& dims,
+                       const Block& to) {
+  alignas(64) Element tile[kTile][kTile];
+  Element* rows =
+      reinterpret_cast<Element*>(to.memory.get()) + (head * dims.neurons + begin) * to.rows.stride;
+  for (int64_t d = 0; d < dims.width; d += kTile) {
+    const int64_t height = std::min(kTile, dims.width - d);
+    for (int64_t i = 0; i < height; ++i) {
+      const int64_t first = (head * dims.width + d + i) * dims.neurons + begin;
+      convert(from.dtype, from.data + static_cast<size_t>(first) * size_of(from.dtype), to.rows.dtype,
+              tile[i], static_cast<size_t>(end - begin));
     }
+    transpose_tile(tile, height, end - begin, rows + d, to.rows.stride);
   }
 }
 
 Rows neuron_major(PackedParameters& packed, const Tensor& encoder, const char* what, ThreadPool& pool) {
-  const int64_t width = packed.dims.width, neurons = packed.dims.neurons;
-  const Block block = new_rows(packed, packed.dims.heads * neurons, packed.stride, what);
-  const int64_t tiles = (neurons + kTransposeTile - 1) / kTransposeTile;
-  pool.run(packed.dims.heads * tiles, [&](int64_t i, int) {
-    const int64_t begin = i % tiles * kTransposeTile;
-    transpose_columns(encoder, i / tiles, begin, std::min(neurons, begin + kTransposeTile), width, neurons,
-                      block);
+  const Dimensions& dims = packed.dims;
+  const Block block = new_rows(packed, dims.heads * dims.neurons, packed.stride, what);
+  const int64_t tiles = (dims.neurons + kTile - 1) / kTile;
+  const auto transpose =
+      size_of(packed.dtype) == 4 ? transpose_columns<uint32_t> : transpose_columns<uint16_t>;
+  pool.run(dims.heads * tiles, [&](int64_t i, int) {
+    const int64_t begin = i % tiles * kTile;
+    transpose(encoder, i / tiles, begin, std::min(dims.neurons, begin + kTile), dims, block);
   });
   give_back(encoder);
   return block.rows;
