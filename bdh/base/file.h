@@ -50,6 +50,8 @@ class AtomicFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+  /// Replaces bytes written before; the next write() goes on at the end.
+  void overwrite(uint64_t offset, std::span<const std::byte> bytes);
   /// Syncs the file, renames it into place and syncs the directory.
   void commit();
 

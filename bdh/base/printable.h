@@ -12,4 +12,6 @@ std::string printable(std::string_view name);
 /// Length in bytes of the UTF-8 character that `text` starts with; 0 when it starts with none, or is empty.
 size_t utf8_length(std::string_view text);
 
+bool is_utf8(std::string_view text);
+
 }  // namespace bdh
