@@ -252,5 +252,5 @@ TEST_CASE("every half widens exactly, denormals and infinities too") {
 }
 
 TEST_CASE("an unknown instruction set is an error that names those there are") {
-  CHECK_THROWS_WITH_AS(kernels_for("sse9"), doctest::Contains("baseline"), Error);
+  CHECK_THROWS_WITH_AS(kernels_for("sse9"), doctest::Contains(available_isas().back().c_str()), Error);
 }
