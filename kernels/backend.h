@@ -66,6 +66,13 @@ class State {
   virtual size_t bytes() const = 0;
 };
 
+/// Memory that a model needs on a backend, in bytes.
+struct MemoryNeed {
+  size_t weights = 0;  // packed parameters, those that stay in the mapped file included
+  size_t session = 0;  // one sequence's state, however long the text
+  size_t working = 0;  // while tokens are read
+};
+
 /// How active one layer was, summed over the tokens read and all heads. A density is count / (tokens * H *
 /// N).
 struct LayerActivity {
@@ -95,6 +102,8 @@ class Backend {
   /// dtype: f32, bf16 or f16. Throws Error(out_of_memory).
   virtual std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) = 0;
   virtual std::unique_ptr<State> new_state(const Packed& packed) = 0;
+  /// What a model of those sizes needs; working memory is that of reading `tokens` as one chunk.
+  virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const = 0;
 
   /// Reads each segment as one chunk: parallel inside, states carried across. Segments may differ in length.
   /// activity: L entries that are added to, or empty.

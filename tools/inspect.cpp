@@ -87,6 +87,10 @@ Report inspect_file(const fs::path& path) {
   return report;
 }
 
+size_t session_bytes(const Config& config) {
+  return make_backend("auto", 1)->memory(config.dimensions(), DType::f32, 1).session;
+}
+
 Json tensors_json(const Report& report) {
   Json::Array tensors;
   for (const TensorRow& row : report.tensors) {
@@ -114,7 +118,8 @@ Json to_json(const Report& report) {
     json.set("config", report.config->to_json());
     json.set("neurons_per_head", report.config->neurons_per_head());
     json.set("parameters", report.config->parameters());
-    json.set("session_bytes", report.config->state_bytes());
+    json.set("state_bytes", report.config->state_bytes());
+    json.set("session_bytes", uint64_t{session_bytes(*report.config)});
   }
   json.set("weight_bytes", report.weight_bytes());
   json.set("tensors", tensors_json(report));
@@ -139,7 +144,8 @@ std::string config_lines(const Config& c) {
                                ", vocab_size ", c.vocab_size, ", dropout ", c.dropout)) +
          line("neurons", concat(neurons, " per head, ", c.n_head * neurons, " in all")) +
          line("parameters", std::to_string(c.parameters())) +
-         line("session", concat(format_bytes(static_cast<size_t>(c.state_bytes())), " (float32 state)"));
+         line("session", concat(format_bytes(session_bytes(c)), ", of which ",
+                                format_bytes(static_cast<size_t>(c.state_bytes())), " float32 state"));
 }
 
 std::string tensor_lines(const Report& report) {

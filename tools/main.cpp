@@ -57,6 +57,7 @@ int run(int argc, char** argv) {
   add_logits(app);
   add_eval(app);
   add_inspect(app);
+  add_memory(app);
   try {
     parse_and_run(app, argc, argv);
     return 0;

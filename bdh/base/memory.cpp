@@ -147,6 +147,10 @@ size_t available_memory() {
   return std::min({system_available(), cgroup_available(), address_space_available()});
 }
 
+size_t peak_resident_memory() {
+  return static_cast<size_t>(read_field("/proc/self/status", "VmHWM:").value_or(0)) * 1024;
+}
+
 std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what) {
   if (bytes > kCheckedThreshold && bytes > available_memory()) refuse(bytes, what);
   return bytes >= kHugePageThreshold ? map_zeroed(bytes, what) : heap_zeroed(bytes, what);

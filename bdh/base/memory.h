@@ -12,6 +12,10 @@ namespace bdh {
 /// limit).
 size_t available_memory();
 
+/// The most memory this process has had resident so far, in bytes; pages of mapped files count. 0
+/// where the system does not say.
+size_t peak_resident_memory();
+
 /// `bytes` of zeroed memory, aligned to at least 64. `what` names it in the error.
 /// Throws Error(out_of_memory) with the bytes needed and available.
 std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what);

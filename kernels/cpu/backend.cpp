@@ -34,6 +34,11 @@ class CpuBackend : public Backend {
     return std::make_unique<SequenceState>(packed.dims, kernels_);
   }
 
+  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const override {
+    return {packed_bytes(dims, dtype), SequenceState::bytes_for(dims),
+            chunk_bytes(dims, tokens, pool_.threads())};
+  }
+
   void read_token(const Packed& packed, std::span<const Segment> segments,
                   std::span<LayerActivity> activity) override {
     const std::lock_guard lock(mutex_);

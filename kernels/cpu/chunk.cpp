@@ -39,6 +39,24 @@ struct Groups {
   }
 };
 
+// Floats of each array below.
+struct Sizes {
+  int64_t x, x_columns, positions, neurons, attended, partial, worker;  // neurons: of n, and again of r
+
+  Sizes(const Dimensions& dims, int64_t rows)
+      : Sizes(Groups(dims).count, dims.heads, dims.heads * dims.neurons, padded(dims.width), rows) {}
+
+ private:
+  Sizes(int64_t groups, int64_t heads, int64_t all_neurons, int64_t stride, int64_t rows)
+      : x(rows * stride),
+        x_columns(stride * padded(rows)),
+        positions(padded(rows)),
+        neurons(all_neurons * padded(rows)),
+        attended(heads * x_columns),
+        partial(groups * x),
+        worker(padded(kNeuronBlock * stride + std::max(kNeuronBlock, kRowBlock) * padded(rows))) {}
+};
+
 struct Chunk {
   const Kernels& kernels;
   const PackedParameters& packed;
@@ -247,31 +265,35 @@ void read_layer(const Chunk& c, ThreadPool& pool, std::span<const RowBlock> bloc
 
 }  // namespace
 
+size_t chunk_bytes(const Dimensions& dims, int64_t rows, int threads) {
+  const Sizes floats(dims, rows);
+  const int64_t all = floats.x + floats.x_columns + floats.positions + 2 * floats.neurons + floats.attended +
+                      floats.partial + threads * floats.worker;
+  return static_cast<size_t>(all) * sizeof(float);
+}
+
 void read_chunks(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
                  ChunkScratch& scratch, const ChunkBatch& batch, std::span<LayerActivity> activity) {
   const Groups groups(packed.dims);
-  const int64_t stride = packed.stride, columns = padded(batch.rows);
-  const int64_t neurons = packed.dims.heads * packed.dims.neurons;
-  const int64_t worker_floats =
-      padded(kNeuronBlock * stride + std::max(kNeuronBlock * columns, kRowBlock * columns));
+  const Sizes floats(packed.dims, batch.rows);
   scratch.activity.assign(static_cast<size_t>(groups.count), {});
   const Chunk c{kernels,
                 packed,
                 batch,
                 groups,
-                stride,
-                columns,
-                scratch.x_columns.at_least(stride * columns),
-                scratch.positions.at_least(columns),
-                scratch.neurons.at_least(neurons * columns),
-                scratch.rotated.at_least(neurons * columns),
-                scratch.attended.at_least(packed.dims.heads * stride * columns),
-                scratch.partial.at_least(groups.count * batch.rows * stride),
-                scratch.worker.at_least(pool.threads() * worker_floats),
-                worker_floats,
+                packed.stride,
+                padded(batch.rows),
+                scratch.x_columns.at_least(floats.x_columns),
+                scratch.positions.at_least(floats.positions),
+                scratch.neurons.at_least(floats.neurons),
+                scratch.rotated.at_least(floats.neurons),
+                scratch.attended.at_least(floats.attended),
+                scratch.partial.at_least(floats.partial),
+                scratch.worker.at_least(pool.threads() * floats.worker),
+                floats.worker,
                 scratch.activity.data()};
-  std::fill(c.x_columns, c.x_columns + stride * columns, 0.0f);
-  std::fill(c.attended, c.attended + packed.dims.heads * stride * columns, 0.0f);
+  std::fill(c.x_columns, c.x_columns + floats.x_columns, 0.0f);
+  std::fill(c.attended, c.attended + floats.attended, 0.0f);
   set_positions(c);
   for (int64_t row = 0; row < batch.rows; ++row) transpose_row(c, row);
   const std::vector<RowBlock> blocks = row_blocks(batch.segments);

@@ -31,6 +31,9 @@ struct ChunkBatch {
   float* x;      // (rows, stride): the embedded tokens, and at the end the last layer's output
 };
 
+/// Bytes of working memory that reading `rows` rows takes.
+size_t chunk_bytes(const Dimensions& dims, int64_t rows, int threads);
+
 void read_chunks(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
                  ChunkScratch& scratch, const ChunkBatch& batch, std::span<LayerActivity> activity);
 

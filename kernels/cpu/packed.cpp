@@ -27,9 +27,10 @@ Block new_rows(PackedParameters& packed, int64_t count, int64_t stride, const ch
   return block;
 }
 
-// The file's pages have been copied; they need not stay in memory as well.
-void give_back(const Tensor& tensor) {
-  if (tensor.mapped) release_pages({tensor.data, tensor.bytes()});
+// Part `i` of `parts` of the file's pages has been copied; it need not stay in memory as well.
+void give_back(const Tensor& tensor, int64_t i = 0, int64_t parts = 1) {
+  const size_t bytes = tensor.bytes() / static_cast<size_t>(parts);
+  if (tensor.mapped) release_pages({tensor.data + static_cast<size_t>(i) * bytes, bytes});
 }
 
 // Square tiles of both sides stay in cache while they are transposed.
@@ -68,11 +69,12 @@ Rows neuron_major(PackedParameters& packed, const Tensor& encoder, const char* w
   const int64_t tiles = (dims.neurons + kTile - 1) / kTile;
   const auto transpose =
       size_of(packed.dtype) == 4 ? transpose_columns<uint32_t> : transpose_columns<uint16_t>;
-  pool.run(dims.heads * tiles, [&](int64_t i, int) {
-    const int64_t begin = i % tiles * kTile;
-    transpose(encoder, i / tiles, begin, std::min(dims.neurons, begin + kTile), dims, block);
-  });
-  give_back(encoder);
+  for (int64_t head = 0; head < dims.heads; ++head) {
+    pool.run(tiles, [&](int64_t i, int) {
+      transpose(encoder, head, i * kTile, std::min(dims.neurons, (i + 1) * kTile), dims, block);
+    });
+    give_back(encoder, head, dims.heads);
+  }
   return block.rows;
 }
 
@@ -95,6 +97,13 @@ Rows padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t count, 
 }
 
 }  // namespace
+
+size_t packed_bytes(const Dimensions& dims, DType dtype) {
+  const int64_t neurons = 3 * dims.heads * dims.neurons * padded(dims.width);
+  const int64_t tokens = dims.vocab * dims.width + dims.width * padded(dims.vocab);
+  return static_cast<size_t>(neurons + tokens) * size_of(dtype) +
+         static_cast<size_t>(padded(dims.neurons)) * sizeof(float);
+}
 
 std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
                                                         ThreadPool& pool) {

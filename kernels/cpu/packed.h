@@ -25,6 +25,9 @@ struct PackedParameters : Packed {
   std::vector<std::shared_ptr<const void>> owners;  // what the rows lie in
 };
 
+/// Bytes of the rows and frequencies, wherever they lie.
+size_t packed_bytes(const Dimensions& dims, DType dtype);
+
 std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
                                                         ThreadPool& pool);
 

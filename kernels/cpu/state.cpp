@@ -28,9 +28,10 @@ SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels)
   x_ = floats(dims.layers * kSlots * stride_, "a session's window");
 }
 
-size_t SequenceState::bytes() const {
-  const int64_t per_layer = rows_ * stride_ + kSlots * (slot_stride() + stride_);
-  return static_cast<size_t>(dims_.layers * per_layer) * sizeof(float);
+size_t SequenceState::bytes_for(const Dimensions& dims) {
+  const int64_t stride = padded(dims.width), slot_stride = Slices(dims).count * kSlice;
+  const int64_t per_layer = dims.heads * dims.neurons * stride + kSlots * (slot_stride + stride);
+  return static_cast<size_t>(dims.layers * per_layer) * sizeof(float);
 }
 
 std::unique_ptr<State> SequenceState::clone() const {

@@ -27,7 +27,8 @@ class SequenceState : public State {
   std::unique_ptr<State> clone() const override;
   Tensor save() override;
   void restore(const Tensor& s, int64_t position) override;
-  size_t bytes() const override;
+  size_t bytes() const override { return bytes_for(dims_); }
+  static size_t bytes_for(const Dimensions& dims);
 
   /// The slots of a slice's tokens that wait for being added to S, at most kWindow; returns how many there
   /// are.

@@ -38,6 +38,7 @@ class ScriptedBackend : public Backend {
     return packed;
   }
   std::unique_ptr<State> new_state(const Packed&) override { return std::make_unique<ScriptedState>(); }
+  MemoryNeed memory(const Dimensions&, DType, int64_t) const override { return {}; }
   void read_chunk(const Packed& packed, std::span<const Segment> segments,
                   std::span<LayerActivity>) override {
     for (const Segment& segment : segments) answer(packed, segment);

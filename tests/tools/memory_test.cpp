@@ -1,0 +1,80 @@
+// `bdh memory`: the estimate, what it is made of, and the peak of a real run beside it. Runs the built
+// program.
+#ifdef BDH_COMMAND
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "bdh/base/json.h"
+#include "tests/support/command.h"
+#include "tests/support/temporary.h"
+
+namespace {
+
+using bdh::Config;
+using bdh::Json;
+using bdh::test::CommandResult;
+using bdh::test::run_command;
+using bdh::test::TemporaryDirectory;
+
+Json memory(const TemporaryDirectory& directory, const std::vector<std::string>& more) {
+  std::vector<std::string> arguments{"memory", directory.path().string(), "--json"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  const CommandResult result = run_command(arguments);
+  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+  return Json::parse(result.out, "stdout");
+}
+
+int64_t weights(const Json& json, const char* dtype) {
+  return json.find("weights_bytes")->find(dtype)->as_integer();
+}
+
+}  // namespace
+
+TEST_CASE("bdh memory: halves with the dtype, and does not grow with the text") {
+  TemporaryDirectory directory;
+  bdh::test::write_model(directory.path());
+  const Json json = memory(directory, {"--context", "256,1000,1000000", "--sessions", "3"});
+  const Config config = bdh::test::tiny_config();
+  CHECK(json.find("parameters")->as_integer() == config.parameters());
+  CHECK(weights(json, "F32") >= 4 * config.parameters());
+  CHECK(weights(json, "BF16") >= 2 * config.parameters());
+  CHECK(weights(json, "BF16") < weights(json, "F32"));
+  CHECK(weights(json, "BF16") == weights(json, "F16"));
+  CHECK(json.find("sessions_bytes")->as_integer() >= 3 * config.state_bytes());
+  const Json::Array& contexts = json.find("contexts")->as_array();
+  REQUIRE(contexts.size() == 3);
+  CHECK(contexts[0].find("total_bytes")->find("F32")->as_integer() ==
+        weights(json, "F32") + json.find("sessions_bytes")->as_integer() +
+            contexts[0].find("working_bytes")->as_integer());
+  CHECK(*contexts[0].find("working_bytes") == *contexts[2].find("working_bytes"));
+}
+
+#ifndef BDH_SANITIZED  // whose own memory would be measured
+TEST_CASE("bdh memory: the estimate is what a run takes") {
+  Config config = bdh::test::tiny_config();
+  config.n_embd = 128;
+  config.mlp_internal_dim_multiplier = 256;
+  TemporaryDirectory directory;
+  bdh::test::write_model(directory.path(), config);
+  for (const char* dtype : {"f32", "bf16"}) {
+    CAPTURE(dtype);
+    const Json json = memory(directory, {"--measure", "--dtype", dtype, "--threads", "2", "--chunk", "64"});
+    const Json& measured = *json.find("measured");
+    const auto estimate = static_cast<double>(measured.find("estimate_bytes")->as_integer());
+    const auto took = static_cast<double>(measured.find("peak_bytes")->as_integer() -
+                                          measured.find("program_bytes")->as_integer());
+    CHECK(took > 0.9 * estimate);
+    CHECK(took < 1.1 * estimate + 4e6);
+  }
+}
+#endif
+
+TEST_CASE("bdh memory: a wrong context is wrong usage") {
+  CHECK(run_command({"memory", "nowhere", "--context", "0"}).exit_code == 2);
+  CHECK(run_command({"memory", "nowhere"}).exit_code == 1);
+}
+
+#endif

@@ -1,0 +1,172 @@
+// `bdh memory`: what a model needs in memory, by dtype and by context, from its config alone; and, when
+// asked, what a run of it took.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "bdh/base/memory.h"
+#include "tools/command.h"
+
+namespace bdh::tools {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::vector<int64_t> contexts{512, 4096, 100000};
+  int64_t chunk = 256;
+  int64_t sessions = 1;
+  bool measure = false;
+};
+
+constexpr std::array kDTypes{DType::f32, DType::bf16, DType::f16};
+
+struct Measured {
+  DType dtype;
+  int64_t tokens;
+  size_t estimate, program, peak;  // bytes; program: what was resident before the model was read
+};
+
+struct Report {
+  const Options& options;
+  Config config;
+  std::shared_ptr<Backend> backend;
+
+  MemoryNeed need(DType dtype, int64_t context) const {
+    return backend->memory(config.dimensions(), dtype, std::min(context, options.chunk));
+  }
+  size_t sessions_bytes() const {
+    return need(DType::f32, 1).session * static_cast<size_t>(options.sessions);
+  }
+  size_t total(DType dtype, int64_t context) const {
+    const MemoryNeed need_of = need(dtype, context);
+    return need_of.weights + sessions_bytes() + need_of.working;
+  }
+};
+
+/// Reads `chunk` tokens in every session, as one batch would one after the other, and one more.
+Measured measure(const Report& report) {
+  const size_t program = peak_resident_memory();
+  const Model model = load_model(report.options.common);
+  const std::vector<int32_t> tokens(static_cast<size_t>(report.options.chunk), 0);
+  ReadOptions read;
+  read.chunk = report.options.chunk;
+  std::vector<Session> sessions;
+  for (int64_t i = 0; i < report.options.sessions; ++i) {
+    stop_if_interrupted();
+    sessions.emplace_back(model.weights);
+    sessions.back().read(tokens, read);
+    sessions.back().read(std::span(tokens).first(1));
+  }
+  const DType dtype = model.weights->dtype();
+  return {dtype, report.options.chunk, report.total(dtype, report.options.chunk), program,
+          peak_resident_memory()};
+}
+
+Json contexts_json(const Report& report) {
+  Json::Array contexts;
+  for (const int64_t tokens : report.options.contexts) {
+    Json context;
+    context.set("tokens", tokens);
+    context.set("working_bytes", uint64_t{report.need(DType::f32, tokens).working});
+    Json totals;
+    for (const DType dtype : kDTypes) totals.set(name_of(dtype), uint64_t{report.total(dtype, tokens)});
+    context.set("total_bytes", std::move(totals));
+    contexts.push_back(std::move(context));
+  }
+  return contexts;
+}
+
+Json to_json(const Report& report, const Measured* measured) {
+  Json json;
+  json.set("path", report.options.common.directory);
+  json.set("backend", report.backend->name());
+  json.set("parameters", report.config.parameters());
+  Json weights;
+  for (const DType dtype : kDTypes) weights.set(name_of(dtype), uint64_t{report.need(dtype, 1).weights});
+  json.set("weights_bytes", std::move(weights));
+  json.set("sessions", report.options.sessions);
+  json.set("sessions_bytes", uint64_t{report.sessions_bytes()});
+  json.set("chunk", report.options.chunk);
+  json.set("contexts", contexts_json(report));
+  if (!measured) return json;
+  Json run;
+  run.set("dtype", name_of(measured->dtype));
+  run.set("tokens", measured->tokens);
+  run.set("estimate_bytes", uint64_t{measured->estimate});
+  run.set("program_bytes", uint64_t{measured->program});
+  run.set("peak_bytes", uint64_t{measured->peak});
+  json.set("measured", std::move(run));
+  return json;
+}
+
+std::string row(std::string_view label, std::string_view detail, const std::array<std::string, 3>& cells) {
+  char line[160];
+  std::snprintf(line, sizeof line, "%-11.11s%14.40s%14s%14s%14s\n", std::string(label).c_str(),
+                std::string(detail).c_str(), cells[0].c_str(), cells[1].c_str(), cells[2].c_str());
+  return line;
+}
+
+template <class Bytes>
+std::array<std::string, 3> by_dtype(const Bytes& bytes) {
+  return {format_bytes(bytes(kDTypes[0])), format_bytes(bytes(kDTypes[1])), format_bytes(bytes(kDTypes[2]))};
+}
+
+std::string to_text(const Report& report, const Measured* measured) {
+  const Options& options = report.options;
+  std::string text = concat("model      ", one_line(options.common.directory), "\nparameters ",
+                            report.config.parameters(), "\nbackend    ", report.backend->name(), "\n\n");
+  text += row("", "", {"F32", "BF16", "F16"});
+  text += row("weights", "", by_dtype([&](DType dtype) { return report.need(dtype, 1).weights; }));
+  text += row(options.sessions == 1 ? "session" : concat(options.sessions, " sessions"), "",
+              by_dtype([&](DType) { return report.sessions_bytes(); }));
+  text += concat("\nwith a text of so many tokens, read in chunks of ", options.chunk, "\n");
+  text += row("", "activations", {"in all, F32", "BF16", "F16"});
+  for (const int64_t tokens : options.contexts) {
+    text += row(std::to_string(tokens), format_bytes(report.need(DType::f32, tokens).working),
+                by_dtype([&](DType dtype) { return report.total(dtype, tokens); }));
+  }
+  if (!measured) return text;
+  return text + concat("\nmeasured   ", name_of(measured->dtype), ", ", measured->tokens,
+                       " tokens: estimated ", format_bytes(measured->estimate), ", peak ",
+                       format_bytes(measured->peak), " of which ", format_bytes(measured->program),
+                       " were the program's before\n");
+}
+
+void run(const Options& options) {
+  const Report report{options, read_config(options.common.directory),
+                      make_backend(options.common.device, options.common.threads)};
+  Measured measured{};
+  if (options.measure) measured = measure(report);
+  const Measured* run_of = options.measure ? &measured : nullptr;
+  write_out(options.common.json ? to_json(report, run_of).dump(2) + "\n" : to_text(report, run_of));
+}
+
+}  // namespace
+
+void add_memory(CLI::App& app) {
+  constexpr int64_t kMost = 1'000'000'000;
+  const auto options = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("memory", "Estimate the memory a model needs, by dtype and by length of the text");
+  add_model_options(*command, options->common);
+  command->add_option("--context", options->contexts, "tokens of the text; may be repeated or a,b,c")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{1}, kMost));
+  command->add_option("--chunk", options->chunk, "tokens read at once; default 256")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--sessions", options->sessions, "sequences read side by side; default 1")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_flag("--measure", options->measure,
+                    "also load the model, read a chunk and a token, and say what it took");
+  add_dtype_option(*command, options->common);
+  add_json_option(*command, options->common);
+  command->footer("Example: bdh memory model --context 1000,100000 --measure");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace bdh::tools
