@@ -9,6 +9,7 @@ JOBS = $(shell nproc)
 DEMO = tools/examples/shakespeare-small
 PROMPT = ROMEO:
 SEED = 12
+SECONDS = 60
 
 compiler = $(if $(filter g++,$(CXX)),gcc) $(if $(filter clang++,$(CXX)),clang)
 packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler)
@@ -16,7 +17,7 @@ configure = @tools/setup/configure.sh
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' \)
 
-.PHONY: all demo test parity bench lint sanitize clean help
+.PHONY: all demo test sanitize fuzz parity bench lint clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -45,6 +46,15 @@ sanitize: ## the tests again, with the address and undefined-behaviour sanitizer
 	$(compile) bdh_command bdh_tests
 	@$(BUILD)/bdh_tests
 
+fuzz: BUILD = build-fuzz
+fuzz: CXX = clang++
+fuzz: ## feed every reader hostile files, SECONDS=60 each
+	$(packages)
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=RelWithDebInfo BDH_TOOLS=OFF BDH_FUZZ=ON \
+		BDH_SANITIZE=address,undefined,fuzzer-no-link
+	$(compile) bdh_fuzzers
+	@tests/fuzz/run.sh $(BUILD) $(SECONDS)
+
 parity: ## compare with PyTorch and the safetensors package
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
@@ -65,7 +75,7 @@ lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
 	$(packages) test bench lint
 	$(configure) $(BUILD) $(CXX) BDH_TESTS=ON BDH_BENCH=ON
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
-	@shellcheck -S warning .ci/run tools/setup/*.sh bench/*.sh
+	@shellcheck -S warning .ci/run tools/setup/*.sh bench/*.sh tests/fuzz/*.sh
 	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM)
 
 clean: ## remove everything that was built
