@@ -24,6 +24,7 @@ void add_logits(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_memory(CLI::App& app);
+void add_models(CLI::App& app);
 
 struct CommonOptions {
   std::string directory;

@@ -58,6 +58,7 @@ int run(int argc, char** argv) {
   add_eval(app);
   add_inspect(app);
   add_memory(app);
+  add_models(app);
   try {
     parse_and_run(app, argc, argv);
     return 0;

@@ -1,0 +1,26 @@
+# Turns text files into a C++ source at configure time, and again when one of them changes. Knows nothing of what is in them.
+
+# Writes `output`, which defines `std::vector<std::pair<std::string, std::string>> bdh::FUNCTION()`, declared in `header`: name and
+# contents of each file. Literals are short pieces, since compilers limit their length.
+function(bdh_embed output header function)
+  set(piece 8000)
+  set(source "// Written by tools/setup/embed.cmake; change the embedded files instead.\n#include \"${header}\"\n\nnamespace bdh {\n\n")
+  string(APPEND source "std::vector<std::pair<std::string, std::string>> ${function}() {\n  return {\n")
+  foreach(path IN LISTS ARGN)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${path})
+    get_filename_component(name ${path} NAME)
+    file(READ ${path} text)
+    string(LENGTH "${text}" length)
+    string(APPEND source "      {\"${name}\", std::string()")
+    set(at 0)
+    while(at LESS length)
+      string(SUBSTRING "${text}" ${at} ${piece} part)
+      string(APPEND source " +\n R\"bdh(${part})bdh\"")
+      math(EXPR at "${at} + ${piece}")
+    endwhile()
+    string(APPEND source "},\n")
+  endforeach()
+  string(APPEND source "  };\n}\n\n}  // namespace bdh\n")
+  file(WRITE ${output}.new "${source}")
+  configure_file(${output}.new ${output} COPYONLY)
+endfunction()
