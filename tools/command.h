@@ -23,6 +23,7 @@ void add_chat(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_memory(CLI::App& app);
 void add_models(CLI::App& app);
 

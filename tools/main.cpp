@@ -10,12 +10,12 @@
 #include <string_view>
 
 #include "bdh/base/error.h"
+#include "bdh/base/version.h"
 #include "tools/command.h"
 
 namespace bdh::tools {
 namespace {
 
-constexpr const char* kVersion = "bdh 0.1.0";
 constexpr int kFailed = 1, kWrongUsage = 2, kInterrupted = 130;
 
 int report(std::string_view message) {
@@ -49,7 +49,7 @@ void parse_and_run(CLI::App& app, int argc, char** argv) {
 
 int run(int argc, char** argv) {
   CLI::App app("Runs BDH language models.", "bdh");
-  app.set_version_flag("--version", kVersion);
+  app.set_version_flag("--version", concat("bdh ", kVersion));
   app.require_subcommand(0, 1);
   app.footer("Each subcommand explains itself: bdh generate --help");
   add_generate(app);
@@ -57,6 +57,7 @@ int run(int argc, char** argv) {
   add_logits(app);
   add_eval(app);
   add_inspect(app);
+  add_convert(app);
   add_memory(app);
   add_models(app);
   try {
@@ -80,6 +81,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   bdh::tools::catch_interrupts();
   return bdh::tools::run(argc, argv);
 }

@@ -92,13 +92,6 @@ std::optional<mode_t> existing_mode(const fs::path& path) {
   return info.st_mode & 0777;
 }
 
-// A rename survives a crash once its directory is on disk. Some file systems cannot sync directories: nothing
-// is lost by that but this promise.
-void sync_directory_of(const fs::path& path) {
-  const Descriptor directory{open_retrying(directory_of(path), O_RDONLY | O_DIRECTORY)};
-  if (directory.number >= 0 && ::fsync(directory.number) != 0 && errno == EIO) fail_write(path, EIO);
-}
-
 }  // namespace
 
 MappedFile::MappedFile(fs::path path, std::span<const std::byte> bytes)
@@ -147,6 +140,11 @@ std::string read_text(const fs::path& path, size_t max_bytes) {
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
+void sync_directory(const fs::path& directory) {
+  const Descriptor opened{open_retrying(directory, O_RDONLY | O_DIRECTORY)};
+  if (opened.number >= 0 && ::fsync(opened.number) != 0 && errno == EIO) fail_write(directory, EIO);
+}
+
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   const std::optional<mode_t> mode = existing_mode(path_);
   do {
@@ -187,7 +185,7 @@ void AtomicFile::commit() {
   if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_write(path_, errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_write(path_, errno);
   temporary_.clear();
-  sync_directory_of(path_);
+  sync_directory(directory_of(path_));
 }
 
 }  // namespace bdh

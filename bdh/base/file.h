@@ -38,6 +38,10 @@ void release_pages(std::span<const std::byte> mapped);
 /// The whole file as text. Throws as MappedFile::open, and Error(bad_file) when it is longer than max_bytes.
 std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 
+/// Puts a directory's entries on disk, so that renames in it survive a crash. File systems that cannot sync
+/// directories are forgiven. Throws Error(io).
+void sync_directory(const std::filesystem::path& directory);
+
 /// A file that appears complete or not at all: written under a temporary name in the same directory, synced,
 /// renamed. Destroyed without commit(), it leaves nothing behind. Every failure is Error(io) naming the file
 /// and the reason.

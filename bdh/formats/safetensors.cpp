@@ -346,17 +346,35 @@ void write_length(AtomicFile& file, uint64_t length) {
   file.write(bytes);
 }
 
-void write_tensor(AtomicFile& file, const Tensor& tensor) {
-  if (tensor.contiguous()) return file.write(std::span(tensor.data, tensor.bytes()));
+using Written = std::function<void(size_t)>;
+
+void write_contiguous(AtomicFile& file, const Tensor& tensor, const Written& written) {
+  constexpr size_t kPiece = size_t{16} << 20;
+  for (std::span<const std::byte> left(tensor.data, tensor.bytes()); !left.empty();) {
+    const std::span<const std::byte> piece = left.first(std::min(kPiece, left.size()));
+    file.write(piece);
+    if (tensor.mapped) release_pages(piece);
+    if (written) written(piece.size());
+    left = left.subspan(piece.size());
+  }
+}
+
+void write_strided(AtomicFile& file, const Tensor& tensor, const Written& written) {
   constexpr int64_t kChunkElements = 1 << 16;
   const auto size = static_cast<int64_t>(size_of(tensor.dtype));
   std::vector<std::byte> chunk(static_cast<size_t>(kChunkElements * size));
   const int64_t count = tensor.numel();
   for (int64_t first = 0; first < count; first += kChunkElements) {
-    const int64_t length = std::min(kChunkElements, count - first);
-    copy_row_major(tensor, first, length, chunk.data());
-    file.write(std::span(chunk).first(static_cast<size_t>(length * size)));
+    const auto bytes = static_cast<size_t>(std::min(kChunkElements, count - first) * size);
+    copy_row_major(tensor, first, std::min(kChunkElements, count - first), chunk.data());
+    file.write(std::span(chunk).first(bytes));
+    if (written) written(bytes);
   }
+}
+
+void write_tensor(AtomicFile& file, const Tensor& tensor, const Written& written) {
+  if (tensor.contiguous()) return write_contiguous(file, tensor, written);
+  write_strided(file, tensor, written);
 }
 
 }  // namespace
@@ -401,14 +419,14 @@ bool is_safetensors(const std::filesystem::path& path) {
          static_cast<char>(bytes[kLengthBytes]) == '{';
 }
 
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
-                       const Metadata& metadata) {
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
+                       const std::function<void(size_t)>& written) {
   const std::vector<const Entry*> order = in_writing_order(tensors);
   const std::string header = header_json(path, order, metadata);
   AtomicFile file(path);
   write_length(file, header.size());
   file.write(header);
-  for (const Entry* entry : order) write_tensor(file, entry->second);
+  for (const Entry* entry : order) write_tensor(file, entry->second, written);
   file.commit();
 }
 

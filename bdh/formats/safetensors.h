@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -59,8 +60,10 @@ bool is_safetensors(const std::filesystem::path& path);
 
 /// Writes the tensors, widest elements first and by name within a type (as the reference package orders
 /// them), header padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see
-/// AtomicFile. Throws Error(invalid_argument) for what no reader would take back: names that are not UTF-8,
-/// tensors without elements that are not last.
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata);
+/// AtomicFile. `written` is told the bytes of each piece of a tensor, and may throw to stop. Throws
+/// Error(invalid_argument) for what no reader would take back: names that are not UTF-8, tensors without
+/// elements that are not last.
+void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
+                       const std::function<void(size_t)>& written = {});
 
 }  // namespace bdh

@@ -7,11 +7,13 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "bdh/formats/safetensors.h"
+#include "bdh/formats/shards.h"
 #include "bdh/model/session.h"
+#include "bdh/pretrained/config_file.h"
+#include "bdh/pretrained/weight_files.h"
+#include "bdh/pretrained/weight_writer.h"
 #include "bdh/text/generation.h"
 
 namespace bdh {
@@ -23,19 +25,22 @@ struct LoadOptions {
   std::string format = "auto";  // auto: in the order find_weights looks; safetensors; pt
   bool strict = false;          // tensors that are no part of a BDH model are an error, not a warning
   bool verify = false;          // compare the weights files with the sha256 in metadata.json
+  bool tokenizer = true;        // false: keep the tokenizer's files without making one of them
 };
 
 struct SaveOptions {
   bool safe_serialization = true;           // model.safetensors; else model.pt
-  std::optional<DType> dtype;               // F32, BF16 or F16; by default as the model has them
+  std::optional<DType> dtype;               // F64, F32, BF16 or F16; by default as the model has them
   uint64_t max_shard_size = 5'000'000'000;  // bytes of tensors in one file; a tensor is never split
-  Metadata metadata;                        // for every weights file's __metadata__
+  Metadata metadata;                        // for every safetensors file's __metadata__
   bool save_tokenizer = true;
+  std::optional<GenerationConfig> generation;  // by default the model's
   bool create_model_card = true;
   bool huggingface = false;  // add what transformers needs: AutoModelForCausalLM loads it
   bool overwrite = false;    // replace a model that stands there
-  Json training_args;        // training_args.json; null: none
-  Json details;              // user fields for metadata.json: metrics, provenance, ...
+  Json training_args;        // training_args.json; by default the model's
+  Json details;              // fields for metadata.json and the card: metrics, ...; by default the model's
+  ByteProgress progress;     // bytes written and hashed; false stops, and nothing is changed
 };
 
 /// A model directory, ready to run. Shares its weights with every session made from it.
@@ -43,38 +48,27 @@ struct Model {
   std::shared_ptr<const Weights> weights;
   std::shared_ptr<const Tokenizer> tokenizer;
   GenerationConfig generation;
+  TokenizerFiles tokenizer_files;     // as found, whether or not a tokenizer was made of them
+  Metadata metadata;                  // of the safetensors files, without what bdh writes there itself
+  Json training_args;                 // training_args.json; null: none
+  Json details;                       // the user's fields of metadata.json; null: none
   std::vector<std::string> warnings;  // what was odd about the directory, a sentence each
 
   /// Throws Error naming the file and the remedy.
   static Model from_pretrained(const std::filesystem::path& directory, const LoadOptions& options = {});
+  /// A weights file by itself, .safetensors or PyTorch's; `config` is its config.json, by default the one
+  /// beside it or what the checkpoint says of itself. Only the weights are read. Throws as from_pretrained.
+  static Model from_weights_file(const std::filesystem::path& file, const std::filesystem::path& config = {},
+                                 const LoadOptions& options = {});
   /// Writes a directory that from_pretrained, PyTorch and, with `huggingface`, transformers load. Makes the
-  /// directory; a killed save leaves the old model whole, the new one whole, or a directory that is plainly
-  /// incomplete. Returns warnings. Throws Error(invalid_argument) when a model stands there and `overwrite`
-  /// is not set, Error(io).
+  /// directory; killed or failed, it leaves the old model whole, the new one whole, or a directory without
+  /// config.json that the next save completes (DirectoryUpdate). The user's other files stay. Returns
+  /// warnings. Throws Error(invalid_argument) when a model stands there and `overwrite` is not set,
+  /// Error(io), Error(cancelled).
   std::vector<std::string> save_pretrained(const std::filesystem::path& directory,
                                            const SaveOptions& options = {}) const;
   const Config& config() const { return weights->config(); }
 };
-
-/// Bytes of "500MB", "2GB", "1GiB", "5000": decimal units as the reference package counts them, binary ones
-/// with an i. Throws Error(invalid_argument).
-uint64_t parse_size(std::string_view text);
-
-/// The config.json of a model directory. Throws Error(not_found) or Error(bad_file), naming the file and the
-/// remedy.
-Config read_config(const std::filesystem::path& directory, std::vector<std::string>* warnings = nullptr);
-
-/// The tensors of a model directory's weights files, unconverted and unread, and where they come from.
-struct WeightFiles {
-  std::filesystem::path source;  // model.safetensors, or the index of its shards
-  std::vector<SafetensorsFile> files;
-  TensorMap state_dict() const;  // Throws Error(bad_file) for a name that stands twice
-};
-
-/// Looks for model.safetensors.index.json, then model.safetensors; warns when it chose among several and
-/// when a file's format version is newer than ours.
-WeightFiles find_weights(const std::filesystem::path& directory,
-                         std::vector<std::string>* warnings = nullptr);
 
 /// The backend for "auto", "cpu". Throws Error(unsupported) for "cuda" in a build without it.
 std::shared_ptr<Backend> make_backend(const std::string& device, int threads);

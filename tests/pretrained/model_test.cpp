@@ -7,10 +7,12 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "bdh/base/error.h"
 #include "bdh/model/weights.h"
+#include "bdh/pretrained/lazy_model.h"
 #include "tests/support/temporary.h"
 
 namespace {
@@ -58,11 +60,6 @@ void write_shards(const TemporaryDirectory& directory, std::string_view second_s
   bdh::Json index;
   index.set("weight_map", map);
   write_file(directory / "model.safetensors.index.json", index.dump());
-}
-
-void write_index(const TemporaryDirectory& directory, const std::string& json) {
-  write_file(directory / "config.json", tiny_config().to_json().dump());
-  write_file(directory / "model.safetensors.index.json", json);
 }
 
 }  // namespace
@@ -122,17 +119,6 @@ TEST_CASE("model: a tensor that stands in two shards") {
   check_refused(directory, ErrorKind::bad_file, "stands in another shard too");
 }
 
-TEST_CASE("model: an index that is none") {
-  for (const char* text :
-       {"", "[]", "{}", R"({"weight_map": {}})", R"({"weight_map": ["a"]})",
-        R"({"weight_map": {"decoder": 3}})", R"({"weight_map": {"decoder": "a", "decoder": "b"}})"}) {
-    CAPTURE(text);
-    TemporaryDirectory directory;
-    write_index(directory, text);
-    check_refused(directory, ErrorKind::bad_file, "model.safetensors.index.json");
-  }
-}
-
 TEST_CASE("model: missing pieces") {
   TemporaryDirectory directory;
   check_error(ErrorKind::not_found, "no such directory",
@@ -142,16 +128,6 @@ TEST_CASE("model: missing pieces") {
   check_refused(directory, ErrorKind::not_found, "has no weights");
   check_error(ErrorKind::invalid_argument, "is not a directory",
               [&] { Model::from_pretrained(directory / "config.json"); });
-}
-
-TEST_CASE("model: PyTorch's own files are refused with the way to convert them") {
-  for (const char* name : {"model.pt", "pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    TemporaryDirectory directory;
-    write_file(directory / "config.json", "{}");
-    write_file(directory / name, "PK");
-    check_refused(directory, ErrorKind::unsupported, "safetensors.torch");
-    check_refused(directory, ErrorKind::unsupported, name);
-  }
 }
 
 TEST_CASE("model: hostile config.json") {
@@ -213,6 +189,58 @@ TEST_CASE("model: only a byte vocabulary without tokenizer.json reads bytes") {
   write_model(directory.path());
   write_file(directory / "tokenizer.json", "{}");
   CHECK(Model::from_pretrained(directory.path()).tokenizer == nullptr);
+  bdh::LoadOptions files_only;
+  files_only.tokenizer = false;
+  const Model kept = Model::from_pretrained(directory.path(), files_only);
+  CHECK(kept.tokenizer == nullptr);
+  CHECK(kept.warnings.empty());
+  CHECK(kept.tokenizer_files.at("tokenizer.json") == "{}");
+}
+
+TEST_CASE("model: strict refuses tensors that are no part of a model") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  TensorMap tensors = bdh::random_state_dict(tiny_config(), 7);
+  std::byte* data = nullptr;
+  tensors["bias\n"] = bdh::make_tensor(bdh::DType::f32, {1}, &data);
+  bdh::write_safetensors(directory / "model.safetensors", tensors, {});
+  CHECK(Model::from_pretrained(directory.path()).warnings.size() == 1);
+  bdh::LoadOptions strict;
+  strict.strict = true;
+  check_error(ErrorKind::bad_file, "'bias\\x0a' is not part of a BDH model",
+              [&] { Model::from_pretrained(directory.path(), strict); });
+  write_model(directory.path());
+  CHECK_NOTHROW(Model::from_pretrained(directory.path(), strict));
+}
+
+TEST_CASE("model: a single weights file, with the config beside it or named") {
+  TemporaryDirectory directory, elsewhere;
+  write_model(directory.path());
+  const Model beside = Model::from_weights_file(directory / "model.safetensors");
+  CHECK(logits_of(beside) == logits_of(Model::from_pretrained(directory.path())));
+  CHECK(beside.tokenizer != nullptr);
+  std::filesystem::rename(directory / "config.json", elsewhere / "sizes.json");
+  check_error(ErrorKind::not_found, "--config FILE",
+              [&] { Model::from_weights_file(directory / "model.safetensors"); });
+  const Model named = Model::from_weights_file(directory / "model.safetensors", elsewhere / "sizes.json");
+  CHECK(logits_of(named) == logits_of(beside));
+}
+
+TEST_CASE("model: loaded at its first use, by whichever thread comes first") {
+  TemporaryDirectory directory;
+  const bdh::LazyModel lazy(directory.path());
+  CHECK_FALSE(lazy.loaded());
+  CHECK_THROWS_AS(lazy.get(), bdh::Error);
+  write_model(directory.path());
+  std::vector<std::shared_ptr<const Model>> found(4);
+  std::vector<std::thread> threads;
+  for (auto& model : found) threads.emplace_back([&] { model = lazy.get(); });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(lazy.loaded());
+  for (const auto& model : found) CHECK(model == found[0]);
+  lazy.release();
+  CHECK_FALSE(lazy.loaded());
+  CHECK(lazy.get() != found[0]);
 }
 
 TEST_CASE("devices: auto and cpu are there, cuda is not in this build") {

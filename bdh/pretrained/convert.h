@@ -1,0 +1,17 @@
+// Weights from one form to another, without a model around them.
+#pragma once
+
+#include <filesystem>
+
+#include "bdh/pretrained/weight_files.h"
+#include "bdh/pretrained/weight_writer.h"
+
+namespace bdh {
+
+/// Writes the tensors as one file: safetensors when its name ends in .safetensors, else PyTorch's. Names lose
+/// the prefixes `_orig_mod.` and `module.`; attn.freqs is derived where it is missing or not float32. Atomic.
+/// Throws as the files' readers and writers; Error(cancelled).
+void convert_weights(const WeightFiles& from, const std::filesystem::path& to, WeightForm form = {},
+                     const ByteProgress& progress = {});
+
+}  // namespace bdh

@@ -1,0 +1,33 @@
+// The names of the files in a model directory. Knows nothing of what is in them.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace bdh {
+
+inline constexpr const char* kConfigFile = "config.json";
+inline constexpr const char* kMetadataFile = "metadata.json";
+inline constexpr const char* kGenerationFile = "generation_config.json";
+inline constexpr const char* kTrainingArgsFile = "training_args.json";
+inline constexpr const char* kCardFile = "README.md";
+
+inline constexpr const char* kSafetensorsFile = "model.safetensors";
+inline constexpr const char* kSafetensorsIndex = "model.safetensors.index.json";
+inline constexpr const char* kTorchFile = "model.pt";
+inline constexpr const char* kTorchBinFile = "pytorch_model.bin";
+inline constexpr const char* kTorchBinIndex = "pytorch_model.bin.index.json";
+
+/// Kept byte for byte; tokenizer.json makes the tokenizer, the others add to it.
+inline constexpr std::array kTokenizerFiles{"tokenizer.json", "tokenizer_config.json",
+                                            "special_tokens_map.json", "added_tokens.json",
+                                            "chat_template.jinja"};
+
+/// Files that hold or list weights: the five above and shards as model-00001-of-00002.safetensors.
+bool is_weights_file(std::string_view name);
+
+/// Files that belong to one model and to no other: weights, config.json, tokenizer, JSON beside them. Not the
+/// card, nor anything a user adds.
+bool is_model_file(std::string_view name);
+
+}  // namespace bdh

@@ -1,0 +1,47 @@
+// Finds and opens the weights files of a model directory, whichever form they have. Knows the forms and their
+// order; knows nothing of a model's shapes, and reads no tensor.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bdh/formats/safetensors.h"
+#include "bdh/formats/torch/torch_file.h"
+
+namespace bdh {
+
+/// The tensors of a model's weights files, unconverted and unread, and where they come from.
+struct WeightFiles {
+  std::filesystem::path source;              // the weights file, or the index of its shards
+  std::vector<std::filesystem::path> paths;  // the files that hold tensors
+  std::vector<SafetensorsFile> files;        // one for each path, or none when they are PyTorch's
+  std::vector<TorchFile> torch_files;        // one for each path, or none when they are safetensors
+
+  /// Throws Error(bad_file) for a name that stands twice.
+  TensorMap state_dict() const;
+  /// The files' __metadata__ together; empty for PyTorch's.
+  Metadata metadata() const;
+  /// A PyTorch checkpoint's own config; null when there is none.
+  Json config() const;
+};
+
+/// Looks for model.safetensors.index.json, model.safetensors, model.pt, pytorch_model.bin.index.json,
+/// pytorch_model.bin, in that order; format "safetensors" or "pt" allows only those, "auto" all. Warns when
+/// it chose among several and when a file's format version is newer than ours. Throws Error(not_found) when
+/// there is none, Error(unsupported) for PyTorch's in a build that cannot read them, Error(invalid_argument)
+/// for another format, Error(bad_file) and Error(io) as the files' readers.
+WeightFiles find_weights(const std::filesystem::path& directory, std::vector<std::string>* warnings = nullptr,
+                         const std::string& format = "auto");
+
+/// One weights file by itself: .safetensors, or PyTorch's under any other name.
+WeightFiles open_weights_file(const std::filesystem::path& path);
+
+/// Warns about a format version that is newer than ours, or none at all. `source` names its file.
+void check_format_version(const std::string& version, const std::string& source,
+                          std::vector<std::string>* warnings);
+
+/// The version that this build writes and knows.
+inline constexpr int kFormatVersion = 1;
+
+}  // namespace bdh
