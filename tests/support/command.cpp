@@ -1,4 +1,4 @@
-// Runs the built `bdh` command as a program of its own. Knows processes, not what the command does.
+// Runs built programs, the `bdh` command above all. Knows processes, not what they do.
 #include "tests/support/command.h"
 
 #ifdef BDH_COMMAND
@@ -37,14 +37,15 @@ int wait_for(pid_t process) {
 
 }  // namespace
 
-CommandResult run_command(const std::vector<std::string>& arguments, const std::string& input, Stdout where) {
+CommandResult run_program(const char* path, const std::vector<std::string>& arguments,
+                          const std::string& input, Stdout where) {
   TemporaryDirectory files;
   write_file(files / "in", input);
   const int descriptors[3] = {open((files / "in").c_str(), O_RDONLY | O_CLOEXEC),
                               open_stdout(where, files / "out"),
                               open((files / "err").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)};
   std::vector<std::string> words = arguments;
-  words.insert(words.begin(), "bdh");
+  words.insert(words.begin(), path);
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -52,12 +53,16 @@ CommandResult run_command(const std::vector<std::string>& arguments, const std::
   posix_spawn_file_actions_init(&actions);
   for (int i = 0; i < 3; ++i) posix_spawn_file_actions_adddup2(&actions, descriptors[i], i);
   pid_t process = 0;
-  const int failed = posix_spawn(&process, BDH_COMMAND, &actions, nullptr, argv.data(), environ);
+  const int failed = posix_spawn(&process, path, &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   for (const int descriptor : descriptors) close(descriptor);
-  if (failed) throw std::runtime_error("cannot start " BDH_COMMAND);
+  if (failed) throw std::runtime_error(std::string("cannot start ") + path);
   const int code = wait_for(process);
   return {code, read_file(files / "out"), read_file(files / "err")};
+}
+
+CommandResult run_command(const std::vector<std::string>& arguments, const std::string& input, Stdout where) {
+  return run_program(BDH_COMMAND, arguments, input, where);
 }
 
 }  // namespace bdh::test

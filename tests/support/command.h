@@ -1,4 +1,4 @@
-// Runs the built `bdh` command as a program of its own. Knows processes, not what the command does.
+// Runs built programs, the `bdh` command above all. Knows processes, not what they do.
 #pragma once
 
 #include <string>
@@ -13,6 +13,10 @@ struct CommandResult {
   std::string out, err;
 };
 
+CommandResult run_program(const char* path, const std::vector<std::string>& arguments,
+                          const std::string& input = {}, Stdout where = Stdout::captured);
+
+/// The `bdh` command.
 CommandResult run_command(const std::vector<std::string>& arguments, const std::string& input = {},
                           Stdout where = Stdout::captured);
 
