@@ -80,9 +80,9 @@ const Tokenizer& tokenizer_of(const Model& model) {
   if (!model.tokenizer)
     fail(ErrorKind::unsupported, "this model needs a tokenizer (its vocabulary has ",
          model.config().vocab_size,
-         " tokens), and this version reads text only for byte-level models with vocab_size 256 and no "
-         "tokenizer.json; "
-         "use `bdh logits` with token numbers");
+         " tokens): put its tokenizer.json into the directory and use a build with BDH_TOKENIZERS, or use "
+         "`bdh "
+         "logits` with token numbers");
   return *model.tokenizer;
 }
 

@@ -24,6 +24,7 @@ void add_logits(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_tokenize(CLI::App& app);
 void add_memory(CLI::App& app);
 void add_models(CLI::App& app);
 
@@ -55,7 +56,7 @@ Form parse_form(std::string_view name);
 
 /// Loads the model directory; its warnings go to stderr.
 Model load_model(const CommonOptions& options);
-/// The model's tokenizer. Throws Error(unsupported) when it has none that this build can read.
+/// The model's tokenizer. Throws Error(unsupported) when it has none, or none that this build can read.
 const Tokenizer& tokenizer_of(const Model& model);
 
 /// The whole of a file, or of standard input for "-". Throws Error(bad_file) past max_bytes.

@@ -58,6 +58,7 @@ int run(int argc, char** argv) {
   add_eval(app);
   add_inspect(app);
   add_convert(app);
+  add_tokenize(app);
   add_memory(app);
   add_models(app);
   try {

@@ -17,6 +17,7 @@
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
+#include "bdh/pretrained/tokenizer_files.h"
 #include "kernels/cpu/backend.h"
 
 namespace bdh {
@@ -26,8 +27,6 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxGenerationBytes = 1'000'000;
 constexpr size_t kMaxTrainingArgsBytes = 16'000'000;
-constexpr size_t kMaxTokenizerBytes = 512'000'000;
-constexpr int64_t kByteVocabulary = 256;
 constexpr int kAttempts = 5;
 constexpr auto kPause = std::chrono::milliseconds(20);
 constexpr std::array kOwnMetadata{"format", "format_version"};
@@ -49,29 +48,6 @@ GenerationConfig read_generation_config(const fs::path& directory) {
   const fs::path path = directory / kGenerationFile;
   const Json json = read_optional_json(path, kMaxGenerationBytes);
   return json.is_null() ? GenerationConfig{} : GenerationConfig::from_json(json, path.string());
-}
-
-TokenizerFiles read_tokenizer_files(const fs::path& directory) {
-  TokenizerFiles files;
-  if (!present(directory / "tokenizer.json")) return files;
-  for (const char* name : kTokenizerFiles) {
-    if (present(directory / name)) files[name] = read_text(directory / name, kMaxTokenizerBytes);
-  }
-  return files;
-}
-
-/// Reads none yet.
-std::shared_ptr<const Tokenizer> tokenizer_from(const TokenizerFiles&, const fs::path& directory,
-                                                Warnings* warnings) {
-  warnings->push_back(concat(directory.string(), ": this build reads no tokenizer.json"));
-  return nullptr;
-}
-
-/// Byte-level models need no file.
-std::shared_ptr<const Tokenizer> find_tokenizer(const TokenizerFiles& files, const Config& config,
-                                                const fs::path& directory, Warnings* warnings) {
-  if (!files.empty()) return tokenizer_from(files, directory, warnings);
-  return config.vocab_size == kByteVocabulary ? std::make_shared<ByteTokenizer>() : nullptr;
 }
 
 /// Training args and details are for the card and the next save: what is wrong with them is only told.
@@ -125,7 +101,8 @@ Model load(const fs::path& directory, const LoadOptions& options) {
   model.generation = read_generation_config(directory);
   model.tokenizer_files = read_tokenizer_files(directory);
   if (options.tokenizer) {
-    model.tokenizer = find_tokenizer(model.tokenizer_files, config, directory, &model.warnings);
+    model.tokenizer =
+        tokenizer_from(model.tokenizer_files, config.vocab_size, directory, &model.warnings);
   }
   read_remarks(model, directory);
   return model;
@@ -171,7 +148,7 @@ Model Model::from_weights_file(const fs::path& file, const fs::path& config, con
   const WeightFiles files = open_weights_file(file);
   const Config sizes = config_for(files, config, &model.warnings);
   take_weights(model, sizes, files, options);
-  if (options.tokenizer) model.tokenizer = find_tokenizer({}, sizes, file, &model.warnings);
+  if (options.tokenizer) model.tokenizer = tokenizer_from({}, sizes.vocab_size, file, &model.warnings);
   return model;
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -32,7 +33,7 @@ struct Sequence {
   std::vector<int32_t> history;  // the prompt and what was generated
   Sampler sampler;
   StopStrings stops;
-  Utf8Stream characters;
+  std::unique_ptr<DecodeStream> decoder;
   GeneratedText out;
   bool finished = false;
 
@@ -68,14 +69,21 @@ class Generation {
 };
 
 void Generation::add(Session& session, const std::string& prompt) {
-  std::vector<int32_t> tokens = tokenizer_.encode(prompt);
+  EncodeOptions encode;
+  encode.special_tokens = session.position() == 0;  // they begin a text; what follows belongs to it
+  std::vector<int32_t> tokens = tokenizer_.encode_with(encode, prompt);
   if (tokens.empty()) {
     fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
   }
   SamplingOptions sampling = config_.sampling;
   sampling.seed += sequences_.size();
-  Sequence& sequence = sequences_.emplace_back(Sequence{
-      sequences_.size(), &session, std::move(tokens), Sampler(sampling), StopStrings(config_.stop), {}, {}});
+  Sequence& sequence = sequences_.emplace_back(Sequence{sequences_.size(),
+                                                        &session,
+                                                        std::move(tokens),
+                                                        Sampler(sampling),
+                                                        StopStrings(config_.stop),
+                                                        tokenizer_.decode_stream(true),
+                                                        {}});
   sequence.out.prompt_tokens = static_cast<int64_t>(sequence.history.size());
 }
 
@@ -143,9 +151,9 @@ void Generation::emit(Sequence& sequence) {
   const bool eos = token == tokenizer_.eos();
   const bool last = eos || static_cast<int64_t>(sequence.out.tokens.size()) == config_.max_new_tokens;
   std::string text;
-  if (!eos) text += sequence.stops.push(sequence.characters.push(tokenizer_.decode({&token, 1})));
+  if (!eos) text += sequence.stops.push(sequence.decoder->push(token));
   if (last) {
-    text += sequence.stops.push(sequence.characters.finish());
+    text += sequence.stops.push(sequence.decoder->finish());
     text += sequence.stops.finish();
     sequence.finish(eos ? FinishReason::eos : FinishReason::length);
   }

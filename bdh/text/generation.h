@@ -13,7 +13,6 @@
 #include "bdh/text/generation_config.h"
 #include "bdh/text/sampler.h"
 #include "bdh/text/tokenizer.h"
-#include "bdh/text/utf8.h"
 
 namespace bdh {
 
@@ -22,7 +21,7 @@ enum class FinishReason : uint8_t { length, eos, stop, cancelled };
 std::string_view name_of(FinishReason reason);
 
 struct GeneratedText {
-  /// Without the prompt and without the stop string; valid UTF-8, whatever bytes the tokens stand for
+  /// Without the prompt, the stop string and special tokens; valid UTF-8, whatever bytes the tokens stand for
   /// (Utf8Stream says how). All that on_text was given, put together.
   std::string text;
   std::vector<int32_t> tokens;  // every token generated, those of a stop string and the end-of-text token too
@@ -55,6 +54,9 @@ struct GenerationCallbacks {
 ///
 /// Afterwards, cancelled or not, sessions[i] has read its prompt and every generated token but the last. Only
 /// where on_prefill or ReadOptions::progress cancelled is it less, as Session::position tells.
+///
+/// A session that has read nothing begins with the special tokens that the tokenizer puts around a text; a
+/// later prompt goes on without them.
 ///
 /// Tokens that the tokenizer does not have are never drawn, should the model's vocabulary be larger.
 ///

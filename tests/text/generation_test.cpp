@@ -10,6 +10,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/model/weights.h"
+#include "bdh/text/utf8.h"
 
 using namespace bdh;
 

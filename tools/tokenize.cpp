@@ -1,0 +1,186 @@
+// `bdh tokenize`: a text as the tokens of a model, tokens as text, or many of both at once. Needs the
+// directory's tokenizer files only, no weights.
+#include <charconv>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "bdh/base/printable.h"
+#include "bdh/pretrained/tokenizer_files.h"
+#include "tools/command.h"
+
+namespace bdh::tools {
+namespace {
+
+constexpr size_t kMaxTextBytes = 1'000'000'000;
+
+struct Options {
+  std::string directory;
+  std::string text, text_file, lines, decode;
+  std::string standard_input;  // "-"
+  bool text_given = false, decode_given = false;
+  bool no_special_tokens = false, no_limits = false, skip_special_tokens = false, pieces = false;
+  bool json = false;
+};
+
+using Tokens = std::vector<int32_t>;
+
+/// That of a directory with tokenizer files and nothing else, too.
+std::shared_ptr<const Tokenizer> open_tokenizer(const Options& options) {
+  const TokenizerFiles files = read_tokenizer_files(options.directory);
+  const int64_t vocab_size =
+      files.empty() ? read_config(options.directory).vocab_size : std::numeric_limits<int64_t>::max();
+  std::vector<std::string> warnings;
+  auto tokenizer = tokenizer_from(files, vocab_size, options.directory, &warnings);
+  for (const std::string& warning : warnings) warn(warning);
+  if (!tokenizer && files.empty()) {
+    fail(ErrorKind::not_found, "'", options.directory,
+         "' has no tokenizer.json, and its model is not byte-level");
+  }
+  if (!tokenizer) fail(ErrorKind::unsupported, "this build reads no tokenizer.json");
+  return tokenizer;
+}
+
+/// Numbers with spaces or commas between.
+Tokens parse_tokens(const std::string& text) {
+  Tokens tokens;
+  for (size_t at = text.find_first_not_of(" ,\n"); at != text.npos; at = text.find_first_not_of(" ,\n", at)) {
+    const size_t end = std::min(text.find_first_of(" ,\n", at), text.size());
+    int32_t token = 0;
+    const auto [stopped, error] = std::from_chars(text.data() + at, text.data() + end, token);
+    if (error != std::errc() || stopped != text.data() + end || token < 0)
+      fail(ErrorKind::invalid_argument, "--decode: ", printable(text.substr(at, end - at)), " is no token");
+    tokens.push_back(token);
+    at = end;
+  }
+  return tokens;
+}
+
+Tokens tokens_of(const Json& array) {
+  Tokens tokens;
+  for (const Json& number : array.as_array()) {
+    const int64_t token = number.as_integer();
+    if (token < 0 || token > std::numeric_limits<int32_t>::max())
+      fail(ErrorKind::bad_file, token, " is no token");
+    tokens.push_back(static_cast<int32_t>(token));
+  }
+  return tokens;
+}
+
+EncodeOptions encode_options(const Options& options) {
+  EncodeOptions encode;
+  encode.special_tokens = !options.no_special_tokens;
+  encode.limits = !options.no_limits;
+  return encode;
+}
+
+std::string decoded(const Tokenizer& tokenizer, const Tokens& tokens, bool skip_special_tokens) {
+  return skip_special_tokens ? tokenizer.decode_text(tokens) : tokenizer.decode(tokens);
+}
+
+Json pieces_of(const Tokenizer& tokenizer, const Tokens& tokens, bool skip_special_tokens) {
+  const auto stream = tokenizer.decode_stream(skip_special_tokens);
+  Json::Array pieces;
+  for (const int32_t token : tokens) pieces.push_back(stream->push(token));
+  pieces.push_back(stream->finish());
+  return pieces;
+}
+
+Json result_of(const Tokenizer& tokenizer, const Tokens& tokens, const Options& options) {
+  Json json(Json::Object{});
+  json.set("tokens", Json::Array(tokens.begin(), tokens.end()));
+  json.set("text", decoded(tokenizer, tokens, options.skip_special_tokens));
+  if (options.pieces) json.set("pieces", pieces_of(tokenizer, tokens, options.skip_special_tokens));
+  return json;
+}
+
+/// Every text or list of tokens of a JSON array.
+void run_lines(const Tokenizer& tokenizer, const Options& options) {
+  const Json lines = Json::parse(read_input(options.lines, kMaxTextBytes), options.lines);
+  std::string out = "[";
+  size_t index = 0;
+  for (const Json& line : lines.as_array()) {
+    const Tokens tokens =
+        line.is_string() ? tokenizer.encode_with(encode_options(options), line.as_string()) : tokens_of(line);
+    if (index++ > 0) out += ",\n";
+    out += result_of(tokenizer, tokens, options).dump();
+    stop_if_interrupted();
+  }
+  write_out(out + "]\n");
+}
+
+void run_decode(const Tokenizer& tokenizer, const Options& options) {
+  const Tokens tokens = parse_tokens(options.decode);
+  write_out(options.json ? result_of(tokenizer, tokens, options).dump() + "\n"
+                         : decoded(tokenizer, tokens, options.skip_special_tokens) + "\n");
+}
+
+void run_encode(const Tokenizer& tokenizer, const Options& options) {
+  const bool from_stdin = !options.standard_input.empty();
+  const std::string text =
+      options.text_given ? options.text : read_input(from_stdin ? "-" : options.text_file, kMaxTextBytes);
+  const Tokens tokens = tokenizer.encode_with(encode_options(options), text);
+  if (options.json) {
+    Json json = result_of(tokenizer, tokens, options);
+    Json::Array texts;
+    for (const int32_t token : tokens) texts.push_back(tokenizer.token_text(token).value_or(""));
+    json.set("texts", std::move(texts));
+    return write_out(json.dump() + "\n");
+  }
+  std::string out;
+  for (const int32_t token : tokens)
+    out += concat(token, "\t", one_line(tokenizer.token_text(token).value_or("")), "\n");
+  write_out(out);
+}
+
+void run(const Options& options) {
+  const int ways = options.text_given + !options.text_file.empty() + !options.standard_input.empty() +
+                   !options.lines.empty() + options.decode_given;
+  if (ways != 1)
+    throw CLI::ValidationError(
+        "text",
+        "give exactly one of --text TEXT, --text-file FILE, --lines FILE, --decode TOKENS, or - to read "
+        "standard input");
+  const auto tokenizer = open_tokenizer(options);
+  if (!options.lines.empty()) return run_lines(*tokenizer, options);
+  if (options.decode_given) return run_decode(*tokenizer, options);
+  run_encode(*tokenizer, options);
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("tokenize", "Show a text as tokens, or tokens as text");
+  command->add_option("DIR", options->directory, "directory with tokenizer.json, or of a byte-level model")
+      ->required();
+  command->add_option("INPUT", options->standard_input, "- reads the text from standard input")
+      ->check(CLI::IsMember({"-"}));
+  CLI::Option* text = command->add_option("--text", options->text, "the text");
+  command->add_option("--text-file", options->text_file, "a file with the text; - is standard input");
+  command->add_option("--lines", options->lines,
+                      "a JSON array of texts and lists of tokens, done at once; prints a JSON array");
+  CLI::Option* decode =
+      command->add_option("--decode", options->decode, "tokens to turn into text: \"5 17 2\"");
+  command->add_flag("--no-special-tokens", options->no_special_tokens,
+                    "without the tokens that the tokenizer puts around a text");
+  command->add_flag("--no-limits", options->no_limits, "without the tokenizer's truncation and padding");
+  command->add_flag("--skip-special-tokens", options->skip_special_tokens,
+                    "leave special tokens out of text");
+  command->add_flag("--pieces", options->pieces, "in JSON: also the text piece by piece, as it is streamed");
+  command->add_flag("--json", options->json, "print the result as JSON");
+  command->footer(
+      "Example: bdh tokenize model --text \"To be, or not to be\"\n"
+      "A token a line, its number and its text. With --json: `tokens`, their `texts`, and the `text` they "
+      "decode to.");
+  command->callback([options, text, decode] {
+    options->text_given = text->count() > 0;
+    options->decode_given = decode->count() > 0;
+    run(*options);
+  });
+}
+
+}  // namespace bdh::tools
