@@ -2,18 +2,18 @@
 #include "bdh/base/file.h"
 
 #include <doctest/doctest.h>
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <string>
 
+#include "tests/support/file_size_limit.h"
 #include "tests/support/temp_directory.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
+using test::FileSizeLimit;
 using test::read_file;
 using test::TempDirectory;
 using test::thrown_by;
@@ -29,25 +29,6 @@ mode_t mode_of(const fs::path& path) {
   struct stat info {};
   return ::stat(path.c_str(), &info) == 0 ? info.st_mode & 07777 : 0;
 }
-
-// While it lives, no file may grow beyond so many bytes.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) : old_handler_(::signal(SIGXFSZ, SIG_IGN)) {
-    ::getrlimit(RLIMIT_FSIZE, &old_limit_);
-    rlimit limit = old_limit_;
-    limit.rlim_cur = bytes;
-    ::setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() {
-    ::setrlimit(RLIMIT_FSIZE, &old_limit_);
-    ::signal(SIGXFSZ, old_handler_);
-  }
-
- private:
-  rlimit old_limit_{};
-  void (*old_handler_)(int);
-};
 
 // While it lives, the process writes where an ordinary user may.
 class OrdinaryUser {
@@ -124,6 +105,17 @@ TEST_CASE("file: an atomic file appears on commit") {
   file.commit();
   CHECK(read_file(path) == concat("one ", std::string(300'000, 'x')));
   CHECK(files_in(directory.path()) == 1);
+}
+
+TEST_CASE("file: bytes written before can be replaced") {
+  const TempDirectory directory;
+  const fs::path path = directory.path() / "a";
+  AtomicFile file(path);
+  file.write("0123456789");
+  file.overwrite(2, std::as_bytes(std::span("abc", 3)));
+  file.write("end");
+  file.commit();
+  CHECK(read_file(path) == "01abc56789end");
 }
 
 TEST_CASE("file: without commit nothing is left and the old file stays") {

@@ -31,6 +31,7 @@ TEST_CASE("printable: UTF-8 characters agree with simdjson's validation") {
   const auto check = [&](std::string_view text) {
     size_t at = 0;
     while (at < text.size() && utf8_length(text.substr(at)) > 0) at += utf8_length(text.substr(at));
+    wrong += is_utf8(text) != (at == text.size());
     wrong += (at == text.size()) != simdjson::validate_utf8(text.data(), text.size());
   };
   const unsigned char edges[] = {0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xff};

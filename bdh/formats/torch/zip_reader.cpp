@@ -22,6 +22,30 @@ constexpr unsigned kReadBytes = 1u << 20;
 constexpr unsigned long kEncrypted = 1ul | 1ul << 6 | 1ul << 13;
 constexpr std::string_view kRemedy = "; the file is incomplete or damaged, get it again from its source";
 
+// Where things lie in the headers that minizip does not give away.
+constexpr std::string_view kDirectorySignature = "PK\x01\x02";
+constexpr size_t kDirectoryHeaderBytes = 46;
+constexpr size_t kStoredBytesAt = 20;
+constexpr size_t kBytesAt = 24;
+constexpr size_t kHeaderOffsetAt = 42;
+constexpr std::string_view kLocalSignature = "PK\x03\x04";
+constexpr size_t kLocalHeaderBytes = 30;
+constexpr size_t kNameLengthAt = 26;
+constexpr size_t kExtraLengthAt = 28;
+constexpr size_t kExtraHeaderBytes = 4;
+constexpr uint64_t kZip64Field = 1;
+constexpr uint64_t kWide = 0xffffffff;  // the number stands in the zip64 field
+
+std::string_view text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+uint64_t little_endian(std::string_view bytes) {
+  uint64_t number = 0;
+  for (size_t i = bytes.size(); i-- > 0;) number = number << 8 | static_cast<uint8_t>(bytes[i]);
+  return number;
+}
+
 // ".." as a component, an absolute path, a backslash or a zero byte.
 bool leaves_archive(std::string_view name) {
   constexpr std::string_view kForbidden("\\\0", 2);
@@ -46,6 +70,7 @@ struct ZipReader::Callbacks {
     const uint64_t count = std::min<uint64_t>(size, window.bytes.size() - window.at);
     if (count > 0) std::memcpy(out, window.bytes.data() + window.at, count);
     window.at += count;
+    window.ended = window.ended || count < size;
     return static_cast<uLong>(count);
   }
 
@@ -65,7 +90,8 @@ struct ZipReader::Callbacks {
   }
 
   static int close(voidpf, voidpf) { return 0; }
-  static int error(voidpf, voidpf) { return 0; }
+  // minizip takes a read that ends early for zeros unless it is told.
+  static int error(voidpf, voidpf stream) { return static_cast<Window*>(stream)->ended ? 1 : 0; }
 };
 
 void ZipReader::Closer::operator()(void* archive) const { unzClose(archive); }
@@ -103,56 +129,91 @@ ZipReader::ZipReader(std::span<const std::byte> bytes, std::string source)
 void ZipReader::read_directory() {
   unz_global_info64 info{};
   unzGetGlobalInfo64(archive_.get(), &info);
-  std::string name_buffer(kLongestName + 1, '\0');
+  std::string buffer(kLongestName + 1, '\0');
   for (ZPOS64_T i = 0; i < info.number_entry; ++i) {
     const int status = i == 0 ? unzGoToFirstFile(archive_.get()) : unzGoToNextFile(archive_.get());
     if (status != UNZ_OK)
       bad("the zip archive's directory ends after ", i, " of ", info.number_entry, " entries");
-    entries_.push_back(read_entry(name_buffer));
+    entries_.push_back(read_entry(buffer));
   }
 }
 
-ZipEntry ZipReader::read_entry(std::string& name_buffer) {
+ZipEntry ZipReader::read_entry(std::string& buffer) {
   unz_file_info64 info{};
   unz64_file_pos position{};
-  const int status = unzGetCurrentFileInfo64(archive_.get(), &info, name_buffer.data(), name_buffer.size(),
-                                             nullptr, 0, nullptr, 0);
+  const int status =
+      unzGetCurrentFileInfo64(archive_.get(), &info, buffer.data(), buffer.size(), nullptr, 0, nullptr, 0);
   if (status != UNZ_OK || unzGetFilePos64(archive_.get(), &position) != UNZ_OK)
     bad("an entry of the zip archive's directory is damaged");
   ZipEntry entry;
-  entry.name.assign(name_buffer, 0, info.size_filename);
-  entry.stored_bytes = info.compressed_size;
-  entry.bytes = info.uncompressed_size;
+  entry.name.assign(buffer, 0, info.size_filename);
   entry.compressed = info.compression_method != 0;
   entry.directory_position = position.pos_in_zip_directory;
   entry.number = position.num_of_file;
-  check_name(entry);
-  if ((info.flag & kEncrypted) != 0) {
-    fail(ErrorKind::unsupported, source_, ": zip entry ", printable(entry.name),
-         " is encrypted; unpack it with its password and save the model again");
-  }
-  if (entry.compressed && info.compression_method != Z_DEFLATED) {
-    fail(ErrorKind::unsupported, source_, ": zip entry ", printable(entry.name), " uses compression method ",
-         info.compression_method,
-         "; bdh reads stored and deflated entries, save the model again with torch.save");
-  }
-  entry.offset = data_offset(entry);
+  check_entry(entry, info.compression_method, info.flag);
+  read_places(entry, info.size_filename, info.size_file_extra);
   return entry;
 }
 
-void ZipReader::check_name(const ZipEntry& entry) const {
-  if (leaves_archive(entry.name)) bad_entry(entry, "the name leads out of the archive");
+void ZipReader::read_places(ZipEntry& entry, uint64_t name_bytes, uint64_t extra_bytes) const {
+  std::string_view listed = text_of(window_->bytes);
+  listed.remove_prefix(std::min(listed.size(), entry.directory_position));
+  if (listed.size() < kDirectoryHeaderBytes + name_bytes + extra_bytes ||
+      !listed.starts_with(kDirectorySignature))
+    bad_entry(entry, "its place in the directory is not where the archive says");
+  entry.stored_bytes = little_endian(listed.substr(kStoredBytesAt, 4));
+  entry.bytes = little_endian(listed.substr(kBytesAt, 4));
+  uint64_t header = little_endian(listed.substr(kHeaderOffsetAt, 4));
+  widen(entry, header, listed.substr(kDirectoryHeaderBytes + name_bytes, extra_bytes));
+  entry.offset = data_offset(entry, header);
 }
 
-uint64_t ZipReader::data_offset(const ZipEntry& entry) {
-  int method = 0;
-  if (unzOpenCurrentFile2(archive_.get(), &method, nullptr, 1) != UNZ_OK)
+void ZipReader::check_entry(const ZipEntry& entry, unsigned long method, unsigned long flags) const {
+  if (leaves_archive(entry.name)) bad_entry(entry, "the name leads out of the archive");
+  if ((flags & kEncrypted) != 0) {
+    fail(ErrorKind::unsupported, source_, ": zip entry ", printable(entry.name),
+         " is encrypted; unpack it with its password and save the model again");
+  }
+  if (entry.compressed && method != Z_DEFLATED) {
+    fail(ErrorKind::unsupported, source_, ": zip entry ", printable(entry.name), " uses compression method ",
+         method, "; bdh reads stored and deflated entries, save the model again with torch.save");
+  }
+}
+
+// Numbers that do not fit 32 bits stand in an extra field of kind 1, in this order; minizip 1.1 does not look
+// there where a long has 64 bits.
+void ZipReader::widen(ZipEntry& entry, uint64_t& header, std::string_view extra) const {
+  while (extra.size() >= kExtraHeaderBytes) {
+    const uint64_t kind = little_endian(extra.substr(0, 2));
+    std::string_view field = extra.substr(kExtraHeaderBytes, little_endian(extra.substr(2, 2)));
+    extra.remove_prefix(kExtraHeaderBytes + field.size());
+    if (kind != kZip64Field) continue;
+    for (uint64_t* number : {&entry.bytes, &entry.stored_bytes, &header}) {
+      if (*number != kWide) continue;
+      if (field.size() < sizeof *number) bad_entry(entry, "the field of its sizes is too short");
+      *number = little_endian(field.substr(0, sizeof *number));
+      field.remove_prefix(sizeof *number);
+    }
+    return;
+  }
+}
+
+uint64_t ZipReader::data_offset(const ZipEntry& entry, uint64_t header) const {
+  std::string_view rest = text_of(window_->bytes);
+  const auto skip = [&](uint64_t count) {
+    if (count > rest.size()) bad_entry(entry, "its ", count, " bytes reach past the end of the file");
+    const std::string_view skipped = rest.substr(0, count);
+    rest.remove_prefix(count);
+    return skipped;
+  };
+  skip(header);
+  const std::string_view fields = skip(kLocalHeaderBytes);
+  const std::string_view name = skip(little_endian(fields.substr(kNameLengthAt, 2)));
+  if (!fields.starts_with(kLocalSignature) || name != entry.name)
     bad_entry(entry, "its header is missing or contradicts the directory");
-  const uint64_t offset = unzGetCurrentFileZStreamPos64(archive_.get());
-  unzCloseCurrentFile(archive_.get());
-  const uint64_t size = window_->bytes.size();
-  if (offset > size || entry.stored_bytes > size - offset)
-    bad_entry(entry, "its ", entry.stored_bytes, " bytes reach past the end of the file");
+  skip(little_endian(fields.substr(kExtraLengthAt, 2)));
+  const uint64_t offset = window_->bytes.size() - rest.size();
+  skip(entry.stored_bytes);
   if (!entry.compressed && entry.stored_bytes != entry.bytes) {
     bad_entry(entry, "is not compressed, but claims to hold ", entry.bytes, " bytes in ", entry.stored_bytes);
   }
@@ -198,13 +259,24 @@ std::shared_ptr<const std::byte> ZipReader::unpack(const ZipEntry& entry) {
               ", more than a file of ", format_bytes(window_->bytes.size()), " may unpack to");
   }
   unpackable_ -= entry.bytes;
+  open_entry(entry);
   const std::shared_ptr<std::byte> out =
       allocate_zeroed(entry.bytes, concat(source_, ": zip entry ", printable(entry.name)));
-  const unz64_file_pos position{entry.directory_position, entry.number};
-  if (unzGoToFilePos64(archive_.get(), &position) != UNZ_OK || unzOpenCurrentFile(archive_.get()) != UNZ_OK)
-    bad_entry(entry, "cannot be unpacked");
   read_opened(entry, out.get());
   return out;
+}
+
+void ZipReader::open_entry(const ZipEntry& entry) {
+  const unz64_file_pos position{entry.directory_position, entry.number};
+  unz_file_info64 info{};
+  unzGoToFilePos64(archive_.get(), &position);
+  unzGetCurrentFileInfo64(archive_.get(), &info, nullptr, 0, nullptr, 0, nullptr, 0);
+  if (info.uncompressed_size != entry.bytes || info.compressed_size != entry.stored_bytes) {
+    fail(ErrorKind::unsupported, source_, ": zip entry ", printable(entry.name),
+         " needs a newer minizip to be unpacked; save the model again with torch.save");
+  }
+  if (unzOpenCurrentFile(archive_.get()) != UNZ_OK)
+    bad_entry(entry, "its header is missing or contradicts the directory");
 }
 
 void ZipReader::read_opened(const ZipEntry& entry, std::byte* out) {

@@ -49,6 +49,7 @@ class ZipReader {
   struct Window {
     std::span<const std::byte> bytes;
     uint64_t at = 0;
+    bool ended = false;  // a read went past the end
   };
   struct Callbacks;
   struct Closer {
@@ -60,11 +61,14 @@ class ZipReader {
   template <class... Parts>
   [[noreturn]] void bad_entry(const ZipEntry& entry, const Parts&... reason) const;
   void read_directory();
-  ZipEntry read_entry(std::string& name_buffer);
-  void check_name(const ZipEntry& entry) const;
-  uint64_t data_offset(const ZipEntry& entry);
+  ZipEntry read_entry(std::string& buffer);
+  void read_places(ZipEntry& entry, uint64_t name_bytes, uint64_t extra_bytes) const;
+  void widen(ZipEntry& entry, uint64_t& header, std::string_view extra) const;
+  void check_entry(const ZipEntry& entry, unsigned long method, unsigned long flags) const;
+  uint64_t data_offset(const ZipEntry& entry, uint64_t header) const;
   void sort_by_name();
   void check_overlaps() const;
+  void open_entry(const ZipEntry& entry);
   void read_opened(const ZipEntry& entry, std::byte* out);
 
   std::unique_ptr<Window> window_;

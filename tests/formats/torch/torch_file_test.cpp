@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/formats/torch/torch_dump.h"
+#include "tests/support/file_size_limit.h"
 #include "tests/support/temp_directory.h"
 #include "tests/support/thrown.h"
 
@@ -133,10 +134,22 @@ TEST_CASE("torch: the writer refuses what no reader would take, and leaves no fi
   CHECK(fs::is_empty(directory.path()));
 }
 
-TEST_CASE("torch: a full disk is one clear error") {
-  if (!fs::exists("/dev/full")) return;
-  const Thrown thrown = thrown_by([&] { write_torch_file("/dev/full", {}); });
-  CHECK(thrown.kind == ErrorKind::io);
+TEST_CASE("torch: a full disk is one clear error, wherever it is met, and leaves what was there") {
+  const TempDirectory directory;
+  const fs::path path = directory.write("a.pt", "as it was");
+  const TensorMap tensors = {{"a", patterned(DType::f32, {100})}, {"b", patterned(DType::f32, {50'000})}};
+  for (const size_t bytes : {0, 10, 300, 1000, 150'000, 201'000}) {
+    CAPTURE(bytes);
+    const Thrown thrown = thrown_by([&] {
+      const FileSizeLimit limit(bytes);
+      write_torch_file(path, tensors);
+    });
+    CHECK(thrown.kind == ErrorKind::io);
+    CHECK(thrown.says(concat("cannot write ", path.string(), ": ")));
+    CHECK(thrown.says("free some space or write elsewhere"));
+    CHECK(read_file(path) == "as it was");
+    CHECK(std::distance(fs::directory_iterator(directory.path()), fs::directory_iterator()) == 1);
+  }
 }
 
 // Driven by tests/parity/torch_parity.py, which sets the variable: dumps what it put there, and writes files.

@@ -1,0 +1,217 @@
+// Pickles that try to do more than hold a state_dict, that are broken, or that would exhaust memory or time:
+// each with the reason it must be refused for.
+#include "bdh/formats/torch/pickle.h"
+
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/support/pickle_bytes.h"
+#include "tests/support/thrown.h"
+
+using namespace bdh;
+using namespace bdh::test;
+using namespace bdh::test::pickled;
+using Kind = PickleValue::Kind;
+
+namespace {
+
+struct Refused {
+  std::string pickle;
+  const char* fragment;
+};
+
+Pickle read(const std::string& bytes) { return read_pickle(std::as_bytes(std::span(bytes)), "model.pt"); }
+
+Thrown read_thrown(const std::string& bytes) {
+  return thrown_by([&] { read(bytes); });
+}
+
+void check_refused(const std::vector<Refused>& pickles, ErrorKind kind) {
+  for (const auto& [bytes, fragment] : pickles) {
+    CAPTURE(fragment);
+    const Thrown thrown = read_thrown(bytes);
+    CAPTURE(thrown.message);
+    CHECK(thrown.kind == kind);
+    CHECK(thrown.says("model.pt: "));
+    CHECK(thrown.says(fragment));
+  }
+}
+
+// What a pickle made of these opcodes alone gives.
+PickleValue value_of(const std::string& opcodes) { return read(pickle(opcodes)).root; }
+
+std::string repeated(const std::string& text, int times) {
+  std::string out;
+  for (int i = 0; i < times; ++i) out += text;
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("pickle: globals other than those of a state_dict are refused by name, and nothing is executed") {
+  const std::string command = text("touch /tmp/bdh-was-attacked");
+  check_refused(
+      {
+          {pickle(call(global("os", "system"), {command})), "names the global 'os.system'"},
+          {pickle(call(global("posix", "system"), {command})), "'posix.system'; bdh reads only tensors"},
+          {pickle(call(global("builtins", "eval"), {text("1")})), "'builtins.eval'"},
+          {pickle(call(global("__builtin__", "exec"), {text("1")})), "'__builtin__.exec'"},
+          {pickle(call(global("subprocess", "Popen"), {command})), "'subprocess.Popen'"},
+          {pickle(call(global("builtins", "getattr"), {text("a"), text("b")})), "'builtins.getattr'"},
+          {pickle(dict({text("w"), call(global("os", "system"), {command})})), "nothing was executed"},
+          {pickle(global("torch", "load")), "'torch.load'"},
+          {pickle(global("torch", "FloatStorage.__init__")), "'torch.FloatStorage.__init__'"},
+          {pickle(global("torch._utils", "_rebuild_qtensor")), "'torch._utils._rebuild_qtensor'"},
+          {pickle(global("torch.storage", "_load_from_bytes")), "'torch.storage._load_from_bytes'"},
+          {pickle(global("torch.nn.modules.linear", "Linear")), "save the model's state_dict alone"},
+          {pickle(global("numpy.core.multiarray", "scalar")), "'numpy.core.multiarray.scalar'"},
+          {pickle(global("collections", "defaultdict")), "'collections.defaultdict'"},
+          {pickle(global("collections.OrderedDict", "")), "'collections.OrderedDict.'"},
+          {pickle(global("", "")), "names the global '.'"},
+          {pickle(global("torch", "")), "'torch.'"},
+          {pickle(global("os\x1b[2J", "system")), "'os\\x1b[2J.system'"},
+          {pickle("("s + command + "ios\nsystem\n"), "names the global 'os.system'"},
+          {"\x80\x04"s + text("os") + text("system") + "\x93.", "names the global 'os.system'"},
+      },
+      ErrorKind::unsupported);
+}
+
+TEST_CASE("pickle: opcodes that no state_dict needs are refused by number") {
+  check_refused(
+      {
+          {pickle(std::string(global("torch", "FloatStorage") + ")\x81")), "the opcode 0x81"},  // NEWOBJ
+          {pickle(global("torch", "FloatStorage") + ")}\x92"), "the opcode 0x92"},              // NEWOBJ_EX
+          {pickle("\x82\x01"), "the opcode 0x82"},                                              // EXT1
+          {pickle("\x84\x01"), "the opcode 0x84"},                                              // EXT4
+          {pickle("(o"), "the opcode 0x6f"},                                                    // OBJ
+          {pickle("Pname\n"), "the opcode 0x50"},                                               // PERSID
+          {pickle("\x8f"), "the opcode 0x8f"},                                                  // EMPTY_SET
+          {pickle("\x97"), "the opcode 0x97"},                                                  // NEXT_BUFFER
+          {pickle("\xff"), "byte 2 of the pickle is the opcode 0xff"},
+          {std::string("\0", 1), "the opcode 0x00"},
+          {"\x80\x06N.", "pickle protocol 6"},
+      },
+      ErrorKind::unsupported);
+}
+
+TEST_CASE("pickle: calls take what they take and nothing else") {
+  const std::string floats = storage("FloatStorage", "0", 4);
+  check_refused(
+      {
+          {pickle(call(global("torch", "FloatStorage"), {number(4)})), "calls torch.FloatStorage"},
+          {pickle(call(global("collections", "OrderedDict"), {tuple({})})), "calls collections.OrderedDict"},
+          {pickle(call(global("torch", "Size"), {number(1)})), "calls torch.Size"},
+          {pickle(call(call(global("torch", "Size"), {tuple({})}), {})), "calls something that is no global"},
+          {pickle(call(text("os.system"), {})), "calls something that is no global"},
+          {pickle(global("torch", "Size") + "]R"), "calls something"},
+          {pickle(call(global("torch._utils", "_rebuild_parameter"), {floats})),
+           "_rebuild_parameter with arguments"},
+          {pickle(call(global("torch._utils", "_rebuild_parameter"), {})),
+           "_rebuild_parameter with arguments"},
+          {pickle(call(global("torch._utils", "_rebuild_tensor_v2"), {floats})), "makes a tensor without"},
+          {pickle(call(global("torch._utils", "_rebuild_tensor_v2"), {"N", "N", "N", "N", "N", "N"})),
+           "makes a tensor without a storage"},
+          {pickle(call(global("torch._tensor", "_rebuild_from_type_v2"),
+                       {global("torch._tensor", "_rebuild_from_type_v2"), global("torch", "Tensor"),
+                        tuple({}), "N"})),
+           "calls torch._tensor._rebuild_from_type_v2"},
+          {pickle(number(1) + "Q"), "names a storage by something that is no tuple"},
+          {pickle(number(1) + "}b"), "sets attributes of a value that is no dict"},
+          {pickle(number(1) + number(2) + "\x93"), "names a global by something that is no string"},
+      },
+      ErrorKind::bad_file);
+}
+
+TEST_CASE("pickle: broken ones") {
+  check_refused(
+      {
+          {"", "byte 0 of the pickle: ends in the middle"},
+          {"\x80", "ends in the middle of a value"},
+          {"\x80\x02", "ends in the middle"},
+          {"\x80\x02N", "ends in the middle"},
+          {"\x80\x02N.N", "has bytes after its end"},
+          {pickle("NN"), "ends with values left over"},
+          {pickle("(N"), "ends with values left over"},
+          {pickle(""), "takes more values from its stack than are there"},
+          {pickle("t"), "goes back to a mark that is not there"},
+          {pickle("N\x86"), "takes more values from its stack"},
+          {pickle("N(\x85t"), "takes more values from its stack"},
+          {pickle("Na"), "takes more values from its stack"},
+          {pickle("NNa"), "adds to a value that is no list"},
+          {pickle(")Na"), "adds to a value that is no list"},
+          {pickle("](Nu"), "adds to a value that is no dict"},
+          {pickle("}(Nu"), "sets a key without a value"},
+          {pickle("}Ns"), "takes more values from its stack"},
+          {pickle("h\x05"), "asks for value 5, which was never remembered"},
+          {pickle("q\x05"), "takes more values from its stack"},
+          {pickle("X\xff\xff\xff\xffshort"), "ends in the middle of a value"},
+          {pickle("\x8d\xff\xff\xff\xff\xff\xff\xff\xffshort"), "ends in the middle of a value"},
+          {pickle("\x8b\xff\xff\xff\x7f"), "ends in the middle of a value"},
+          {pickle("cos"), "ends in the middle of a line"},
+          {pickle("I1x\n"), "has a number '1x' that is none"},
+          {pickle("L\n"), "has a number '' that is none"},
+      },
+      ErrorKind::bad_file);
+}
+
+TEST_CASE("pickle: what grows without end is refused") {
+  check_refused(
+      {
+          {pickle(repeated("N", (1 << 20) + 1)), "more than 1048576 values on its stack"},
+          {pickle(repeated("(", 10'001)), "nested more than 10000 levels deep"},
+          {pickle("("s + repeated("]0", (1 << 22) + 1)), "makes more than 4194304 objects"},
+          {pickle("N"s + repeated("\x94", (1 << 22) + 1)), "makes more than 4194304 objects"},
+      },
+      ErrorKind::bad_file);
+}
+
+TEST_CASE("pickle: a place in memory may have any number, and takes no more room for it") {
+  const PickleValue value = value_of(number(7) + std::string("r\xff\xff\xff\xff", 5) + "0j\xff\xff\xff\xff");
+  CHECK(value.integer == 7);
+}
+
+TEST_CASE("pickle: lists that hold themselves and one another end") {
+  const Pickle cyclic =
+      read(pickle("]q\x01h\x01"
+                  "a"));
+  CHECK(cyclic.items(cyclic.root)[0].extent == cyclic.root.extent);
+  // Forty lists, each holding the one before ten times.
+  std::string bomb = "]q\x01";
+  for (char i = 1; i < 40; ++i)
+    bomb += std::string("0](") + repeated(std::string("h") + i, 10) + "eq" + char(i + 1);
+  CHECK(read(pickle(bomb)).containers.size() == 41);
+}
+
+TEST_CASE("pickle: a hundred thousand tuples in one another") {
+  CHECK(read(pickle("N"s + repeated("\x85", 100'000))).root.kind == Kind::tuple);
+}
+
+TEST_CASE("pickle: numbers of every size") {
+  CHECK(value_of("K\xff").integer == 255);
+  CHECK(value_of("M\xff\xff").integer == 65535);
+  CHECK(value_of("J\xff\xff\xff\xff").integer == -1);
+  CHECK(value_of(std::string("\x8a\0", 2)).integer == 0);
+  CHECK(value_of("\x8a\x01\x80").integer == -128);
+  CHECK(value_of(number(INT64_MIN)).integer == INT64_MIN);
+  CHECK(value_of(std::string("\x8a\x09\0\0\0\0\0\0\0\0\1", 11)).real == 0x1p64);
+  CHECK(value_of("\x8a\x09"s + repeated("\xff", 9)).real == -1);
+  CHECK(value_of("I-12\n").integer == -12);
+  CHECK(value_of("L12L\n").integer == 12);
+  CHECK(value_of("L-100000000000000000000L\n").real == -1e20);
+  CHECK(value_of("I01\n").kind == Kind::boolean);
+  CHECK(value_of(std::string("G\x3f\xf8\0\0\0\0\0\0", 9)).real == 1.5);
+}
+
+TEST_CASE("pickle: calls become the values they stand for") {
+  const std::string weights = tensor(storage("FloatStorage", "0", 4), 0, {2, 2}, {2, 1});
+  CHECK(value_of(weights).kind == Kind::tensor);
+  CHECK(
+      value_of(call(global("torch._utils", "_rebuild_parameter"), {weights, "\x88", ordered_dict()})).kind ==
+      Kind::tensor);
+  CHECK(value_of(ordered_dict() + "}" + text("_metadata") + "Nsb").kind == Kind::dict);
+  CHECK(value_of(call(global("torch", "Size"), {numbers({1, 2})})).kind == Kind::tuple);
+  CHECK(value_of(call(global("torch", "device"), {text("cuda"), number(1)})).text() == "cuda");
+  CHECK(value_of(global("torch", "bfloat16")).text() == "torch.bfloat16");
+}
