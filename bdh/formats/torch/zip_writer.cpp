@@ -29,32 +29,30 @@ std::string padding(uint64_t unpadded) {
 
 }  // namespace
 
-// Callbacks of C code: what they throw is kept and thrown later.
+// Callbacks of C code: what they throw is kept and thrown later. minizip is not told, and goes on writing to
+// nowhere, since it leaks memory when it is.
 struct ZipWriter::Callbacks {
   static voidpf open(voidpf stream, const void*, int) { return stream; }
   static uLong read(voidpf, voidpf, void*, uLong) { return 0; }
 
   static uLong write(voidpf, voidpf opaque, const void* bytes, uLong size) {
     Stream& stream = *static_cast<Stream*>(opaque);
-    if (stream.error) return 0;
     try {
-      put(stream, {static_cast<const std::byte*>(bytes), size});
+      if (!stream.error) put(stream, {static_cast<const std::byte*>(bytes), size});
     } catch (...) {
       stream.error = std::current_exception();
-      return 0;
     }
+    stream.at += size;
+    stream.size = std::max(stream.size, stream.at);
     return size;
   }
 
   // minizip goes back to fill in sizes and checksums, never across the end.
   static void put(Stream& stream, std::span<const std::byte> bytes) {
-    if (stream.at == stream.size) {
+    if (stream.at == stream.size)
       stream.file.write(bytes);
-      stream.size += bytes.size();
-    } else {
+    else
       stream.file.overwrite(stream.at, bytes);
-    }
-    stream.at += bytes.size();
   }
 
   static ZPOS64_T tell(voidpf, voidpf stream) { return static_cast<Stream*>(stream)->at; }

@@ -1,7 +1,6 @@
 // PyTorch files that break a rule, each with the reason it must be refused for; cut and mutated files.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <filesystem>
 #include <random>
 #include <string>
@@ -27,7 +26,7 @@ const std::string kWeights = tensor(kFloats, 0, {2, 2}, {2, 1});
 
 struct Attack {
   std::string file;
-  const char* fragment;
+  std::string fragment;
 };
 
 // A state_dict whose tensor w lies in sixteen bytes of storage.
@@ -148,6 +147,9 @@ std::vector<Attack> shape_attacks() {
       {"PK\x03", "is not a PyTorch file"},
       {"{\"a\": 1}", "is not a PyTorch file"},
       {"\x80\x02}q.", "is not a PyTorch file"},
+      {"\x80\x02\x8a\x0alo\x9c"
+       "F",
+       "is not a PyTorch file"},
       {"PK\x03\x04 and no more", "the directory at the end of the zip archive is missing"},
       {zip_bytes({}), "the directory at the end"},
       {zip_bytes({{"data.pkl", pickle("}")}}), "a zip archive without a data.pkl"},
@@ -170,9 +172,6 @@ std::vector<Attack> unsupported_files() {
       {kFloats, number(0), numbers({4}), numbers({1}), "\x89", ordered_dict(), dict({text("neg"), "\x88"})});
   return {
       {archive(pickle(call(global("os", "system"), {text("true")})), {}), "names the global 'os.system'"},
-      {"\x80\x02\x8a\x0alo\x9c"
-       "F",
-       "is not a PyTorch file"},
       {std::string("\x80\x02\x8a\x0al\xfc\x9c"
                    "F\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."),
        "the format of PyTorch before 1.6"},
@@ -189,17 +188,16 @@ std::vector<Attack> unsupported_files() {
   };
 }
 
-void check_refused(const std::vector<Attack>& attacks, const std::vector<ErrorKind>& kinds) {
+void check_refused(const std::vector<Attack>& attacks, ErrorKind kind) {
   const TempDirectory directory;
-  for (const auto& [file, fragment] : attacks) {
-    CAPTURE(fragment);
-    const fs::path path = directory.write("attack.pt", file);
+  for (const auto& refused : attacks) {
+    CAPTURE(refused.fragment);
+    const fs::path path = directory.write("attack.pt", refused.file);
     const Thrown thrown = thrown_by([&] { TorchFile::open(path); });
     CAPTURE(thrown.message);
-    REQUIRE(thrown.kind);
-    CHECK(std::find(kinds.begin(), kinds.end(), *thrown.kind) != kinds.end());
+    CHECK(thrown.kind == kind);
     CHECK(thrown.says(path.string()));
-    CHECK(thrown.says(fragment));
+    CHECK(thrown.says(refused.fragment));
     CHECK_FALSE(thrown.says("\n"));
   }
 }
@@ -219,15 +217,13 @@ void read_all(const std::string& bytes) {
 
 }  // namespace
 
-TEST_CASE("torch: views beyond their storage") { check_refused(view_attacks(), {ErrorKind::bad_file}); }
+TEST_CASE("torch: views beyond their storage") { check_refused(view_attacks(), ErrorKind::bad_file); }
 TEST_CASE("torch: tensors that contradict themselves") {
-  check_refused(tensor_attacks(), {ErrorKind::bad_file});
+  check_refused(tensor_attacks(), ErrorKind::bad_file);
 }
-TEST_CASE("torch: configurations without end") { check_refused(config_attacks(), {ErrorKind::bad_file}); }
-TEST_CASE("torch: files that are something else") { check_refused(shape_attacks(), {ErrorKind::bad_file}); }
-TEST_CASE("torch: what bdh does not read") {
-  check_refused(unsupported_files(), {ErrorKind::unsupported, ErrorKind::bad_file});
-}
+TEST_CASE("torch: configurations without end") { check_refused(config_attacks(), ErrorKind::bad_file); }
+TEST_CASE("torch: files that are something else") { check_refused(shape_attacks(), ErrorKind::bad_file); }
+TEST_CASE("torch: what bdh does not read") { check_refused(unsupported_files(), ErrorKind::unsupported); }
 
 TEST_CASE("torch: what is beside the state_dict is not looked at") {
   const std::string optimizer =

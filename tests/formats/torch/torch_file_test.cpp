@@ -97,8 +97,9 @@ TEST_CASE("torch: written files read back, and are the same bytes every time") {
   CHECK(read_file(directory.path() / "a.pt") == read_file(directory.path() / "b.pt"));
   const TorchFile file = TorchFile::open(directory.path() / "a.pt");
   CHECK(dump_of(file) == dump_of({tensors, {}}));
-  for (const auto& [name, tensor] : file.tensors) {
-    CAPTURE(name);
+  for (const auto& entry : file.tensors) {
+    CAPTURE(entry.first);
+    const Tensor& tensor = entry.second;
     CHECK(tensor.mapped);
     CHECK(reinterpret_cast<uintptr_t>(tensor.data) % 64 == 0);
     CHECK(tensor.strides == contiguous_strides(tensor.shape));
