@@ -27,6 +27,7 @@ void add_convert(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_memory(CLI::App& app);
 void add_models(CLI::App& app);
+void add_validate(CLI::App& app);
 
 struct CommonOptions {
   std::string directory;

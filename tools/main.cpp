@@ -61,6 +61,7 @@ int run(int argc, char** argv) {
   add_tokenize(app);
   add_memory(app);
   add_models(app);
+  add_validate(app);
   try {
     parse_and_run(app, argc, argv);
     return 0;
