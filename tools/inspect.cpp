@@ -1,5 +1,5 @@
-// `bdh inspect`: what a model directory or a safetensors file holds, from its headers alone; and, when asked,
-// how sparse the model is on a text.
+// `bdh inspect`: what a model directory or a weights file holds, from its headers alone; and, when asked, how
+// sparse the model is on a text.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -29,9 +29,12 @@ struct Options {
 };
 
 struct TensorRow {
-  TensorInfo info;
+  std::string name;
+  DType dtype;
+  Shape shape;
+  uint64_t bytes = 0;
   std::string file;
-  uint64_t offset = 0;  // from the file's start
+  std::optional<uint64_t> offset;  // from the file's start; none inside a PyTorch file's archive
 };
 
 struct Report {
@@ -44,16 +47,27 @@ struct Report {
 
   uint64_t weight_bytes() const {
     uint64_t bytes = 0;
-    for (const TensorRow& row : tensors) bytes += row.info.end - row.info.begin;
+    for (const TensorRow& row : tensors) bytes += row.bytes;
     return bytes;
   }
 };
 
-void add_file(Report& report, const SafetensorsFile& file) {
+void add_safetensors(Report& report, const SafetensorsFile& file) {
   const std::string name = file.path().filename().string();
-  for (const TensorInfo& info : file.tensors())
-    report.tensors.push_back({info, name, file.data_offset() + info.begin});
-  report.metadata.insert(file.metadata().begin(), file.metadata().end());
+  for (const TensorInfo& info : file.tensors()) {
+    report.tensors.push_back(
+        {info.name, info.dtype, info.shape, info.end - info.begin, name, file.data_offset() + info.begin});
+  }
+}
+
+void add_weights(Report& report, const WeightFiles& weights) {
+  for (const SafetensorsFile& file : weights.files) add_safetensors(report, file);
+  for (size_t i = 0; i < weights.torch_files.size(); ++i) {
+    const std::string name = weights.paths[i].filename().string();
+    for (const auto& [tensor, view] : weights.torch_files[i].tensors)
+      report.tensors.push_back({tensor, view.dtype, view.shape, view.bytes(), name, {}});
+  }
+  report.metadata = weights.metadata();
 }
 
 /// Compares the tensors' names and shapes with what the config asks for.
@@ -61,11 +75,11 @@ void check_parameters(Report& report) {
   for (const auto& [name, shape] : parameter_shapes(*report.config)) {
     const auto row =
         std::find_if(report.tensors.begin(), report.tensors.end(),
-                     [&, wanted = name](const TensorRow& r) { return plain_name(r.info.name) == wanted; });
+                     [&, wanted = name](const TensorRow& r) { return plain_name(r.name) == wanted; });
     if (row == report.tensors.end()) {
       report.warnings.push_back(concat("tensor '", name, "' is missing"));
-    } else if (row->info.shape != shape) {
-      report.warnings.push_back(concat("tensor '", name, "' has the shape ", to_string(row->info.shape),
+    } else if (row->shape != shape) {
+      report.warnings.push_back(concat("tensor '", name, "' has the shape ", to_string(row->shape),
                                        ", but config.json asks for ", to_string(shape)));
     }
   }
@@ -75,7 +89,7 @@ Report inspect_directory(const fs::path& path) {
   Report report;
   report.path = path.string();
   report.config = read_config(path, &report.warnings);
-  for (const SafetensorsFile& file : find_weights(path, &report.warnings).files) add_file(report, file);
+  add_weights(report, find_weights(path, &report.warnings));
   check_parameters(report);
   return report;
 }
@@ -83,7 +97,7 @@ Report inspect_directory(const fs::path& path) {
 Report inspect_file(const fs::path& path) {
   Report report;
   report.path = path.string();
-  add_file(report, SafetensorsFile::open(path));
+  add_weights(report, open_weights_file(path));
   return report;
 }
 
@@ -94,14 +108,14 @@ size_t session_bytes(const Config& config) {
 Json tensors_json(const Report& report) {
   Json::Array tensors;
   for (const TensorRow& row : report.tensors) {
-    Json::Array shape(row.info.shape.begin(), row.info.shape.end());
+    Json::Array shape(row.shape.begin(), row.shape.end());
     Json tensor;
-    tensor.set("name", row.info.name);
-    tensor.set("dtype", name_of(row.info.dtype));
+    tensor.set("name", row.name);
+    tensor.set("dtype", name_of(row.dtype));
     tensor.set("shape", std::move(shape));
     tensor.set("file", row.file);
-    tensor.set("offset", row.offset);
-    tensor.set("bytes", row.info.end - row.info.begin);
+    tensor.set("offset", row.offset ? Json(*row.offset) : Json());
+    tensor.set("bytes", row.bytes);
     tensors.push_back(std::move(tensor));
   }
   return tensors;
@@ -150,7 +164,7 @@ std::string config_lines(const Config& c) {
 
 std::string tensor_lines(const Report& report) {
   size_t width = 6;
-  for (const TensorRow& row : report.tensors) width = std::max(width, one_line(row.info.name).size());
+  for (const TensorRow& row : report.tensors) width = std::max(width, one_line(row.name).size());
   width = std::min<size_t>(width, 60);
   const auto cells = [&](const std::string& name, std::string_view dtype, const std::string& shape,
                          const std::string& offset, const std::string& bytes, const std::string& file) {
@@ -162,8 +176,8 @@ std::string tensor_lines(const Report& report) {
   std::string lines = cells("tensor", "dtype", "shape", "offset", "bytes", "file");
   for (const TensorRow& row : report.tensors)
     lines +=
-        cells(one_line(row.info.name), name_of(row.info.dtype), to_string(row.info.shape),
-              std::to_string(row.offset), std::to_string(row.info.end - row.info.begin), one_line(row.file));
+        cells(one_line(row.name), name_of(row.dtype), to_string(row.shape),
+              row.offset ? std::to_string(*row.offset) : "-", std::to_string(row.bytes), one_line(row.file));
   return lines;
 }
 
@@ -214,9 +228,9 @@ void run(const Options& options) {
 
 void add_inspect(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("inspect", "Show what a model directory or a safetensors file holds");
-  command->add_option("PATH", options->common.directory, "model directory, or one .safetensors file")
+  CLI::App* command = app.add_subcommand("inspect", "Show what a model directory or a weights file holds");
+  command
+      ->add_option("PATH", options->common.directory, "model directory, or a .safetensors, .pt or .bin file")
       ->required();
   add_backend_options(*command, options->common);
   CLI::Option* sparsity =

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 
@@ -144,15 +145,17 @@ class Validation {
   Finding files_there() const {
     std::error_code error;
     if (fs::status(directory_, error).type() != fs::file_type::directory) read_config(directory_);
-    std::string names;
+    std::set<std::string> found;
     for (const auto& entry : fs::directory_iterator(directory_, error)) {
       const std::string name = entry.path().filename().string();
-      if (is_model_file(name)) names += (names.empty() ? "" : ", ") + printable(name);
+      if (is_model_file(name)) found.insert(printable(name));
     }
     if (error) fail(ErrorKind::io, "cannot list '", directory_.string(), "': ", error.message());
-    if (names.empty())
+    if (found.empty())
       fail(ErrorKind::not_found, "'", directory_.string(),
            "' holds no file of a model; it needs config.json and ", "model.safetensors");
+    std::string names;
+    for (const std::string& name : found) names += (names.empty() ? "" : ", ") + name;
     return passed(names);
   }
 

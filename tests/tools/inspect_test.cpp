@@ -10,6 +10,7 @@
 
 #include "bdh/base/json.h"
 #include "bdh/formats/safetensors.h"
+#include "bdh/formats/torch/torch_file.h"
 #include "bdh/model/weights.h"
 #include "tests/support/command.h"
 #include "tests/support/temporary.h"
@@ -68,6 +69,22 @@ TEST_CASE("bdh inspect: a single file, and as text") {
     CHECK_MESSAGE(text.out.find(part) != std::string::npos, part);
   CHECK(run_command({"inspect", (directory / "config.json").string()}).exit_code == 1);
 }
+
+#ifdef BDH_TORCH
+TEST_CASE("bdh inspect: a PyTorch file, alone and in its directory") {
+  TemporaryDirectory directory;
+  bdh::write_torch_file(directory / "model.pt", bdh::random_state_dict(tiny_config(), 7));
+  bdh::test::write_file(directory / "config.json", tiny_config().to_json().dump(2));
+  for (const std::string& path : {directory.path().string(), (directory / "model.pt").string()}) {
+    const Json json = inspect({path});
+    CHECK(json.find("weight_bytes")->as_integer() == 4 * (tiny_config().parameters() + 32));
+    REQUIRE(json.find("tensors")->as_array().size() == 6);
+    CHECK(json.find("tensors")->as_array()[1].find("name")->as_string() == "decoder");
+    CHECK(json.find("tensors")->as_array()[1].find("offset")->is_null());
+    CHECK(json.find("warnings")->as_array().empty());
+  }
+}
+#endif
 
 TEST_CASE("bdh inspect: tensors that contradict the config are warned about") {
   TemporaryDirectory directory;
