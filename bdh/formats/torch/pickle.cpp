@@ -21,7 +21,8 @@ using Kind = PickleValue::Kind;
 constexpr size_t kMaxPickleBytes = size_t{128} << 20;
 constexpr size_t kMaxStack = size_t{1} << 20;
 constexpr size_t kMaxMarks = 10'000;
-constexpr size_t kMaxObjects = size_t{1} << 22;  // containers, and values remembered
+constexpr size_t kMaxObjects = size_t{1} << 22;   // containers, and values remembered
+constexpr size_t kMaxElements = size_t{1} << 24;  // of all containers
 constexpr uint8_t kNewestProtocol = 5;
 
 constexpr std::string_view kOrderedDict = "collections.OrderedDict";
@@ -234,9 +235,15 @@ class Machine {
       bad("makes more than ", kMaxObjects, " objects");
   }
 
+  void count_elements(size_t added) {
+    elements_ += added;
+    if (elements_ > kMaxElements) bad("fills its containers with more than ", kMaxElements, " values");
+  }
+
   PickleValue new_container(Kind kind, std::vector<PickleValue> items) {
     if (kind == Kind::tuple && items.empty()) return items_value(kind, 0);
     count_object();
+    count_elements(items.size());
     result_.containers.push_back(std::move(items));
     return items_value(kind, result_.containers.size() - 1);
   }
@@ -249,6 +256,7 @@ class Machine {
   void add(Kind kind, const char* what, const std::vector<PickleValue>& values) {
     std::vector<PickleValue>& items = items_of_top(kind, what);
     if (kind == Kind::dict && values.size() % 2 != 0) bad("sets a key without a value");
+    count_elements(values.size());
     items.insert(items.end(), values.begin(), values.end());
   }
 
@@ -477,6 +485,7 @@ class Machine {
   std::vector<PickleValue> stack_;
   std::vector<size_t> marks_;  // sizes of the stack
   std::unordered_map<uint32_t, PickleValue> memory_;
+  size_t elements_ = 0;
   Pickle result_;
 };
 

@@ -163,6 +163,8 @@ TEST_CASE("pickle: what grows without end is refused") {
           {pickle(repeated("(", 10'001)), "nested more than 10000 levels deep"},
           {pickle("("s + repeated("]0", (1 << 22) + 1)), "makes more than 4194304 objects"},
           {pickle("N"s + repeated("\x94", (1 << 22) + 1)), "makes more than 4194304 objects"},
+          {pickle("]"s + repeated("("s + std::string(1'000'000, 'N') + "e", 17)),
+           "more than 16777216 values"},
       },
       ErrorKind::bad_file);
 }
