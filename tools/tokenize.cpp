@@ -1,6 +1,7 @@
 // `bdh tokenize`: a text as the tokens of a model, tokens as text, or many of both at once. Needs the
 // directory's tokenizer files only, no weights.
 #include <charconv>
+#include <chrono>
 #include <limits>
 #include <memory>
 #include <string>
@@ -24,6 +25,7 @@ struct Options {
   bool text_given = false, decode_given = false;
   bool no_special_tokens = false, no_limits = false, skip_special_tokens = false, pieces = false;
   bool json = false;
+  int repeat = 0;  // times to encode for the clock
 };
 
 using Tokens = std::vector<int32_t>;
@@ -97,9 +99,33 @@ Json result_of(const Tokenizer& tokenizer, const Tokens& tokens, const Options& 
   return json;
 }
 
+/// Encodes texts again and again, and prints how long each round took.
+void run_repeated(const Tokenizer& tokenizer, const std::vector<std::string>& texts, const Options& options) {
+  using Clock = std::chrono::steady_clock;
+  Json::Array seconds;
+  size_t count = 0;
+  for (int i = 0; i < options.repeat; ++i) {
+    const auto start = Clock::now();
+    count = 0;
+    for (const std::string& text : texts)
+      count += tokenizer.encode_with(encode_options(options), text).size();
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    stop_if_interrupted();
+  }
+  Json json;
+  json.set("tokens", static_cast<int64_t>(count));
+  json.set("seconds", std::move(seconds));
+  write_out(json.dump() + "\n");
+}
+
 /// Every text or list of tokens of a JSON array.
 void run_lines(const Tokenizer& tokenizer, const Options& options) {
   const Json lines = Json::parse(read_input(options.lines, kMaxTextBytes), options.lines);
+  if (options.repeat > 0) {
+    std::vector<std::string> texts;
+    for (const Json& line : lines.as_array()) texts.push_back(line.as_string());
+    return run_repeated(tokenizer, texts, options);
+  }
   std::string out = "[";
   size_t index = 0;
   for (const Json& line : lines.as_array()) {
@@ -122,6 +148,7 @@ void run_encode(const Tokenizer& tokenizer, const Options& options) {
   const bool from_stdin = !options.standard_input.empty();
   const std::string text =
       options.text_given ? options.text : read_input(from_stdin ? "-" : options.text_file, kMaxTextBytes);
+  if (options.repeat > 0) return run_repeated(tokenizer, {text}, options);
   const Tokens tokens = tokenizer.encode_with(encode_options(options), text);
   if (options.json) {
     Json json = result_of(tokenizer, tokens, options);
@@ -172,6 +199,10 @@ void add_tokenize(CLI::App& app) {
                     "leave special tokens out of text");
   command->add_flag("--pieces", options->pieces, "in JSON: also the text piece by piece, as it is streamed");
   command->add_flag("--json", options->json, "print the result as JSON");
+  command
+      ->add_option("--repeat", options->repeat,
+                   "encode this many times, and print the seconds each time took")
+      ->check(CLI::Range(1, 1'000'000));
   command->footer(
       "Example: bdh tokenize model --text \"To be, or not to be\"\n"
       "A token a line, its number and its text. With --json: `tokens`, their `texts`, and the `text` they "

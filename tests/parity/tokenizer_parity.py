@@ -271,6 +271,33 @@ def ask(bdh, directory, lines, *flags):
     return json.loads(done.stdout)
 
 
+def streamed(tokenizer, tokens):
+    """What the package's own stream gives, which holds back an unfinished end, up to the first token it fails at."""
+    stream = decoders.DecodeStream(skip_special_tokens=True)
+    text = ""
+    for token in tokens:
+        try:
+            text += stream.step(tokenizer, token) or ""
+        except Exception:
+            break
+    return text
+
+
+def check_broken_text(bdh, tokenizer, seed):
+    """Bytes that are not UTF-8 count as what Python makes of them with errors="replace"."""
+    source = random.Random(seed)
+    pool = [0x20, 0x41, 0x61, 0x80, 0x9F, 0xA0, 0xBF, 0xC2, 0xC3, 0xE0, 0xE2, 0xED, 0xEF, 0xF0, 0xF4, 0xFF]
+    wrong = 0
+    with tempfile.TemporaryDirectory() as directory:
+        (pathlib.Path(directory) / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+        for _ in range(100):
+            text = bytes(source.choices(pool, k=source.randint(1, 12)))
+            done = subprocess.run([bdh, "tokenize", directory, "-", "--json"], input=text, capture_output=True, check=True)
+            wrong += json.loads(done.stdout)["tokens"] != tokenizer.encode(text.decode("utf-8", errors="replace")).ids
+    print(f"{'DIFFERS in ' + str(wrong) if wrong else 'ok'}: broken text")
+    return wrong
+
+
 def differences(name, bdh, tokenizer, texts, seed):
     """How many answers differ; prints the first few."""
     source = random.Random(seed)
@@ -304,6 +331,7 @@ def differences(name, bdh, tokenizer, texts, seed):
             compare("tokens alone", text, answer["tokens"], tokens)
             compare("text alone", tokens, answer["text"], tokenizer.decode(tokens, skip_special_tokens=True))
             compare("pieces", tokens, "".join(answer["pieces"]), answer["text"])
+            compare("start of the text", tokens, answer["text"][: len(streamed(tokenizer, tokens))], streamed(tokenizer, tokens))
         for tokens, answer in zip(drawn, loose):
             compare("random tokens", tokens, answer["text"], tokenizer.decode(tokens, skip_special_tokens=False))
             compare("random pieces", tokens, "".join(answer["pieces"]), answer["text"])
@@ -311,7 +339,10 @@ def differences(name, bdh, tokenizer, texts, seed):
 
 
 def corpus_of(path):
-    return pathlib.Path(path).read_text(encoding="utf-8")[:60000]
+    """A text to train on: the file, or what this repository says."""
+    root = HERE.parent.parent
+    files = [path] if path else sorted(root.rglob("README.md")) + sorted((root / "bdh").rglob("*.h"))
+    return "\n".join(pathlib.Path(file).read_text(encoding="utf-8") for file in files)[:60000]
 
 
 GOLDEN = ["gpt2", "llama3", "llama2", "gemma", "clip_like", "bert", "t5", "albert", "unigram_bytes", "word_level", "added", "limited"]
@@ -357,21 +388,22 @@ def check(options):
     wrong = check_golden() > 0
     corpus = corpus_of(options.corpus)
     texts = tokenizer_texts.texts(options.count, options.seed, corpus)
-    print(f"{len(texts)} texts, seed {options.seed}")
+    print(f"{len(texts)} texts, seed {options.seed}", flush=True)
+    wrong += check_broken_text(options.bdh, gpt2(corpus), options.seed) > 0
     for name, make in shapes().items():
         if options.only and options.only not in name:
             continue
         count = differences(name, options.bdh, make(corpus), texts, options.seed)
         print(f"{'DIFFERS in ' + str(count) if count else 'ok'}: {name}", flush=True)
         wrong += count > 0
-    return wrong > 0
+    return 1 if wrong else 0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["check", "write"])
     parser.add_argument("--bdh", default="build/bdh")
-    parser.add_argument("--corpus", help="a text to train on; by default those of the stored cases")
+    parser.add_argument("--corpus", help="a text to train on; by default what this repository's files say")
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--only", default="", help="only tokenizers whose names hold this")
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))

@@ -19,7 +19,8 @@ ByteTrie::ByteTrie(std::vector<std::pair<std::string_view, int32_t>> texts) {
   labels_.push_back(0);
   std::vector<Part> parts{{0, texts.size(), 0}};
   for (size_t node = 0; node < nodes_.size(); ++node) {
-    auto [at, end, depth] = parts[node];
+    size_t at = parts[node].begin;
+    const size_t end = parts[node].end, depth = parts[node].depth;
     if (at < end && texts[at].first.size() == depth) nodes_[node].value = texts[at].second;
     while (at < end && texts[at].first.size() == depth) ++at;
     nodes_[node].first = static_cast<uint32_t>(nodes_.size());
