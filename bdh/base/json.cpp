@@ -73,6 +73,39 @@ Json from_dom(dom::element element, std::string_view source, int depth) {
   }
 }
 
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+template <class Integer>
+bool fits(std::string_view digits) {
+  Integer value{};
+  return std::from_chars(digits.data(), digits.data() + digits.size(), value).ec == std::errc();
+}
+
+// The text with an exponent after every integer that no 64 bits hold, so that it reads as a double. Python
+// writes such: transformers says "no limit" with 10^30.
+std::string with_large_integers_as_doubles(std::string_view text) {
+  std::string out;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size();) {
+    size_t end = i + 1;
+    if (in_string && text[i] == '\\') {
+      end = std::min(i + 2, text.size());
+    } else if (text[i] == '"') {
+      in_string = !in_string;
+    } else if (!in_string && (is_digit(text[i]) || text[i] == '-')) {
+      while (end < text.size() &&
+             (is_digit(text[end]) || std::string_view(".eE+-").find(text[end]) != text.npos))
+        ++end;
+    }
+    const std::string_view part = text.substr(i, end - i);
+    out += part;
+    const bool integer = !in_string && is_digit(part.back()) && part.find_first_of(".eE+") == part.npos;
+    if (integer && !fits<uint64_t>(part) && !fits<int64_t>(part)) out += "e0";
+    i = end;
+  }
+  return out;
+}
+
 std::string_view kind_of(const Json& value) {
   if (value.is_null()) return "null";
   if (value.is_bool()) return "a boolean";
@@ -207,8 +240,16 @@ class JsonWriter {
 };
 
 Json Json::parse(std::string_view text, std::string_view source) {
+  constexpr size_t kLongInteger = 19;  // digits that may be too many for 64 bits
+  size_t run = 0;
+  const bool plain = std::none_of(text.begin(), text.end(), [&](char c) {
+    run = is_digit(c) ? run + 1 : 0;
+    return run >= kLongInteger;
+  });
   dom::parser parser;
-  return from_dom(parse_json_dom(parser, text, source), source, 0);
+  if (plain) return from_dom(parse_json_dom(parser, text, source), source, 0);
+  const std::string rewritten = with_large_integers_as_doubles(text);
+  return from_dom(parse_json_dom(parser, rewritten, source), source, 0);
 }
 
 bool Json::as_bool() const {

@@ -32,7 +32,8 @@ class Json {
   Json(Object value) : value_(std::move(value)) {}
 
   /// Parses one JSON document. `source` names it in errors. Throws Error(bad_file) for anything that is not
-  /// valid UTF-8 JSON, for duplicate keys, and for nesting deeper than 128.
+  /// valid UTF-8 JSON, for duplicate keys, and for nesting deeper than 128. Integers beyond 64 bits become
+  /// doubles.
   static Json parse(std::string_view text, std::string_view source);
 
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(value_); }

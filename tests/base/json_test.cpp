@@ -39,6 +39,12 @@ TEST_CASE("json: values of every kind") {
   CHECK(json.find("b")->find("c")->as_string() == "xé\n");
   CHECK(json.find("d")->is_integer());
   CHECK(json.find("d")->as_number() == 18446744073709551615.0);
+  const Json large =
+      parse(R"([1000000000000000019884624838656, -9223372036854775809, "12345678901234567890123\"4"])");
+  CHECK(large.as_array()[0].as_number() == 1e30);
+  CHECK(large.as_array()[1].as_number() == -9223372036854775808.0);
+  CHECK(large.as_array()[2].as_string() == "12345678901234567890123\"4");
+  CHECK(thrown_by([&] { static_cast<void>(large.as_array()[0].as_integer()); }).kind == ErrorKind::bad_file);
   CHECK(json.find("e") == nullptr);
   CHECK(list[0].find("a") == nullptr);
   CHECK(parse("\"top\"").as_string() == "top");
@@ -94,8 +100,8 @@ TEST_CASE("json: what is not JSON is refused with its reason") {
       {"[.5]", "not valid JSON"},
       {"[0x10]", "number is malformed"},
       {"[1e400]", "out of range"},
-      {"[123456789012345678901]", "not valid JSON"},
-      {"[-9223372036854775809]", "not valid JSON"},
+      {"[0123456789012345678901]", "number is malformed"},
+      {"[1234567890123456789012", "not valid JSON"},
       {"\"abc", "a string has no end"},
       {"\"a\nb\"", "unescaped control character"},
       {"\"\\x\"", "invalid escape"},
