@@ -185,7 +185,7 @@ class Save {
 std::string standing_file(const fs::path& directory, bool card) {
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
+    std::string name = entry->path().filename().string();
     if (is_model_file(name) || (card && name == kCardFile)) return name;
   }
   return {};

@@ -157,7 +157,7 @@ WeightFiles find_weights(const fs::path& directory, std::vector<std::string>* wa
   const Form& form = forms.front();
   const fs::path path = directory / form.file;
   const bool safetensors = form.format == "safetensors";
-  const WeightFiles weights = form.index ? open_shards(path, safetensors) : open_single(path, safetensors);
+  WeightFiles weights = form.index ? open_shards(path, safetensors) : open_single(path, safetensors);
   for (const SafetensorsFile& file : weights.files) {
     const auto version = file.metadata().find("format_version");
     if (version == file.metadata().end()) continue;

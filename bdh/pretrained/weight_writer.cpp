@@ -29,7 +29,9 @@ TensorMap converted_shard(const TensorList& tensors, const Shard& shard, const W
   TensorMap converted_tensors;
   for (const auto& [name, tensor] : tensors) {
     if (std::find(shard.tensors.begin(), shard.tensors.end(), name) == shard.tensors.end()) continue;
-    converted_tensors[name] = converted(tensor, dtype_to_write(name, tensor, form));
+    const DType dtype = dtype_to_write(name, tensor, form);
+    converted_tensors[name] = converted(tensor, dtype);
+    if (tensor.mapped && dtype != tensor.dtype) release_pages({tensor.data, tensor.bytes()});
   }
   return converted_tensors;
 }
