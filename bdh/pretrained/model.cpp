@@ -94,17 +94,22 @@ void take_weights(Model& model, const Config& config, const WeightFiles& files, 
   model.metadata = user_metadata(files);
 }
 
-Model load(const fs::path& directory, const LoadOptions& options) {
-  Model model;
-  const Config config = read_config(directory, &model.warnings);
-  take_weights(model, config, find_weights(directory, &model.warnings, options.format), options);
+/// What stands beside the weights.
+void take_companions(Model& model, const fs::path& directory, const LoadOptions& options) {
   model.generation = read_generation_config(directory);
   model.tokenizer_files = read_tokenizer_files(directory);
   if (options.tokenizer) {
     model.tokenizer =
-        tokenizer_from(model.tokenizer_files, config.vocab_size, directory, &model.warnings);
+        tokenizer_from(model.tokenizer_files, model.config().vocab_size, directory, &model.warnings);
   }
   read_remarks(model, directory);
+}
+
+Model load(const fs::path& directory, const LoadOptions& options) {
+  Model model;
+  const Config config = read_config(directory, &model.warnings);
+  take_weights(model, config, find_weights(directory, &model.warnings, options.format), options);
+  take_companions(model, directory, options);
   return model;
 }
 
@@ -146,9 +151,8 @@ std::shared_ptr<Backend> make_backend(const std::string& device, int threads) {
 Model Model::from_weights_file(const fs::path& file, const fs::path& config, const LoadOptions& options) {
   Model model;
   const WeightFiles files = open_weights_file(file);
-  const Config sizes = config_for(files, config, &model.warnings);
-  take_weights(model, sizes, files, options);
-  if (options.tokenizer) model.tokenizer = tokenizer_from({}, sizes.vocab_size, file, &model.warnings);
+  take_weights(model, config_for(files, config, &model.warnings), files, options);
+  take_companions(model, file.parent_path(), options);
   return model;
 }
 

@@ -57,7 +57,8 @@ struct Model {
   /// Throws Error naming the file and the remedy.
   static Model from_pretrained(const std::filesystem::path& directory, const LoadOptions& options = {});
   /// A weights file by itself, .safetensors or PyTorch's; `config` is its config.json, by default the one
-  /// beside it or what the checkpoint says of itself. Only the weights are read. Throws as from_pretrained.
+  /// beside it or what the checkpoint says of itself. A tokenizer and the other files beside it count too.
+  /// Throws as from_pretrained.
   static Model from_weights_file(const std::filesystem::path& file, const std::filesystem::path& config = {},
                                  const LoadOptions& options = {});
   /// Writes a directory that from_pretrained, PyTorch and, with `huggingface`, transformers load. Makes the
