@@ -14,7 +14,7 @@
 
 #include "bdh/base/error.h"
 #include "tools/command.h"
-#include "tools/text_source.h"
+#include "tools/token_source.h"
 
 namespace bdh::tools {
 namespace {
@@ -35,6 +35,10 @@ struct Options {
 struct Loss {
   double nats = 0;  // summed over tokens
   int64_t tokens = 0;
+  double bytes_per_token = 1;
+
+  double nats_per_token() const { return nats / static_cast<double>(tokens); }
+  double bits_per_byte() const { return nats_per_token() / std::numbers::ln2 / bytes_per_token; }
 };
 
 using Tokens = std::vector<int32_t>;
@@ -59,8 +63,7 @@ void add_losses(Loss& loss, std::span<const float> logits, std::span<const int32
 /// block is left out unless the text goes on after it.
 class Blocks {
  public:
-  Blocks(TextSource& text, const Tokenizer& tokenizer, int64_t block)
-      : text_(text), tokenizer_(tokenizer), block_(static_cast<size_t>(block)) {}
+  Blocks(TokenSource& text, int64_t block) : text_(text), block_(static_cast<size_t>(block)) {}
 
   /// The tokens these blocks predict, where the text's length is known; else 0.
   int64_t total() const {
@@ -74,19 +77,21 @@ class Blocks {
     std::vector<Tokens> blocks;
     while (blocks.size() < count) {
       const size_t wanted = block_ + 2;
-      if (pending_.size() < wanted) pending_ += text_.read(wanted - pending_.size());
+      if (pending_.size() < wanted) {
+        const Tokens more = text_.read(wanted - pending_.size());
+        pending_.insert(pending_.end(), more.begin(), more.end());
+      }
       if (pending_.size() < wanted) break;
-      blocks.push_back(tokenizer_.encode(std::string_view(pending_).substr(0, block_ + 1)));
-      pending_.erase(0, block_);
+      blocks.emplace_back(pending_.begin(), pending_.end() - 1);
+      pending_.erase(pending_.begin(), pending_.end() - 2);
     }
     return blocks;
   }
 
  private:
-  TextSource& text_;
-  const Tokenizer& tokenizer_;
+  TokenSource& text_;
   size_t block_;
-  std::string pending_;
+  Tokens pending_;
 };
 
 /// Reads blocks together, or one after the other where the form needs a session.
@@ -125,8 +130,8 @@ class BlockLoss {
   std::optional<Session> session_;
 };
 
-Loss block_loss(const Model& model, TextSource& text, const Options& options) {
-  Blocks blocks(text, tokenizer_of(model), options.block);
+Loss block_loss(const Model& model, TokenSource& text, const Options& options) {
+  Blocks blocks(text, options.block);
   BlockLoss reader(model, parse_form(options.form.form), options.form.chunk);
   const size_t batch = reader.batch(options.block);
   Progress progress("reading", "tokens");
@@ -138,24 +143,23 @@ Loss block_loss(const Model& model, TextSource& text, const Options& options) {
   }
   if (loss.tokens == 0)
     fail(ErrorKind::invalid_argument, "the text is too short for --block ", options.block,
-         ": it needs at least ", options.block + 2, " bytes");
+         ": it needs at least ", options.block + 2, " tokens");
   return loss;
 }
 
-Loss stream_loss(const Model& model, TextSource& text, const Options& options) {
+Loss stream_loss(const Model& model, TokenSource& text, const Options& options) {
   ReadOptions read;
   read.form = parse_form(options.form.form);
   read.chunk = options.form.chunk;
   if (read.form == Form::parallel)
     fail(ErrorKind::invalid_argument,
          "--stream needs constant memory: use --form chunked or recurrent, not parallel");
-  const Tokenizer& tokenizer = tokenizer_of(model);
   Session session(model.weights);
   Progress progress("reading", "tokens");
   Loss loss;
-  Tokens tokens = tokenizer.encode(text.read(1));
+  Tokens tokens = text.read(1);
   while (true) {
-    const Tokens more = tokenizer.encode(text.read(static_cast<size_t>(options.form.chunk)));
+    const Tokens more = text.read(static_cast<size_t>(options.form.chunk));
     if (more.empty()) break;
     tokens.insert(tokens.end(), more.begin(), more.end());
     add_losses(loss, session.read_all(std::span(tokens).first(more.size()), read), more);
@@ -163,15 +167,15 @@ Loss stream_loss(const Model& model, TextSource& text, const Options& options) {
     progress.update(loss.tokens, text.size().value_or(1) - 1);
     stop_if_interrupted();
   }
-  if (loss.tokens == 0) fail(ErrorKind::invalid_argument, "the text is too short: it needs at least 2 bytes");
+  if (loss.tokens == 0)
+    fail(ErrorKind::invalid_argument, "the text is too short: it needs at least 2 tokens");
   return loss;
 }
 
 void print_json(const Model& model, const Options& options, const Loss& loss, double seconds) {
-  const double nats = loss.nats / static_cast<double>(loss.tokens);
   Json json;
-  json.set("nats_per_token", nats);
-  json.set("bits_per_byte", nats / std::numbers::ln2);
+  json.set("nats_per_token", loss.nats_per_token());
+  json.set("bits_per_byte", loss.bits_per_byte());
   json.set("tokens", loss.tokens);
   json.set("seconds", seconds);
   json.set("tokens_per_second", static_cast<double>(loss.tokens) / seconds);
@@ -183,23 +187,24 @@ void print_json(const Model& model, const Options& options, const Loss& loss, do
 }
 
 void print_text(const Loss& loss, double seconds) {
-  const double nats = loss.nats / static_cast<double>(loss.tokens);
   char text[256];
   std::snprintf(
       text, sizeof text,
       "nats per token     %.6f\nbits per byte      %.6f\ntokens             %lld\ntokens per second  %.1f\n",
-      nats, nats / std::numbers::ln2, static_cast<long long>(loss.tokens),
+      loss.nats_per_token(), loss.bits_per_byte(), static_cast<long long>(loss.tokens),
       static_cast<double>(loss.tokens) / seconds);
   write_out(text);
 }
 
 void run(Options options) {
   if (options.form.form.empty()) options.form.form = options.stream ? "chunked" : "parallel";
-  TextSource text(options.text, options.range);
+  TextSource bytes(options.text, options.range);
   const Model model = load_model(options.common);
+  TokenSource text(bytes, tokenizer_of(model));
   const auto start = std::chrono::steady_clock::now();
-  const Loss loss = options.stream ? stream_loss(model, text, options) : block_loss(model, text, options);
+  Loss loss = options.stream ? stream_loss(model, text, options) : block_loss(model, text, options);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  loss.bytes_per_token = text.bytes_per_token();
   if (options.common.json) return print_json(model, options, loss, seconds);
   print_text(loss, seconds);
 }

@@ -9,6 +9,7 @@
 #include "bdh/base/error.h"
 #include "tools/chart.h"
 #include "tools/command.h"
+#include "tools/token_source.h"
 
 namespace bdh::tools {
 namespace {
@@ -37,17 +38,16 @@ LayerDensity density(const LayerActivity& layer, int64_t neurons) {
 }  // namespace
 
 Sparsity measure_sparsity(const Model& model, TextSource& text) {
-  const Tokenizer& tokenizer = tokenizer_of(model);
+  TokenSource tokens(text, tokenizer_of(model));
   std::vector<LayerActivity> activity;
   ReadOptions read;
   read.chunk = kChunk;
   read.activity = &activity;
   Session session(model.weights);
   Progress progress("reading", "tokens");
-  for (auto tokens = tokenizer.encode(text.read(kChunk)); !tokens.empty();
-       tokens = tokenizer.encode(text.read(kChunk))) {
-    session.read(tokens, read);
-    progress.update(session.position(), text.size().value_or(0));
+  for (auto some = tokens.read(kChunk); !some.empty(); some = tokens.read(kChunk)) {
+    session.read(some, read);
+    progress.update(session.position(), tokens.size().value_or(0));
     stop_if_interrupted();
   }
   if (session.position() == 0) fail(ErrorKind::invalid_argument, "the text to measure sparsity on is empty");

@@ -81,13 +81,13 @@ TEST_CASE("bdh eval: blocks as the reference cuts them, in every form") {
   }
 }
 
-TEST_CASE("bdh eval: a block needs a byte after its last target") {
+TEST_CASE("bdh eval: a block needs a token after its last target") {
   const EvalRun command(33);
   CHECK(tokens_of(command.json({"--text", command.text, "--block", "16"})) == 16);
   CHECK(tokens_of(command.json({"--text", command.text, "--block", "15"})) == 30);
   const CommandResult short_text = command.run({"--text", command.text, "--block", "32"});
   CHECK(short_text.exit_code == 1);
-  CHECK(short_text.err.find("at least 34 bytes") != std::string::npos);
+  CHECK(short_text.err.find("at least 34 tokens") != std::string::npos);
 }
 
 TEST_CASE("bdh eval: one stream predicts every byte but the first, whatever the chunk") {

@@ -97,4 +97,26 @@ TEST_CASE("bdh tokenize: text to tokens and back, one or many") {
   CHECK(run_command({"tokenize", path + "/none", "--text", "x"}).exit_code == 1);
 }
 
+TEST_CASE("bdh eval: tokens of a tokenizer, bits by the bytes they stand for") {
+  TemporaryDirectory directory;
+  bdh::test::write_model(directory.path());
+  write_file(directory / "tokenizer.json", kTokenizer);
+  std::string text;
+  for (int i = 0; i < 20; ++i) text += "a   bbb ";
+  write_file(directory / "text", text);
+  const auto eval = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments{"eval", directory.path().string(), "--text",
+                                       (directory / "text").string(), "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const auto result = run_command(arguments);
+    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
+    return Json::parse(result.out, "stdout");
+  };
+  const Json blocks = eval({"--block", "5"}), stream = eval({"--stream"});
+  CHECK(blocks.find("tokens")->as_integer() == 35);
+  CHECK(stream.find("tokens")->as_integer() == 39);
+  const double nats = stream.find("nats_per_token")->as_number();
+  CHECK(stream.find("bits_per_byte")->as_number() == doctest::Approx(nats / 0.6931471805599453 / 4));
+}
+
 #endif
