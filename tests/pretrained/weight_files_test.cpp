@@ -39,11 +39,11 @@ bool reads_torch() {
 
 void check_same(const TensorMap& found, const TensorMap& expected) {
   REQUIRE(found.size() == expected.size());
-  for (const auto& [name, tensor] : expected) {
-    const bdh::Tensor& other = found.at(name);
+  for (const auto& entry : expected) {
+    const bdh::Tensor &tensor = entry.second, &other = found.at(entry.first);
     CHECK(other.dtype == tensor.dtype);
     REQUIRE(other.shape == tensor.shape);
-    CHECK_MESSAGE(std::memcmp(other.data, tensor.data, tensor.bytes()) == 0, name);
+    CHECK_MESSAGE(std::memcmp(other.data, tensor.data, tensor.bytes()) == 0, entry.first);
   }
 }
 
