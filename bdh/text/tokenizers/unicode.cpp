@@ -140,12 +140,15 @@ bool is_control(char32_t c) {
 bool is_mark(char32_t c) {
   if (c < 0x300) return false;
   if (c == 0x1CF2 || c == 0x1CF3) return true;  // marks in Unicode 9, letters since
+  if (c == 0x111C9) return false;               // a mark since
   return !newer_than_9(c) && is_mark_category(category(c));
 }
 
 bool is_nonspacing_mark(char32_t c) {
   if (c < 0x300) return false;
-  return old_category(c) == UTF8PROC_CATEGORY_MN;
+  if (c == 0x1734) return true;  // in Unicode 8, and a spacing one since
+  const bool later = c == 0x1885 || c == 0x1886 || c == 0xA9BD || c == 0x111C9;
+  return !later && old_category(c) == UTF8PROC_CATEGORY_MN;
 }
 
 bool is_letter(char32_t c) {
