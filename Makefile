@@ -10,6 +10,7 @@ DEMO = tools/examples/shakespeare-small
 PROMPT = ROMEO:
 SEED = 12
 SECONDS = 60
+TEXTS = 2000
 
 compiler = $(if $(filter g++,$(CXX)),gcc) $(if $(filter clang++,$(CXX)),clang)
 packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler)
@@ -55,13 +56,17 @@ fuzz: ## feed every reader hostile files, SECONDS=60 each
 	$(compile) bdh_fuzzers
 	@tests/fuzz/run.sh $(BUILD) $(SECONDS)
 
-parity: ## compare with PyTorch and the safetensors package
+parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
 	$(compile) bdh_command bdh_tests
 	@python=$$(tools/setup/python.sh) && export PYTHONDONTWRITEBYTECODE=1 && \
 	$$python tests/parity/sampling_parity.py check && \
 	$$python tests/parity/safetensors_parity.py check --tests $(BUILD)/bdh_tests && \
+	$$python tests/parity/torch_parity.py check --tests $(BUILD)/bdh_tests && \
+	$$python tests/parity/tokenizer_parity.py check --bdh $(BUILD)/bdh --count $(TEXTS) && \
+	$$python tests/parity/pretrained_parity.py check --bdh $(BUILD)/bdh && \
+	$$python tests/parity/huggingface_parity.py check --bdh $(BUILD)/bdh --build $(BUILD) --demo $(DEMO) && \
 	$$python tests/parity/logits_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO)
 
 bench: ## measure kernels and paths against their limits and peers
