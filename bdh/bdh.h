@@ -1,5 +1,5 @@
-// What a C++ program includes to load, run, save and convert a BDH model: Model, Session, generate, and the
-// errors they throw. Knows no details; each header says its own.
+// What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate,
+// convert_weights, validate, and the errors they throw. Knows no details; each header says its own.
 #pragma once
 
 #include "bdh/base/error.h"
@@ -7,4 +7,5 @@
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "bdh/pretrained/model.h"
+#include "bdh/pretrained/validate.h"
 #include "bdh/text/generation.h"

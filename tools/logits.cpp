@@ -1,6 +1,7 @@
 // `bdh logits`: the logits after each of the given tokens, as a safetensors file.
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -77,7 +78,9 @@ void save(const std::string& path, std::vector<float> values, int64_t vocabulary
 void run(const Options& options) {
   const auto tokens = parse_tokens(
       options.tokens_file.empty() ? options.tokens : read_input(options.tokens_file, kMaxTokensBytes));
+  const auto start = std::chrono::steady_clock::now();
   const Model model = load_model(options.common);
+  const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const int64_t vocabulary = model.config().vocab_size;
   require_in_vocabulary(tokens, vocabulary);
   std::vector<float> logits = compute(model, tokens, parse_form(options.form.form), options.form.chunk);
@@ -91,6 +94,7 @@ void run(const Options& options) {
   summary.set("form", options.form.form);
   summary.set("dtype", name_of(model.weights->dtype()));
   summary.set("backend", model.weights->backend().name());
+  summary.set("load_seconds", load_seconds);
   write_out(summary.dump(2) + "\n");
 }
 

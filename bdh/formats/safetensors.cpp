@@ -419,6 +419,12 @@ bool is_safetensors(const std::filesystem::path& path) {
          static_cast<char>(bytes[kLengthBytes]) == '{';
 }
 
+std::vector<TensorInfo> list_tensors(const std::filesystem::path& path) {
+  return SafetensorsFile::open(path).tensors();
+}
+
+Metadata read_metadata(const std::filesystem::path& path) { return SafetensorsFile::open(path).metadata(); }
+
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
                        const std::function<void(size_t)>& written) {
   const std::vector<const Entry*> order = in_writing_order(tensors);

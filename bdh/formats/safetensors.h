@@ -58,6 +58,11 @@ class SafetensorsFile {
 /// MappedFile::open.
 bool is_safetensors(const std::filesystem::path& path);
 
+/// What the header says of the file's tensors, in the order of their bytes; and its metadata. Both read the
+/// header alone and throw as SafetensorsFile::open.
+std::vector<TensorInfo> list_tensors(const std::filesystem::path& path);
+Metadata read_metadata(const std::filesystem::path& path);
+
 /// Writes the tensors, widest elements first and by name within a type (as the reference package orders
 /// them), header padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see
 /// AtomicFile. `written` is told the bytes of each piece of a tensor, and may throw to stop. Throws

@@ -53,4 +53,10 @@ void convert_weights(const WeightFiles& from, const std::filesystem::path& to, W
   write_weights_file(to, list, form, meter);
 }
 
+void convert_torch_to_safetensors(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (to.extension() != ".safetensors")
+    fail(ErrorKind::invalid_argument, "'", to.string(), "' must end in .safetensors");
+  convert_weights(open_weights_file(from), to);
+}
+
 }  // namespace bdh

@@ -1,4 +1,4 @@
-// Weights from one form to another, without a model around them.
+// Weights files without a model around them: what is in them, and from one form to another.
 #pragma once
 
 #include <filesystem>
@@ -13,5 +13,8 @@ namespace bdh {
 /// Throws as the files' readers and writers; Error(cancelled).
 void convert_weights(const WeightFiles& from, const std::filesystem::path& to, WeightForm form = {},
                      const ByteProgress& progress = {});
+
+/// A PyTorch file as a safetensors file: convert_weights without options.
+void convert_torch_to_safetensors(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace bdh
