@@ -112,7 +112,7 @@ void convert_to_file(const Options& options) {
   form.metadata = parse_metadata(options.metadata);
   std::vector<std::string> warnings;
   const WeightFiles weights = holds_directory(options.source) ? find_weights(options.source, &warnings)
-                                                           : open_weights_file(options.source);
+                                                              : open_weights_file(options.source);
   for (const std::string& warning : warnings) warn(warning);
   convert_weights(weights, options.target, form, progress_line(progress));
 }
