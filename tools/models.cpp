@@ -123,7 +123,7 @@ CLI::App* add_action(CLI::App& models, const std::shared_ptr<Options>& options, 
 void add_models(CLI::App& app) {
   auto options = std::make_shared<Options>();
   options->registry = default_registry();
-  CLI::App* models = app.add_subcommand("models", "keep a registry of models and their versions");
+  CLI::App* models = app.add_subcommand("models", "Keep a registry of models and their versions");
   models->require_subcommand(1);
   models->footer(
       "Example: bdh models register poet v1.0 models/poet/v1.0 --metadata dataset=plays\n"
@@ -131,7 +131,7 @@ void add_models(CLI::App& app) {
 
   CLI::App* add =
       add_action(*models, options, "register",
-                 "add a version, or replace it, and set the link `latest` beside it", run_register);
+                 "Add a version, or replace it, and set the link `latest` beside it", run_register);
   add->add_option("NAME", options->name, "the model's name")->required();
   add->add_option("VERSION", options->version, "1, v1.0, 1.2.3-rc.1, ...")->required();
   add->add_option("PATH", options->path, "model directory, by custom models/NAME/VERSION")->required();
@@ -140,16 +140,17 @@ void add_models(CLI::App& app) {
   add->add_option("--metadata-file", options->metadata_file, "JSON object kept with the version; - is stdin");
   add->footer("Example: bdh models register poet v1.0 models/poet/v1.0 --metadata dataset=plays");
 
-  CLI::App* list = add_action(*models, options, "list", "every version, by name, the oldest first", run_list);
+  CLI::App* list =
+      add_action(*models, options, "list", "List every version, by name, the oldest first", run_list);
   list->add_flag("--json", options->json, "print them as the registry's file holds them");
   list->footer("Example: bdh models list --json");
 
-  CLI::App* path = add_action(*models, options, "path", "the directory of a version", run_path);
+  CLI::App* path = add_action(*models, options, "path", "Print the directory of a version", run_path);
   path->add_option("NAME", options->which, "NAME, NAME:VERSION or NAME:latest; without a version the newest")
       ->required();
   path->footer("Example: bdh generate $(bdh models path poet:v1.0) --prompt \"ROMEO:\"");
 
-  CLI::App* remove = add_action(*models, options, "remove", "forget a version; its files stay", run_remove);
+  CLI::App* remove = add_action(*models, options, "remove", "Forget a version; its files stay", run_remove);
   remove->add_option("NAME", options->which, "NAME:VERSION or NAME:latest")->required();
   remove->footer("Example: bdh models remove poet:v1.0");
 }

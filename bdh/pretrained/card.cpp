@@ -452,37 +452,51 @@ std::string transformers_usage(const CardFacts& facts) {
   return "\nIn Python, with transformers:\n" + code("python", text);
 }
 
-/// How Python reads the weights: imports, and an expression for the state_dict.
-std::optional<std::array<std::string, 2>> python_weights(const std::vector<std::string>& files) {
-  const auto safe = [](const std::string& name) { return name.ends_with(".safetensors"); };
-  if (files.empty()) return {};
-  if (std::all_of(files.begin(), files.end(), safe)) {
-    if (files.size() == 1)
-      return {
-          {"from safetensors.torch import load_file\n", "load_file(\"path/to/model/model.safetensors\")"}};
-    return {{"from pathlib import Path\n\nfrom safetensors.torch import load_file\n",
-             "{name: tensor for file in Path(\"path/to/model\").glob(\"model-*.safetensors\")\n"
-             "                       for name, tensor in load_file(file).items()}"}};
+/// How Python reads weights files of one form: one by its name, shards by a pattern.
+struct PythonReader {
+  std::string_view single, shards, import, call, options;
+};
+
+constexpr PythonReader kPythonReaders[] = {
+    {"model.safetensors", "model-*.safetensors", "from safetensors.torch import load_file\n", "load_file",
+     ""},
+    {"model.pt", "", "import torch\n", "torch.load", ", weights_only=True"},
+    {"pytorch_model.bin", "pytorch_model-*.bin", "import torch\n", "torch.load", ", weights_only=True"},
+};
+
+/// A file of a set of shards, as its pattern says.
+bool matches(std::string_view name, std::string_view pattern) {
+  const size_t star = pattern.find('*');
+  return star != std::string_view::npos && name.starts_with(pattern.substr(0, star)) &&
+         name.ends_with(pattern.substr(star + 1));
+}
+
+/// Imports, and the lines that make `weights`, a state_dict; nothing for files that Python has no reader for.
+std::string python_weights(const std::vector<std::string>& files) {
+  for (const PythonReader& reader : kPythonReaders) {
+    if (files.size() == 1 && files[0] == reader.single)
+      return concat(reader.import, "\nweights = ", reader.call, "(\"path/to/model/", files[0], "\"",
+                    reader.options, ")\n");
+    if (!files.empty() && matches(files[0], reader.shards))
+      return concat("from pathlib import Path\n\n", reader.import,
+                    "\nweights = {}\nfor file in Path(\"path/to/model\").glob(\"", reader.shards,
+                    "\"):\n    weights.update(", reader.call, "(file", reader.options, "))\n");
   }
-  if (files == std::vector<std::string>{"model.pt"})
-    return {{"import torch\n", "torch.load(\"path/to/model/model.pt\", weights_only=True)"}};
   return {};
 }
 
 std::string pytorch_usage(const CardFacts& facts) {
-  const auto weights = python_weights(facts.weights_files);
-  if (!weights) return {};
-  const auto& [imports, state_dict] = *weights;
+  const std::string weights = python_weights(facts.weights_files);
+  if (weights.empty()) return {};
   return "\nIn Python, with the authors' PyTorch code (`bdh.py`):\n" +
-         code(
-             "python",
-             "import json\n" + imports +
-                 "from bdh import BDH, BDHConfig\n\n"
-                 "with open(\"path/to/model/config.json\") as file:\n"
-                 "    fields = json.load(file)\n"
-                 "model = BDH(BDHConfig(**{name: fields[name] for name in BDHConfig.__dataclass_fields__}))\n"
-                 "model.load_state_dict(" +
-                 state_dict + ")\n");
+         code("python", concat("import json\n", weights, R"(
+from bdh import BDH, BDHConfig
+
+with open("path/to/model/config.json") as file:
+    fields = json.load(file)
+model = BDH(BDHConfig(**{name: fields[name] for name in BDHConfig.__dataclass_fields__}))
+model.load_state_dict(weights)
+)"));
 }
 
 std::string footer(const CardFacts& facts) {

@@ -119,6 +119,8 @@ TEST_CASE("card: usage follows the weights files and the tokenizer") {
   card = bdh::model_card(facts);
   CHECK(has(card, "torch.load(\"path/to/model/model.pt\", weights_only=True)"));
   CHECK(!has(card, "AutoTokenizer"));
+  facts.weights_files = {"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"};
+  CHECK(has(bdh::model_card(facts), "glob(\"pytorch_model-*.bin\")"));
   facts.weights_files = {"x\"; import os.pt"};
   CHECK(!has(bdh::model_card(facts), "import os"));
 }
