@@ -35,9 +35,12 @@ constexpr std::array kSizes{
 };
 
 // What Hugging Face transformers writes into every config.json: kept without a warning.
-constexpr std::array<std::string_view, 11> kFamiliarKeys{
-    "model_type",   "architectures",        "auto_map",     "dtype",     "torch_dtype",        "eos_token_id",
-    "bos_token_id", "transformers_version", "pad_token_id", "use_cache", "tie_word_embeddings"};
+constexpr std::array<std::string_view, 13> kFamiliarKeys{
+    "model_type",   "architectures",        "auto_map",
+    "dtype",        "torch_dtype",          "eos_token_id",
+    "bos_token_id", "transformers_version", "pad_token_id",
+    "use_cache",    "tie_word_embeddings",  "tokenizer_class",
+    "_name_or_path"};
 
 /// The product, or nothing when it exceeds int64. Factors must not be negative.
 std::optional<int64_t> product(std::initializer_list<int64_t> factors) {

@@ -429,7 +429,7 @@ print(bytes(output[0].tolist()).decode(errors="replace"))
 
 constexpr std::string_view kTransformersText = R"(from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("path/to/model")
+tokenizer = AutoTokenizer.from_pretrained("path/to/model", trust_remote_code=True)
 model = AutoModelForCausalLM.from_pretrained("path/to/model", trust_remote_code=True)
 inputs = tokenizer("Once upon a time", return_tensors="pt")
 output = model.generate(**inputs, max_new_tokens=100)

@@ -20,9 +20,12 @@ namespace fs = std::filesystem;
 constexpr size_t kMaxConfigBytes = 16'000'000;
 
 // What transformers, and huggingface_config() for it, write into every config.json.
-constexpr std::array<std::string_view, 11> kTransformersKeys{
-    "model_type",   "architectures",        "auto_map",     "dtype",     "torch_dtype",        "eos_token_id",
-    "bos_token_id", "transformers_version", "pad_token_id", "use_cache", "tie_word_embeddings"};
+constexpr std::array<std::string_view, 13> kTransformersKeys{
+    "model_type",   "architectures",        "auto_map",
+    "dtype",        "torch_dtype",          "eos_token_id",
+    "bos_token_id", "transformers_version", "pad_token_id",
+    "use_cache",    "tie_word_embeddings",  "tokenizer_class",
+    "_name_or_path"};
 
 bool present(const fs::path& path) {
   std::error_code ignored;

@@ -48,36 +48,39 @@ std::optional<std::string> token_text(const Json& config, std::string_view key) 
   return token->as_string();
 }
 
-/// The id that tokenizer.json gives the text among its added tokens.
-std::optional<int64_t> added_token_id(const Json& tokenizer, const std::string& text) {
+/// The id that tokenizer.json gives the text, as an added token or as one of the model's own.
+std::optional<int64_t> token_id(const Json& tokenizer, const std::string& text) {
   const Json* added = tokenizer.find("added_tokens");
-  if (!added || !added->is_array()) return {};
-  for (const Json& token : added->as_array()) {
-    const Json *content = token.find("content"), *id = token.find("id");
-    if (content && id && *content == Json(text) && id->is_integer()) return id->as_integer();
+  if (added && added->is_array()) {
+    for (const Json& token : added->as_array()) {
+      const Json *content = token.find("content"), *id = token.find("id");
+      if (content && id && *content == Json(text) && id->is_integer()) return id->as_integer();
+    }
   }
-  return {};
+  const Json* model = tokenizer.find("model");
+  const Json* vocabulary = model ? model->find("vocab") : nullptr;
+  const Json* id = vocabulary ? vocabulary->find(text) : nullptr;
+  if (!id || !id->is_integer()) return {};
+  return id->as_integer();
 }
 
 }  // namespace
 
-Json special_token_ids(const Tokenizer* tokenizer) {
+Json special_token_ids(const TokenizerFiles& tokenizer) {
   Json ids = Json::Object{};
-  if (!tokenizer) return ids;
-  const TokenizerFiles files = tokenizer->files();
-  const Json vocabulary = parsed(files, "tokenizer.json");
-  const Json config = parsed(files, "tokenizer_config.json"), map = parsed(files, "special_tokens_map.json");
+  const Json vocabulary = parsed(tokenizer, "tokenizer.json");
+  const Json config = parsed(tokenizer, "tokenizer_config.json");
+  const Json map = parsed(tokenizer, "special_tokens_map.json");
   for (const std::string_view key : kSpecialTokens) {
     std::optional<std::string> text = token_text(config, key);
     if (!text) text = token_text(map, key);
-    std::optional<int64_t> id = text ? added_token_id(vocabulary, *text) : std::nullopt;
-    if (!id && key == "eos_token") id = tokenizer->eos();
+    const std::optional<int64_t> id = text ? token_id(vocabulary, *text) : std::nullopt;
     if (id) ids.set(concat(key, "_id"), *id);
   }
   return ids;
 }
 
-Json huggingface_config(const Config& config, DType dtype, const Tokenizer* tokenizer) {
+Json huggingface_config(const Config& config, DType dtype, const TokenizerFiles& tokenizer) {
   Config fields = config;
   fields.extra.clear();
   Json json = fields.to_json();
@@ -87,6 +90,8 @@ Json huggingface_config(const Config& config, DType dtype, const Tokenizer* toke
                                     {"AutoModel", "modeling_bdh.BDHModel"},
                                     {"AutoModelForCausalLM", "modeling_bdh.BDHForCausalLM"}});
   for (const char* key : {"dtype", "torch_dtype"}) json.set(key, torch_name(dtype));
+  if (!tokenizer.empty() && !parsed(tokenizer, "tokenizer_config.json").find("tokenizer_class"))
+    json.set("tokenizer_class", "PreTrainedTokenizerFast");
   const Json ids = special_token_ids(tokenizer);
   for (const auto& [key, id] : ids.as_object()) json.set(key, id);
   for (const auto& [key, value] : config.extra)

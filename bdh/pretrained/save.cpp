@@ -118,12 +118,10 @@ class Save {
     return metadata;
   }
 
-  const Tokenizer* tokenizer() const { return options_.save_tokenizer ? model_.tokenizer.get() : nullptr; }
-
   DType saved_dtype() const { return dtype_.value_or(model_.weights->state_dict().at("encoder").dtype); }
 
   Json config() const {
-    return options_.huggingface ? huggingface_config(model_.config(), saved_dtype(), tokenizer())
+    return options_.huggingface ? huggingface_config(model_.config(), saved_dtype(), tokenizer_files())
                                 : plain_config(model_.config());
   }
 
@@ -131,7 +129,7 @@ class Save {
   Json generation() const {
     Json json = options_.generation.value_or(model_.generation).to_json();
     if (!options_.huggingface) return json;
-    const Json ids = special_token_ids(tokenizer());
+    const Json ids = special_token_ids(tokenizer_files());
     for (const auto& [key, id] : ids.as_object()) {
       if (!json.find(key)) json.set(key, id);
     }

@@ -16,24 +16,9 @@ using bdh::Config;
 using bdh::DType;
 using bdh::Json;
 
-/// A tokenizer that is nothing but its files and an eos.
-class FileTokenizer : public bdh::Tokenizer {
- public:
-  explicit FileTokenizer(bdh::TokenizerFiles files, std::optional<int32_t> eos = {})
-      : files_(std::move(files)), eos_(eos) {}
-  int64_t vocab_size() const override { return 10; }
-  std::vector<int32_t> encode(std::string_view) const override { return {}; }
-  std::string decode(std::span<const int32_t>) const override { return {}; }
-  std::optional<int32_t> eos() const override { return eos_; }
-  bdh::TokenizerFiles files() const override { return files_; }
-
- private:
-  bdh::TokenizerFiles files_;
-  std::optional<int32_t> eos_;
-};
-
 constexpr const char* kVocabulary =
-    R"({"added_tokens": [{"id": 3, "content": "<s>"}, {"id": 4, "content": "</s>"}, {"id": "x", "content": "<pad>"}, 7]})";
+    R"({"added_tokens": [{"id": 3, "content": "<s>"}, {"id": 4, "content": "</s>"}, {"id": "x", "content": "<pad>"}, 7],
+         "model": {"vocab": {"<pad>": 6, "<s>": 7}}})";
 
 }  // namespace
 
@@ -54,7 +39,7 @@ TEST_CASE("huggingface: the embedded files are those in the tree, byte for byte"
 TEST_CASE("huggingface: config.json has the six fields first, then what transformers looks for") {
   Config config = bdh::test::tiny_config();
   config.extra = {{"note", "kept"}, {"dtype", "float64"}, {"eos_token_id", 9}};
-  const Json json = bdh::huggingface_config(config, DType::bf16, nullptr);
+  const Json json = bdh::huggingface_config(config, DType::bf16, {});
   const Json::Object& members = json.as_object();
   REQUIRE(members.size() == 13);
   const Json plain = [&] {
@@ -78,23 +63,28 @@ TEST_CASE("huggingface: config.json has the six fields first, then what transfor
                source.find("class " + text.substr(text.find('.') + 1) + "(") != std::string::npos;
     CHECK_MESSAGE(found, name);
   }
-  CHECK(bdh::test::thrown_by([&] { bdh::huggingface_config(config, DType::i8, nullptr); }).kind ==
+  CHECK(bdh::test::thrown_by([&] { bdh::huggingface_config(config, DType::i8, {}); }).kind ==
         bdh::ErrorKind::unsupported);
 }
 
 TEST_CASE("huggingface: special tokens come from the tokenizer's files, as strings or objects") {
-  const FileTokenizer tokenizer(
-      {{"tokenizer.json", kVocabulary},
-       {"tokenizer_config.json", R"({"bos_token": {"content": "<s>"}, "pad_token": "<pad>"})"},
-       {"special_tokens_map.json", R"({"eos_token": "</s>", "bos_token": "</s>"})"}});
-  CHECK(bdh::special_token_ids(&tokenizer) == Json(Json::Object{{"bos_token_id", 3}, {"eos_token_id", 4}}));
-  const Json json = bdh::huggingface_config(bdh::test::tiny_config(), DType::f32, &tokenizer);
-  CHECK(*json.find("bos_token_id") == Json(3));
-  CHECK(*json.find("eos_token_id") == Json(4));
+  const bdh::TokenizerFiles files{
+      {"tokenizer.json", kVocabulary},
+      {"tokenizer_config.json", R"({"bos_token": {"content": "<s>"}, "pad_token": "<pad>"})"},
+      {"special_tokens_map.json", R"({"eos_token": "</s>", "bos_token": "</s>"})"}};
+  const Json ids(Json::Object{{"bos_token_id", 3}, {"eos_token_id", 4}, {"pad_token_id", 6}});
+  CHECK(bdh::special_token_ids(files) == ids);
+  const Json json = bdh::huggingface_config(bdh::test::tiny_config(), DType::f32, files);
+  for (const auto& [key, id] : ids.as_object()) CHECK(*json.find(key) == id);
+  CHECK(*json.find("tokenizer_class") == Json("PreTrainedTokenizerFast"));
 }
 
-TEST_CASE("huggingface: a tokenizer with files that say nothing still gives its eos") {
-  CHECK(bdh::special_token_ids(nullptr) == Json(Json::Object{}));
-  const FileTokenizer broken({{"tokenizer.json", "{"}, {"tokenizer_config.json", "[1]"}}, 5);
-  CHECK(bdh::special_token_ids(&broken) == Json(Json::Object{{"eos_token_id", 5}}));
+TEST_CASE("huggingface: files that say nothing give no special tokens") {
+  CHECK(bdh::special_token_ids({}) == Json(Json::Object{}));
+  const bdh::TokenizerFiles files{
+      {"tokenizer.json", "{"},
+      {"tokenizer_config.json", R"({"eos_token": "</s>", "bos_token": null, "tokenizer_class": "Own"})"}};
+  CHECK(bdh::special_token_ids(files) == Json(Json::Object{}));
+  CHECK(bdh::huggingface_config(bdh::test::tiny_config(), DType::f32, files).find("tokenizer_class") ==
+        nullptr);
 }
