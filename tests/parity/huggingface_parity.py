@@ -261,16 +261,15 @@ def check_card_words(checks, command, demo, folder):
 
 
 def snippets(directory):
-    """The card's code by language, made to name the directory."""
+    """The code in the directory's card, by language."""
     found, language = [], None
     for line in (directory / "README.md").read_text().splitlines():
         if line.startswith("```"):
-            language = None if language else line[3:] or "text"
-            if language:
-                found.append((language, []))
+            language = None if language else line[3:]
+            found += [(language, [])] if language else []
         elif language:
             found[-1][1].append(line)
-    return [(language, "\n".join(lines).replace("path/to/model", str(directory)) + "\n") for language, lines in found]
+    return [(language, "\n".join(lines) + "\n") for language, lines in found]
 
 
 AUTHORS = """
@@ -307,38 +306,52 @@ def run(words, **options):
     return subprocess.run([str(word) for word in words], capture_output=True, stdin=subprocess.DEVNULL, **options)
 
 
-def run_cpp(text, work, prefix):
-    """Compiled against the installed library, as the card says, and run."""
-    (work / "CMakeLists.txt").write_text(textwrap.dedent(CMAKE))
-    (work / "program.cpp").write_text(text)
-    built = run(["cmake", "-S", work, "-B", work / "out", f"-DCMAKE_PREFIX_PATH={prefix}"])
-    built = run(["cmake", "--build", work / "out"]) if built.returncode == 0 else built
-    return run([work / "out" / "program"], cwd=work) if built.returncode == 0 else built
+class Snippets:
+    """Runs a card's code in a folder where path/to/model is the model."""
+
+    def __init__(self, command, build, folder):
+        self.prefix, self.work, self.programs = folder / "installed", folder / "snippets", {}
+        (self.work / "path" / "to").mkdir(parents=True)
+        (self.work / "bdh.py").write_text(textwrap.dedent(AUTHORS))
+        self.options = {"cwd": self.work, "env": dict(os.environ, PATH=f"{command.path.parent}:{os.environ['PATH']}", PYTHONPATH=str(self.work))}
+        run(["cmake", "--install", build, "--prefix", self.prefix], check=True)
+
+    def program(self, text):
+        """Compiled against the installed library, once for each text."""
+        if text not in self.programs:
+            source = self.work / f"program{len(self.programs)}"
+            source.mkdir()
+            (source / "CMakeLists.txt").write_text(textwrap.dedent(CMAKE))
+            (source / "program.cpp").write_text(text)
+            run(["cmake", "-S", source, "-B", source / "out", f"-DCMAKE_PREFIX_PATH={self.prefix}"], check=True)
+            run(["cmake", "--build", source / "out"], check=True)
+            self.programs[text] = source / "out" / "program"
+        return [self.programs[text]]
+
+    def run(self, directory, language, text):
+        link = self.work / "path" / "to" / "model"
+        link.unlink(missing_ok=True)
+        link.symlink_to(directory)
+        words = {"sh": lambda: ["sh", "-e", "-c", text], "python": lambda: [sys.executable, "-c", text], "cpp": lambda: self.program(text)}
+        return run(words[language](), **self.options)
 
 
 def check_snippets(checks, command, build, directories, folder):
-    """Every piece of code in a card runs; the C++ ones once for each text."""
-    prefix, work = folder / "installed", folder / "snippets"
-    work.mkdir()
-    done = run(["cmake", "--install", build, "--prefix", prefix])
-    checks.that(done.returncode == 0, f"cmake --install: {done.stderr.decode()[-500:]}")
-    (work / "bdh.py").write_text(textwrap.dedent(AUTHORS))
-    environment = dict(os.environ, PATH=f"{command.path.parent}:{os.environ['PATH']}", PYTHONPATH=str(work))
-    counts = {}
+    """Every command and program in the cards runs."""
+    runner, counts = Snippets(command, build, folder), {"sh": 0, "python": 0, "cpp": 0}
     for directory in directories:
         for language, text in snippets(directory):
-            if language == "sh":
-                done = run(["sh", "-e", "-c", text], cwd=work, env=environment)
-            elif language == "python":
-                done = run([sys.executable, "-c", text], cwd=work, env=environment)
-            elif language == "cpp":
-                done = run_cpp(text, work, prefix)
-            else:
+            if language not in counts:
                 continue
-            counts[language] = counts.get(language, 0) + 1
-            checks.that(done.returncode == 0, f"{directory.name}: {language}:\n{text}\n{(done.stdout + done.stderr).decode()[-1500:]}")
-    print("snippets run:", ", ".join(f"{count} {language}" for language, count in sorted(counts.items())))
-    checks.that(set(counts) == {"sh", "python", "cpp"}, "a card has commands, C++ and Python")
+            try:
+                done = runner.run(directory, language, text)
+            except subprocess.CalledProcessError as error:
+                done = error
+            counts[language] += 1
+            said = ((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace")
+            checks.that(done.returncode == 0, f"{directory.name}: {language}:\n{text}\n{said[-1500:]}")
+    print("snippets run:", ", ".join(f"{count} {language}" for language, count in counts.items()))
+    checks.that(all(counts.values()), "a card has commands, Python and C++")
 
 
 def check(arguments):
