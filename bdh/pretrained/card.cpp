@@ -413,6 +413,48 @@ int main() {
 }
 )";
 
+constexpr std::string_view kTextInC = R"(#include <stdio.h>
+
+#include "bdh/bdh_c.h"
+
+static int print(void* user, const char* text, size_t length) {
+  (void)user;
+  return fwrite(text, 1, length, stdout) == length;
+}
+
+int main(void) {
+  bdh_model* model = NULL;
+  bdh_session* session = NULL;
+  const int failed = bdh_model_load("path/to/model", NULL, &model) || bdh_session_new(model, &session) ||
+                     bdh_generate(session, "Once upon a time", NULL, print, NULL);
+  if (failed) fprintf(stderr, "%s\n", bdh_last_error());
+  bdh_session_free(session);
+  bdh_model_free(model);
+  return failed;
+}
+)";
+
+constexpr std::string_view kTokensInC = R"(#include <stdio.h>
+
+#include "bdh/bdh_c.h"
+
+int main(void) {
+  const int32_t tokens[] = {0, 1};
+  bdh_model* model = NULL;
+  bdh_session* session = NULL;
+  const int failed = bdh_model_load("path/to/model", NULL, &model) || bdh_session_new(model, &session) ||
+                     bdh_session_read(session, tokens, 2, NULL);
+  if (failed) fprintf(stderr, "%s\n", bdh_last_error());
+  bdh_session_free(session);
+  bdh_model_free(model);
+  return failed;
+}
+)";
+
+std::string c_usage(const CardFacts& facts) {
+  return "\nIn C, with the same library:\n" + code("c", facts.tokenizer.empty() ? kTokensInC : kTextInC);
+}
+
 std::string cpp_usage(const CardFacts& facts) {
   return "\nIn C++, with `find_package(bdh)` and `target_link_libraries(program bdh::bdh)` in CMake:\n" +
          code("cpp", facts.tokenizer.empty() ? kTokensProgram : kTextProgram);
@@ -512,7 +554,8 @@ std::string model_card(const CardFacts& facts) {
          value_section("Metrics", facts.details.find("metrics")) +
          value_section("Provenance", facts.details.find("provenance")) +
          sparsity(facts.details.find("sparsity")) + "\n## Usage\n" + command_usage(facts) + cpp_usage(facts) +
-         transformers_usage(facts) + pytorch_usage(facts) + std::string(kCitation) + footer(facts);
+         c_usage(facts) + transformers_usage(facts) + pytorch_usage(facts) + std::string(kCitation) +
+         footer(facts);
 }
 
 }  // namespace bdh

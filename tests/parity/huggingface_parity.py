@@ -295,9 +295,10 @@ AUTHORS = """
 
 CMAKE = """
     cmake_minimum_required(VERSION 3.22)
-    project(snippet CXX)
+    project(snippet C CXX)
     find_package(bdh REQUIRED)
-    add_executable(program program.cpp)
+    file(GLOB source program.*)
+    add_executable(program ${source})
     target_link_libraries(program bdh::bdh)
 """
 
@@ -316,13 +317,13 @@ class Snippets:
         self.options = {"cwd": self.work, "env": dict(os.environ, PATH=f"{command.path.parent}:{os.environ['PATH']}", PYTHONPATH=str(self.work))}
         run(["cmake", "--install", build, "--prefix", self.prefix], check=True)
 
-    def program(self, text):
+    def program(self, language, text):
         """Compiled against the installed library, once for each text."""
         if text not in self.programs:
             source = self.work / f"program{len(self.programs)}"
             source.mkdir()
             (source / "CMakeLists.txt").write_text(textwrap.dedent(CMAKE))
-            (source / "program.cpp").write_text(text)
+            (source / f"program.{language}").write_text(text)
             run(["cmake", "-S", source, "-B", source / "out", f"-DCMAKE_PREFIX_PATH={self.prefix}"], check=True)
             run(["cmake", "--build", source / "out"], check=True)
             self.programs[text] = source / "out" / "program"
@@ -332,13 +333,13 @@ class Snippets:
         link = self.work / "path" / "to" / "model"
         link.unlink(missing_ok=True)
         link.symlink_to(directory)
-        words = {"sh": lambda: ["sh", "-e", "-c", text], "python": lambda: [sys.executable, "-c", text], "cpp": lambda: self.program(text)}
-        return run(words[language](), **self.options)
+        interpreter = {"sh": ["sh", "-e", "-c", text], "python": [sys.executable, "-c", text]}.get(language)
+        return run(interpreter or self.program(language, text), **self.options)
 
 
 def check_snippets(checks, command, build, directories, folder):
     """Every command and program in the cards runs."""
-    runner, counts = Snippets(command, build, folder), {"sh": 0, "python": 0, "cpp": 0}
+    runner, counts = Snippets(command, build, folder), {"sh": 0, "python": 0, "cpp": 0, "c": 0}
     for directory in directories:
         for language, text in snippets(directory):
             if language not in counts:
@@ -351,7 +352,7 @@ def check_snippets(checks, command, build, directories, folder):
             said = ((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace")
             checks.that(done.returncode == 0, f"{directory.name}: {language}:\n{text}\n{said[-1500:]}")
     print("snippets run:", ", ".join(f"{count} {language}" for language, count in counts.items()))
-    checks.that(all(counts.values()), "a card has commands, Python and C++")
+    checks.that(all(counts.values()), "a card has commands, Python, C++ and C")
 
 
 def check(arguments):

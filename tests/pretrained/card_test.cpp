@@ -74,6 +74,7 @@ TEST_CASE("card: what is unknown is left out") {
                            "Made from", "tokenizer", "transformers\n", "written by", "null", "load_file"})
     CHECK_MESSAGE(!has(card, part), std::string(part));
   CHECK(has(card, "bdh logits"));
+  CHECK(has(card, "bdh_session_read(session"));
 }
 
 TEST_CASE("card: what is known stands in front matter and sections") {
@@ -100,7 +101,7 @@ TEST_CASE("card: what is known stands in front matter and sections") {
         "| `optimizer.lr` | 0.001 |", "| `loss` | 2.34 |", "| `commit` | abc\\|def |",
         "| 0 | 25.0 % | 40.0 % | 30.0 % | 5.1 % |", "over 700 tokens", "trust_remote_code=True",
         "load_file(\"path/to/model/model.safetensors\")", "bdh generate path/to/model", "find_package(bdh)",
-        "written by bdh 1.2.3"})
+        "bdh_generate(session", "written by bdh 1.2.3"})
     CHECK_MESSAGE(has(card, part), std::string(part));
   CHECK(!has(card, "`seed`"));
 }
