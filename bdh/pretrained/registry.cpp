@@ -287,10 +287,23 @@ std::vector<std::string> point_link(const fs::path& directory, const std::string
   return {concat("cannot set the link ", link.string(), ": ", error.message())};
 }
 
-std::vector<std::string> remove_link(const fs::path& directory) {
+void remove_link(const fs::path& directory) {
   const fs::path link = directory / kLatest;
-  std::error_code error;
-  if (fs::is_symlink(fs::symlink_status(link, error))) fs::remove(link, error);
+  std::error_code ignored;
+  if (fs::is_symlink(fs::symlink_status(link, ignored))) fs::remove(link, ignored);
+}
+
+/// Points `latest` beside the entry to the newest version that lies there, or removes it with the last.
+std::vector<std::string> update_link(const ModelRegistry& registry, const std::vector<RegistryEntry>& entries,
+                                     const RegistryEntry& changed) {
+  const auto directory = versions_directory(registry.locate(changed), changed);
+  if (!directory) return {};
+  const RegistryEntry* newest = nullptr;
+  for (const RegistryEntry& entry : entries)
+    if (entry.name == changed.name && versions_directory(registry.locate(entry), entry) == directory)
+      newest = &entry;
+  if (newest) return point_link(*directory, newest->version);
+  remove_link(*directory);
   return {};
 }
 
@@ -312,19 +325,6 @@ fs::path ModelRegistry::locate(const RegistryEntry& entry) const {
   const fs::path path = entry.path;
   const fs::path directory = file_.parent_path();
   return path.is_absolute() || directory.empty() || directory == "." ? path : directory / path;
-}
-
-/// Points `latest` beside the entry to the newest version that lies there, or removes it with the last.
-static std::vector<std::string> update_link(const ModelRegistry& registry,
-                                            const std::vector<RegistryEntry>& entries,
-                                            const RegistryEntry& changed) {
-  const auto directory = versions_directory(registry.locate(changed), changed);
-  if (!directory) return {};
-  const RegistryEntry* newest = nullptr;
-  for (const RegistryEntry& entry : entries)
-    if (entry.name == changed.name && versions_directory(registry.locate(entry), entry) == directory)
-      newest = &entry;
-  return newest ? point_link(*directory, newest->version) : remove_link(*directory);
 }
 
 std::vector<std::string> ModelRegistry::add(const std::string& name, const std::string& version,

@@ -30,9 +30,9 @@ TEST_CASE("huggingface: the embedded files are those in the tree, byte for byte"
     python += entry.path().extension() == ".py";
   const auto files = bdh::huggingface_files();
   CHECK(files.size() == python);
-  for (const auto& [name, text] : files) {
-    CHECK_MESSAGE(text == bdh::test::read_file(folder / name), name);
-    CHECK_MESSAGE(text.size() > 1000, name);
+  for (const auto& file : files) {
+    CHECK_MESSAGE(file.second == bdh::test::read_file(folder / file.first), file.first);
+    CHECK_MESSAGE(file.second.size() > 1000, file.first);
   }
 }
 
@@ -54,14 +54,14 @@ TEST_CASE("huggingface: config.json has the six fields first, then what transfor
   CHECK(*json.find("torch_dtype") == Json("bfloat16"));
   CHECK(*json.find("note") == Json("kept"));
   CHECK(*json.find("eos_token_id") == Json(9));
-  for (const auto& [name, target] : json.find("auto_map")->as_object()) {
-    const std::string& text = target.as_string();
+  for (const Json::Member& mapped : json.find("auto_map")->as_object()) {
+    const std::string& text = mapped.second.as_string();
     const std::string file = text.substr(0, text.find('.')) + ".py";
     bool found = false;
     for (const auto& [embedded, source] : bdh::huggingface_files())
       found |= embedded == file &&
                source.find("class " + text.substr(text.find('.') + 1) + "(") != std::string::npos;
-    CHECK_MESSAGE(found, name);
+    CHECK_MESSAGE(found, mapped.first);
   }
   CHECK(bdh::test::thrown_by([&] { bdh::huggingface_config(config, DType::i8, {}); }).kind ==
         bdh::ErrorKind::unsupported);
