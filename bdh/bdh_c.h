@@ -7,6 +7,8 @@
 #ifndef BDH_C_H
 #define BDH_C_H
 
+/* NOLINTBEGIN(modernize-use-using): this is C */
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -110,5 +112,7 @@ bdh_status bdh_generate(bdh_session* session, const char* prompt, const bdh_gene
 #ifdef __cplusplus
 }
 #endif
+
+/* NOLINTEND(modernize-use-using) */
 
 #endif

@@ -98,7 +98,7 @@ class JsonTokenizer : public Tokenizer {
   std::string decoded(std::span<const int32_t> tokens, bool skip_special_tokens) const;
   std::optional<int32_t> token_named(const std::optional<std::string>& text, const char* role,
                                      std::vector<std::string>* warnings) const;
-  void encode_raw(NormalText part, WordCache& cache, std::vector<int32_t>& tokens) const;
+  void encode_raw(const NormalText& text, WordCache& cache, std::vector<int32_t>& tokens) const;
   void encode_words(NormalText part, WordCache& cache, std::vector<int32_t>& tokens) const;
   void encode_word(std::string_view word, WordCache& cache, std::vector<int32_t>& tokens) const;
 
@@ -162,7 +162,7 @@ std::vector<int32_t> JsonTokenizer::encode_with(const EncodeOptions& options, st
 }
 
 /// Added tokens first, in the text as it is and then in what is normalized; words between them.
-void JsonTokenizer::encode_raw(NormalText text, WordCache& cache, std::vector<int32_t>& tokens) const {
+void JsonTokenizer::encode_raw(const NormalText& text, WordCache& cache, std::vector<int32_t>& tokens) const {
   std::vector<Section> raw, normal;
   added_.cut_raw(text.text, raw);
   for (const Section& section : raw) {
@@ -170,16 +170,12 @@ void JsonTokenizer::encode_raw(NormalText text, WordCache& cache, std::vector<in
       tokens.push_back(section.token);
       continue;
     }
-    const bool whole = raw.size() == 1;
-    std::string part =
-        whole ? std::move(text.text) : text.text.substr(section.begin, section.end - section.begin);
-    NormalText normalized = normalized_by(normalizers_, {std::move(part), section.begin == 0});
+    const NormalText normalized = normalized_by(
+        normalizers_, {text.text.substr(section.begin, section.end - section.begin), section.begin == 0});
     added_.cut_normalized(normalized.text, normal);
     for (const Section& inner : normal) {
       if (inner.token != Vocabulary::kNone) {
         tokens.push_back(inner.token);
-      } else if (normal.size() == 1) {
-        encode_words(std::move(normalized), cache, tokens);
       } else {
         encode_words({normalized.text.substr(inner.begin, inner.end - inner.begin),
                       normalized.first && inner.begin == 0},
