@@ -182,11 +182,15 @@ TEST_CASE("tokenizers: long words take no quadratic time") {
 }
 
 TEST_CASE("tokenizers: deep nesting and odd members") {
-  std::string nested = R"({"type": "Lowercase"})";
-  for (int i = 0; i < 30; ++i) nested = R"({"type": "Sequence", "normalizers": [)" + nested + "]}";
-  CHECK(encoded(document(kWords, "\"normalizer\": " + nested), "A") == Tokens{0});
-  for (int i = 0; i < 100; ++i) nested = R"({"type": "Sequence", "normalizers": [)" + nested + "]}";
-  check_refused(ErrorKind::bad_file, "nested", document(kWords, "\"normalizer\": " + nested));
+  const auto nested = [](int depth) {
+    std::string text = "\"normalizer\": ";
+    for (int i = 0; i < depth; ++i) text += R"({"type": "Sequence", "normalizers": [)";
+    text += R"({"type": "Lowercase"})";
+    for (int i = 0; i < depth; ++i) text += "]}";
+    return text;
+  };
+  CHECK(encoded(document(kWords, nested(30)), "A") == Tokens{0});
+  check_refused(ErrorKind::bad_file, "nested", document(kWords, nested(130)));
   CHECK(encoded(document(R"({"type": "WordLevel", "vocab": {"": 0, "\u0000": 1}, "unk_token": ""})"),
                 std::string(1, '\0')) == Tokens{1});
 }
