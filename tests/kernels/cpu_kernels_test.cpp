@@ -102,8 +102,9 @@ TEST_CASE("multiply, all strides and dtypes, sizes that do not fit the tiles") {
     int64_t m, n, k;
   };
   for_each_isa([&](const Kernels& kernels) {
-    for (const Size size : {Size{1, 1, 1}, Size{3, 17, 5}, Size{14, 32, 128}, Size{15, 33, 129},
-                            Size{64, 96, 300}, Size{29, 64, 16}, Size{128, 16, 1}}) {
+    for (const Size size :
+         {Size{1, 1, 1}, Size{3, 17, 5}, Size{14, 32, 128}, Size{15, 33, 129}, Size{64, 96, 300},
+          Size{29, 64, 16}, Size{128, 16, 1}, Size{7, 16, 40}, Size{8, 48, 37}, Size{14, 256, 128}}) {
       for (DType dtype : kDTypes) {
         for (bool transposed : {false, true}) {
           for (bool add : {false, true}) {

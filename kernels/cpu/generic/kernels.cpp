@@ -312,8 +312,80 @@ void multiply_panel(const Product& p, int64_t row, int64_t k, int64_t column, in
   }
 }
 
+// One vector of columns, as a chunk of few tokens has: every row of A passes once, a few of them side by
+// side.
+constexpr int kNarrowRows = 6;
+
+template <int M>
+void multiply_narrow_rows(const Product& p, int64_t i) {
+  const float* a = p.a + i * p.a_row;
+  const auto* b = static_cast<const float*>(p.b.data);
+  Floats total[M];
+#pragma GCC unroll 16
+  for (int j = 0; j < M; ++j) total[j] = p.add ? load(p.c + (i + j) * p.c_row) : Floats{};
+  for (int64_t k = 0; k < p.k; ++k) {
+    const Floats row = load(b + k * p.b.stride);
+#pragma GCC unroll 16
+    for (int j = 0; j < M; ++j) total[j] = multiply_add(all(a[j * p.a_row + k * p.a_column]), row, total[j]);
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < M; ++j) store(p.c + (i + j) * p.c_row, total[j]);
+}
+
+void multiply_narrow(const Product& p) {
+  int64_t i = 0;
+  for (; i + kNarrowRows <= p.m; i += kNarrowRows) multiply_narrow_rows<kNarrowRows>(p, i);
+  for (; i < p.m; ++i) multiply_narrow_rows<1>(p, i);
+}
+
+// Few rows of A: B is read once, row after row, and C stays in cache.
+constexpr int kFewRows = 14;
+constexpr int64_t kRowsTogether = 8;
+
+template <int K, class Element>
+void add_rows(const Product& p, const Element* b, int64_t k) {
+  b += k * p.b.stride;
+  const float* a = p.a + k * p.a_column;
+  for (int64_t column = 0; column < p.n; column += kLanes) {
+    Floats row[K];
+#pragma GCC unroll 16
+    for (int j = 0; j < K; ++j) row[j] = load(b + j * p.b.stride + column);
+    for (int64_t i = 0; i < p.m; ++i) {
+      Floats total = load(p.c + i * p.c_row + column);
+#pragma GCC unroll 16
+      for (int j = 0; j < K; ++j) total = multiply_add(all(a[i * p.a_row + j * p.a_column]), row[j], total);
+      store(p.c + i * p.c_row + column, total);
+    }
+  }
+}
+
+template <class Element>
+void multiply_few(const Product& p, const Element* b) {
+  if (!p.add) {
+    for (int64_t i = 0; i < p.m; ++i) {
+      for (int64_t column = 0; column < p.n; column += kLanes) store(p.c + i * p.c_row + column, Floats{});
+    }
+  }
+  int64_t k = 0;
+  for (; k + kRowsTogether <= p.k; k += kRowsTogether) add_rows<kRowsTogether>(p, b, k);
+  for (; k < p.k; ++k) add_rows<1>(p, b, k);
+}
+
+void multiply_few_any(const Product& p) {
+  switch (p.b.dtype) {
+    case DType::bf16:
+      return multiply_few(p, static_cast<const BFloat16*>(p.b.data));
+    case DType::f16:
+      return multiply_few(p, static_cast<const Float16*>(p.b.data));
+    default:
+      return multiply_few(p, static_cast<const float*>(p.b.data));
+  }
+}
+
 void multiply(const Product& p) {
   if (p.m == 0 || p.n == 0) return;
+  if (p.n == kLanes && p.b.dtype == DType::f32) return multiply_narrow(p);
+  if (p.m <= kFewRows && p.n % kLanes == 0) return multiply_few_any(p);
   alignas(64) float panel[kDepth * kTileColumns];
   for (int64_t column = 0; column < p.n; column += kTileColumns) {
     const int64_t columns = p.n - column < kTileColumns ? p.n - column : kTileColumns;
