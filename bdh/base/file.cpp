@@ -2,6 +2,7 @@
 #include "bdh/base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kLargestWrite = size_t{1} << 30;
+constexpr std::string_view kPrefix = ".bdh-", kSuffix = ".tmp";  // of files that are being written
 
 std::string reason_of(int error) { return std::generic_category().message(error); }
 
@@ -78,7 +80,37 @@ fs::path directory_of(const fs::path& path) {
 // Another name for every call, in every process.
 fs::path temporary_beside(const fs::path& path) {
   static std::atomic<unsigned> counter = 0;
-  return directory_of(path) / concat(".bdh-", ::getpid(), "-", counter++, ".tmp");
+  return directory_of(path) / concat(kPrefix, ::getpid(), "-", counter++, kSuffix);
+}
+
+bool is_temporary(std::string_view name) { return name.starts_with(kPrefix) && name.ends_with(kSuffix); }
+
+// The lock goes with the process that holds it: a file that can be locked has nobody who writes it any more.
+void remove_if_abandoned(const fs::path& path) {
+  const Descriptor file{open_retrying(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK)};
+  struct stat info {};
+  if (file.number < 0 || ::fstat(file.number, &info) != 0 || !S_ISREG(info.st_mode)) return;
+  if (::flock(file.number, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+}
+
+// What programs left that were killed while they wrote. Whatever goes wrong here, the new file can be
+// written.
+void remove_abandoned(const fs::path& directory) {
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    if (is_temporary(entry->path().filename().string())) remove_if_abandoned(entry->path());
+  }
+}
+
+// False when somebody took the file for abandoned before it was locked, and removed it. File systems without
+// locks do without.
+bool claim(int descriptor) {
+  int result;
+  do {
+    result = ::flock(descriptor, LOCK_EX);
+  } while (result != 0 && errno == EINTR);
+  struct stat info {};
+  return result != 0 || ::fstat(descriptor, &info) != 0 || info.st_nlink > 0;
 }
 
 // The permissions of the file that will be replaced, or nothing when there is none yet.
@@ -147,12 +179,24 @@ void sync_directory(const fs::path& directory) {
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   const std::optional<mode_t> mode = existing_mode(path_);
-  do {
-    temporary_ = temporary_beside(path_);
-    descriptor_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_EXCL, mode.value_or(0666));
-  } while (descriptor_ < 0 && errno == EEXIST);
-  if (descriptor_ < 0) fail_write(path_, errno);
+  remove_abandoned(directory_of(path_));
+  while (!open_temporary(mode.value_or(0666))) {
+  }
   if (mode) ::fchmod(descriptor_, *mode);
+}
+
+/// False when the name was taken or did not last.
+bool AtomicFile::open_temporary(unsigned mode) {
+  const fs::path path = temporary_beside(path_);
+  descriptor_ = open_retrying(path, O_WRONLY | O_CREAT | O_EXCL, mode);
+  if (descriptor_ < 0 && errno == EEXIST) return false;
+  if (descriptor_ < 0) fail_write(path_, errno);
+  if (claim(descriptor_)) {
+    temporary_ = path;
+    return true;
+  }
+  ::close(std::exchange(descriptor_, -1));
+  return false;
 }
 
 AtomicFile::~AtomicFile() {
@@ -182,9 +226,9 @@ void AtomicFile::overwrite(uint64_t offset, std::span<const std::byte> bytes) {
 
 void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail_write(path_, errno);
-  if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) fail_write(path_, errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_write(path_, errno);
   temporary_.clear();
+  ::close(std::exchange(descriptor_, -1));  // its lock kept others from removing the temporary name
   sync_directory(directory_of(path_));
 }
 

@@ -43,8 +43,8 @@ std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 void sync_directory(const std::filesystem::path& directory);
 
 /// A file that appears complete or not at all: written under a temporary name in the same directory, synced,
-/// renamed. Destroyed without commit(), it leaves nothing behind. Every failure is Error(io) naming the file
-/// and the reason.
+/// renamed. Destroyed without commit(), it leaves nothing behind; what a killed program left, the next
+/// AtomicFile in that directory removes. Every failure is Error(io) naming the file and the reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);
@@ -60,6 +60,8 @@ class AtomicFile {
   void commit();
 
  private:
+  bool open_temporary(unsigned mode);
+
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   int descriptor_ = -1;

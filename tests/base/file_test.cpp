@@ -2,20 +2,22 @@
 #include "bdh/base/file.h"
 
 #include <doctest/doctest.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <string>
 
 #include "tests/support/file_size_limit.h"
-#include "tests/support/temp_directory.h"
+#include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
 using test::FileSizeLimit;
 using test::read_file;
-using test::TempDirectory;
+using test::TemporaryDirectory;
 using test::thrown_by;
 namespace fs = std::filesystem;
 
@@ -50,7 +52,7 @@ class OrdinaryUser {
 }  // namespace
 
 TEST_CASE("file: a mapping has the file's bytes") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const std::string content("hello\0world", 11);
   const auto file = MappedFile::open(directory.write("a", content));
   CHECK(std::string(reinterpret_cast<const char*>(file->bytes().data()), file->bytes().size()) == content);
@@ -59,7 +61,7 @@ TEST_CASE("file: a mapping has the file's bytes") {
 }
 
 TEST_CASE("file: what cannot be mapped is refused") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto missing = thrown_by([&] { MappedFile::open(directory.path() / "none"); });
   CHECK(missing.kind == ErrorKind::not_found);
   CHECK(missing.says("none"));
@@ -74,7 +76,7 @@ TEST_CASE("file: what cannot be mapped is refused") {
 }
 
 TEST_CASE("file: released pages read the same again") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto file = MappedFile::open(directory.write("a", std::string(100'000, 'q')));
   const auto count = [&] { return std::count(file->bytes().begin(), file->bytes().end(), std::byte{'q'}); };
   CHECK(count() == 100'000);
@@ -86,7 +88,7 @@ TEST_CASE("file: released pages read the same again") {
 }
 
 TEST_CASE("file: text up to a limit") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.write("a", "12345");
   CHECK(read_text(path, 5) == "12345");
   const auto thrown = thrown_by([&] { read_text(path, 4); });
@@ -96,7 +98,7 @@ TEST_CASE("file: text up to a limit") {
 }
 
 TEST_CASE("file: an atomic file appears on commit") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.path() / "model.bin";
   AtomicFile file(path);
   file.write("one ");
@@ -108,7 +110,7 @@ TEST_CASE("file: an atomic file appears on commit") {
 }
 
 TEST_CASE("file: bytes written before can be replaced") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.path() / "a";
   AtomicFile file(path);
   file.write("0123456789");
@@ -119,7 +121,7 @@ TEST_CASE("file: bytes written before can be replaced") {
 }
 
 TEST_CASE("file: without commit nothing is left and the old file stays") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.write("config.json", "old");
   {
     AtomicFile file(path);
@@ -130,7 +132,7 @@ TEST_CASE("file: without commit nothing is left and the old file stays") {
 }
 
 TEST_CASE("file: two writers of one file do not meet") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.path() / "a";
   AtomicFile first(path);
   AtomicFile second(path);
@@ -142,8 +144,46 @@ TEST_CASE("file: two writers of one file do not meet") {
   CHECK(read_file(path) == "first");
 }
 
+TEST_CASE("file: what a killed writer left goes with the next write, and nothing else does") {
+  const TemporaryDirectory directory;
+  int ready[2];
+  REQUIRE(::pipe(ready) == 0);
+  const pid_t writer = ::fork();
+  if (writer == 0) {
+    AtomicFile file(directory / "weights");
+    file.write("half");
+    const bool told = ::write(ready[1], "x", 1) == 1;
+    while (told) ::pause();
+    ::_exit(1);
+  }
+  char byte = 0;
+  REQUIRE(::read(ready[0], &byte, 1) == 1);
+  directory.write("user.tmp", "");
+  directory.write(".bdh-note", "");
+  AtomicFile(directory / "other").commit();
+  CHECK(files_in(directory.path()) == 4);  // the writer lives
+  ::kill(writer, SIGKILL);
+  ::waitpid(writer, nullptr, 0);
+  CHECK(files_in(directory.path()) == 4);
+  AtomicFile(directory / "weights").commit();
+  CHECK(files_in(directory.path()) == 4);
+  for (const char* name : {"user.tmp", ".bdh-note", "other", "weights"}) CHECK(fs::exists(directory / name));
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+TEST_CASE("file: a link or a pipe under a temporary name stays") {
+  const TemporaryDirectory directory;
+  const fs::path kept = directory.write("kept", "kept");
+  fs::create_symlink(kept, directory / ".bdh-1-0.tmp");
+  REQUIRE(::mkfifo((directory / ".bdh-1-1.tmp").c_str(), 0600) == 0);
+  AtomicFile(directory / "new").commit();
+  CHECK(read_file(kept) == "kept");
+  CHECK(files_in(directory.path()) == 4);
+}
+
 TEST_CASE("file: permissions of the old file, or those the umask leaves") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path old_path = directory.write("old", "old");
   REQUIRE(::chmod(old_path.c_str(), 0640) == 0);
   const mode_t umask_before = ::umask(027);
@@ -161,7 +201,7 @@ TEST_CASE("file: permissions of the old file, or those the umask leaves") {
 }
 
 TEST_CASE("file: a write that does not fit fails in words and keeps the old file") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.write("model.bin", "old");
   const auto thrown = thrown_by([&] {
     const FileSizeLimit limit(100'000);
@@ -176,14 +216,14 @@ TEST_CASE("file: a write that does not fit fails in words and keeps the old file
 }
 
 TEST_CASE("file: a missing directory is named") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto thrown = thrown_by([&] { AtomicFile(directory.path() / "none" / "a"); });
   CHECK(thrown.kind == ErrorKind::io);
   CHECK(thrown.says("No such file or directory; create its directory first"));
 }
 
 TEST_CASE("file: an unwritable directory is refused") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path closed = directory.path() / "closed";
   REQUIRE(fs::create_directory(closed));
   REQUIRE(::chmod(directory.path().c_str(), 0755) == 0);
@@ -196,14 +236,14 @@ TEST_CASE("file: an unwritable directory is refused") {
 }
 
 TEST_CASE("file: directories and devices are not replaced") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   CHECK(thrown_by([&] { AtomicFile(directory.path()); }).says("is not a regular file"));
   CHECK(thrown_by([] { AtomicFile("/dev/null"); }).kind == ErrorKind::io);
   CHECK(files_in(directory.path()) == 0);
 }
 
 TEST_CASE("file: a commit that cannot rename leaves nothing behind") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.path() / "a";
   const auto thrown = thrown_by([&] {
     AtomicFile file(path);
@@ -216,7 +256,7 @@ TEST_CASE("file: a commit that cannot rename leaves nothing behind") {
 }
 
 TEST_CASE("file: a name as long as the system allows") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.path() / std::string(255, 'n');
   AtomicFile file(path);
   file.write("x");

@@ -7,7 +7,7 @@
 
 #include "bdh/formats/safetensors.h"
 #include "tests/support/safetensors_bytes.h"
-#include "tests/support/temp_directory.h"
+#include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
@@ -204,7 +204,7 @@ std::vector<Attack> metadata_attacks() {
 }
 
 void check_refused(const std::vector<Attack>& attacks) {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   for (const Attack& attack : attacks) {
     const auto path = directory.write("model.safetensors", attack.file);
     const Thrown thrown = thrown_by([&] { SafetensorsFile::open(path); });
@@ -257,7 +257,7 @@ TEST_CASE("safetensors attacks: 50000 tensors, the last name a duplicate") {
   }
   const std::string last = tensor_entry("u", "U8", "[]", "[50000,50001]");
   const std::string twice = tensor_entry("t123", "U8", "[]", "[50000,50001]");
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.write("many", safetensors_bytes(header + last + "}", data + "x"));
   CHECK(SafetensorsFile::open(path).tensors().size() == 50'001);
   check_refused(
@@ -265,7 +265,7 @@ TEST_CASE("safetensors attacks: 50000 tensors, the last name a duplicate") {
 }
 
 TEST_CASE("safetensors attacks: files cut anywhere in the header and around every tensor's ends") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   for (const char* name : {"dtypes.safetensors", "shapes.safetensors", "names.safetensors"}) {
     const std::string whole = golden(name);
     REQUIRE(whole.size() > 100);
@@ -289,7 +289,7 @@ TEST_CASE("safetensors attacks: files cut anywhere in the header and around ever
 }
 
 TEST_CASE("safetensors attacks: mutated files are read or refused, nothing else") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   constexpr std::string_view kPieces = "{}[]\",:\\0123456789-e.tfn \xff";
   std::mt19937 random(7);
   int refused = 0;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "tests/support/safetensors_bytes.h"
-#include "tests/support/temp_directory.h"
+#include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
@@ -90,7 +90,7 @@ void check_equal(const Tensor& found, const Tensor& expected) {
 
 fs::path golden(const std::string& file) { return fs::path(BDH_TEST_DATA) / "safetensors" / file; }
 
-Thrown write_thrown(const TempDirectory& directory, const TensorMap& tensors, const Metadata& metadata) {
+Thrown write_thrown(const TemporaryDirectory& directory, const TensorMap& tensors, const Metadata& metadata) {
   return thrown_by([&] { write_safetensors(directory.path() / "out.safetensors", tensors, metadata); });
 }
 
@@ -107,7 +107,7 @@ TEST_CASE("safetensors: files of the reference package read as they were written
 }
 
 TEST_CASE("safetensors: written files are those of the reference package, byte for byte") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   for (const Sample& sample : samples()) {
     CAPTURE(sample.file);
     write_safetensors(directory.path() / sample.file, sample.tensors, sample.metadata);
@@ -116,7 +116,7 @@ TEST_CASE("safetensors: written files are those of the reference package, byte f
 }
 
 TEST_CASE("safetensors: offsets, order and lifetime") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "a.safetensors";
   write_safetensors(path,
                     {{"b", patterned(DType::f32, {2})},
@@ -144,7 +144,7 @@ TEST_CASE("safetensors: offsets, order and lifetime") {
 }
 
 TEST_CASE("safetensors: a file may be written over while its tensors are in use") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "a.safetensors";
   write_safetensors(path, {{"a", patterned(DType::f32, {100, 100})}}, {});
   const Tensor view = SafetensorsFile::open(path).tensor("a");
@@ -153,7 +153,7 @@ TEST_CASE("safetensors: a file may be written over while its tensors are in use"
 }
 
 TEST_CASE("safetensors: strided tensors are written row by row") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "a.safetensors";
   Tensor view = patterned(DType::f32, {300, 500});
   std::swap(view.shape[0], view.shape[1]);
@@ -164,7 +164,7 @@ TEST_CASE("safetensors: strided tensors are written row by row") {
 }
 
 TEST_CASE("safetensors: the smallest files") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const auto path = directory.path() / "a.safetensors";
   write_safetensors(path, {}, {});
   CHECK(read_file(path) == safetensors_bytes("{}      ", ""));
@@ -175,7 +175,7 @@ TEST_CASE("safetensors: the smallest files") {
 }
 
 TEST_CASE("safetensors: entries in any order, data not aligned") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const std::string header = concat("{", tensor_entry("b", "F32", "[1]", "[3,7]"), ", ",
                                     tensor_entry("a", "U8", "[3]", "[0,3]"), "}");
   const SafetensorsFile file =
@@ -185,7 +185,7 @@ TEST_CASE("safetensors: entries in any order, data not aligned") {
 }
 
 TEST_CASE("safetensors: a file is recognised by its first bytes") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   CHECK(is_safetensors(golden("dtypes.safetensors")));
   CHECK(is_safetensors(directory.write("cut", safetensors_bytes(500, "{\"a\"", ""))));
   CHECK_FALSE(is_safetensors(directory.write("empty", "")));
@@ -196,7 +196,7 @@ TEST_CASE("safetensors: a file is recognised by its first bytes") {
 }
 
 TEST_CASE("safetensors: the writer refuses what no reader would take, and leaves no file") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const Tensor good = patterned(DType::f32, {2});
   CHECK(write_thrown(directory, {{"__metadata__", good}}, {})
             .says("tensor '__metadata__' has the name of the metadata"));

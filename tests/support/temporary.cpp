@@ -1,11 +1,11 @@
 // A directory for one test's files, removed afterwards, and what tests put into it. Knows no test.
 #include "tests/support/temporary.h"
 
-#include <unistd.h>
+#include <stdlib.h>
 
-#include <atomic>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <system_error>
 
 #include "bdh/formats/safetensors.h"
@@ -14,15 +14,20 @@
 namespace bdh::test {
 
 TemporaryDirectory::TemporaryDirectory() {
-  static std::atomic<int> count{0};
-  path_ = std::filesystem::temp_directory_path() /
-          ("bdh-test-" + std::to_string(getpid()) + "-" + std::to_string(count++));
-  std::filesystem::create_directories(path_);
+  std::string pattern = (std::filesystem::temp_directory_path() / "bdh-test-XXXXXX").string();
+  if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make " + pattern);
+  path_ = pattern;
 }
 
 TemporaryDirectory::~TemporaryDirectory() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
+}
+
+std::filesystem::path TemporaryDirectory::write(std::string_view name, std::string_view content) const {
+  const std::filesystem::path path = path_ / name;
+  write_file(path, content);
+  return path;
 }
 
 void write_file(const std::filesystem::path& path, std::string_view text) {

@@ -10,7 +10,7 @@
 #include "bdh/formats/torch/torch_reader.h"
 #include "tests/formats/torch/torch_dump.h"
 #include "tests/support/pickle_bytes.h"
-#include "tests/support/temp_directory.h"
+#include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
@@ -189,7 +189,7 @@ std::vector<Attack> unsupported_files() {
 }
 
 void check_refused(const std::vector<Attack>& attacks, ErrorKind kind) {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   for (const auto& refused : attacks) {
     CAPTURE(refused.fragment);
     const fs::path path = directory.write("attack.pt", refused.file);

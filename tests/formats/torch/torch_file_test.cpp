@@ -6,13 +6,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "tests/formats/torch/torch_dump.h"
 #include "tests/support/file_size_limit.h"
-#include "tests/support/temp_directory.h"
+#include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
@@ -90,7 +91,7 @@ TEST_CASE("torch: shared storages stay shared") {
 }
 
 TEST_CASE("torch: written files read back, and are the same bytes every time") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const TensorMap tensors = every_kind();
   write_torch_file(directory.path() / "a.pt", tensors);
   write_torch_file(directory.path() / "b.pt", tensors);
@@ -107,13 +108,13 @@ TEST_CASE("torch: written files read back, and are the same bytes every time") {
 }
 
 TEST_CASE("torch: the smallest file") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   write_torch_file(directory.path() / "a.pt", {});
   CHECK(TorchFile::open(directory.path() / "a.pt").tensors.empty());
 }
 
 TEST_CASE("torch: a file may be written over while its tensors are in use") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.path() / "a.pt";
   write_torch_file(path, {{"a", patterned(DType::f32, {100, 100})}});
   const Tensor view = TorchFile::open(path).tensors.at("a");
@@ -122,7 +123,7 @@ TEST_CASE("torch: a file may be written over while its tensors are in use") {
 }
 
 TEST_CASE("torch: the writer refuses what no reader would take, and leaves no file") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.path() / "a.pt";
   Tensor elsewhere = patterned(DType::f32, {2});
   elsewhere.device.kind = Device::Kind::cuda;
@@ -136,7 +137,7 @@ TEST_CASE("torch: the writer refuses what no reader would take, and leaves no fi
 }
 
 TEST_CASE("torch: a full disk is one clear error, wherever it is met, and leaves what was there") {
-  const TempDirectory directory;
+  const TemporaryDirectory directory;
   const fs::path path = directory.write("a.pt", "as it was");
   const TensorMap tensors = {{"a", patterned(DType::f32, {100})}, {"b", patterned(DType::f32, {50'000})}};
   for (const size_t bytes : {0, 10, 300, 1000, 150'000, 201'000}) {
