@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bdh/bdh.h"
@@ -113,6 +114,36 @@ TEST_CASE("C API: generation is that of C++, and a callback stops it") {
 
   const auto stop = [](void*, const char*, size_t) { return 0; };
   CHECK(bdh_generate(c.session, "To be", &options, stop, nullptr) == BDH_CANCELLED);
+}
+
+TEST_CASE("C API: eos_token_id of generation_config.json ends a text") {
+  TemporaryDirectory directory;
+  bdh::test::write_model(directory.path());
+  const std::string settings = R"({"do_sample": false, "max_new_tokens": 9)";
+  const auto generated = [&](const std::string& more) {
+    bdh::test::write_file(directory / "generation_config.json", settings + more + "}");
+    bdh_model* model = nullptr;
+    bdh_session* session = nullptr;
+    REQUIRE(bdh_model_load(directory.path().c_str(), nullptr, &model) == BDH_OK);
+    REQUIRE(bdh_session_new(model, &session) == BDH_OK);
+    std::string text;
+    bdh_generation_options options;
+    bdh_generation_defaults(model, &options);
+    REQUIRE(bdh_generate(session, "To be", &options, append, &text) == BDH_OK);
+    const int64_t read_tokens = bdh_session_position(session);
+    bdh_session_free(session);
+    bdh_model_free(model);
+    return std::pair(text, read_tokens);
+  };
+  CHECK(generated("").second == 5 + 8);
+  const bdh::Model model = bdh::Model::from_pretrained(directory.path());
+  bdh::Session session(model.weights);
+  const std::vector<int32_t> prompt{'T', 'o', ' ', 'b', 'e'};
+  const std::vector<float> logits = session.read(prompt);
+  const auto first = std::max_element(logits.begin(), logits.end()) - logits.begin();
+  const auto ended = generated(R"(, "eos_token_id": [255, )" + std::to_string(first) + "]");
+  CHECK(ended.first.empty());
+  CHECK(ended.second == 5);
 }
 
 TEST_CASE("C API: every failure is a status and a message") {

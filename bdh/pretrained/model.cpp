@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <tuple>
@@ -29,6 +31,7 @@ constexpr size_t kMaxGenerationBytes = 1'000'000;
 constexpr size_t kMaxTrainingArgsBytes = 16'000'000;
 constexpr int kAttempts = 5;
 constexpr auto kPause = std::chrono::milliseconds(20);
+constexpr std::array<std::string_view, 3> kSpecialTokens{"bos_token_id", "eos_token_id", "pad_token_id"};
 constexpr std::array kOwnMetadata{"format", "format_version"};
 
 using Warnings = std::vector<std::string>;
@@ -44,10 +47,21 @@ Json read_optional_json(const fs::path& path, size_t max_bytes) {
   return Json::parse(read_text(path, max_bytes), path.string());
 }
 
-GenerationConfig read_generation_config(const fs::path& directory) {
+/// Without a generation_config.json config.json says what the special tokens are, as in transformers.
+GenerationConfig special_tokens_of(const Config& config, const fs::path& directory) {
+  Json tokens(Json::Object{});
+  for (const auto& [key, value] : config.extra) {
+    if (std::find(kSpecialTokens.begin(), kSpecialTokens.end(), key) != kSpecialTokens.end())
+      tokens.set(key, value);
+  }
+  return GenerationConfig::from_json(tokens, (directory / kConfigFile).string());
+}
+
+GenerationConfig read_generation_config(const Config& config, const fs::path& directory) {
   const fs::path path = directory / kGenerationFile;
   const Json json = read_optional_json(path, kMaxGenerationBytes);
-  return json.is_null() ? GenerationConfig{} : GenerationConfig::from_json(json, path.string());
+  return json.is_null() ? special_tokens_of(config, directory)
+                        : GenerationConfig::from_json(json, path.string());
 }
 
 /// Training args and details are for the card and the next save: what is wrong with them is only told.
@@ -96,7 +110,9 @@ void take_weights(Model& model, const Config& config, const WeightFiles& files, 
 
 /// What stands beside the weights.
 void take_companions(Model& model, const fs::path& directory, const LoadOptions& options) {
-  model.generation = read_generation_config(directory);
+  model.generation = read_generation_config(model.config(), directory);
+  const std::string useless = model.generation.useless_options(model.config().vocab_size);
+  if (!useless.empty()) model.warnings.push_back(concat(directory.string(), ": ", useless));
   model.tokenizer_files = read_tokenizer_files(directory);
   if (options.tokenizer) {
     model.tokenizer =

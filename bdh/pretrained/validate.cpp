@@ -232,15 +232,20 @@ class Validation {
 
   Finding settings_read() const {
     std::string found;
+    std::vector<std::string> warnings;
     for (const char* name : {kGenerationFile, kTrainingArgsFile, kMetadataFile}) {
       const fs::path path = directory_ / name;
       if (!present(path)) continue;
       const Json json = Json::parse(read_text(path, kMaxSettingsBytes), path.string());
-      if (name == kGenerationFile) GenerationConfig::from_json(json, path.string()).validate();
+      if (name == kGenerationFile) {
+        const GenerationConfig generation = GenerationConfig::from_json(json, path.string());
+        const std::string useless = config_ ? generation.useless_options(config_->vocab_size) : "";
+        if (!useless.empty()) warnings.push_back(concat(name, ": ", useless));
+      }
       if (name == kMetadataFile) read_model_metadata(directory_);
       found += concat(found.empty() ? "" : ", ", name);
     }
-    return passed(found.empty() ? "none beside config.json; defaults hold" : found);
+    return with_warnings(found.empty() ? "none beside config.json; defaults hold" : found, warnings);
   }
 
   Finding generates() const {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -46,7 +47,12 @@ struct Sequence {
 class Generation {
  public:
   Generation(const Tokenizer& tokenizer, const GenerationConfig& config, const GenerationCallbacks& callbacks)
-      : tokenizer_(tokenizer), config_(config), callbacks_(callbacks) {}
+      : tokenizer_(tokenizer),
+        config_(config),
+        callbacks_(callbacks),
+        ends_(config.eos.begin(), config.eos.end()) {
+    if (tokenizer.eos()) ends_.insert(*tokenizer.eos());
+  }
 
   void add(Session& session, const std::string& prompt);
   GenerationResult run(ReadOptions options);
@@ -61,6 +67,7 @@ class Generation {
   const Tokenizer& tokenizer_;
   const GenerationConfig& config_;
   const GenerationCallbacks& callbacks_;
+  std::set<int64_t> ends_;  // tokens that end a text
   std::vector<Sequence> sequences_;
   std::vector<Sequence*> active_;  // the unfinished ones, in order
   std::vector<float> logits_;      // (active, V)
@@ -148,7 +155,7 @@ void Generation::sample() {
 /// Turns the newest token into text, and finishes the sequence where it ends.
 void Generation::emit(Sequence& sequence) {
   const int32_t token = sequence.history.back();
-  const bool eos = token == tokenizer_.eos();
+  const bool eos = ends_.contains(token);
   const bool last = eos || static_cast<int64_t>(sequence.out.tokens.size()) == config_.max_new_tokens;
   std::string text;
   if (!eos) text += sequence.stops.push(sequence.decoder->push(token));

@@ -58,6 +58,9 @@ struct GenerationCallbacks {
 /// A session that has read nothing begins with the special tokens that the tokenizer puts around a text; a
 /// later prompt goes on without them.
 ///
+/// A text ends with the tokenizer's end-of-text token and with each of config.eos; those that the vocabulary
+/// does not have never come.
+///
 /// Tokens that the tokenizer does not have are never drawn, should the model's vocabulary be larger.
 ///
 /// Throws Error(invalid_argument) for an empty prompt, for options out of range and unless there is one

@@ -39,6 +39,15 @@ void read_stop(GenerationConfig& config, const Json& value) {
   for (const Json& string : value.as_array()) config.stop.push_back(string.as_string());
 }
 
+void read_eos(GenerationConfig& config, const Json& value) {
+  if (!value.is_array()) return config.eos.push_back(value.as_integer());
+  for (const Json& token : value.as_array()) config.eos.push_back(token.as_integer());
+}
+
+Json eos_json(const std::vector<int64_t>& eos) {
+  return eos.size() == 1 ? Json(eos[0]) : Json(Json::Array(eos.begin(), eos.end()));
+}
+
 struct Key {
   std::string_view name;
   void (*read)(GenerationConfig&, const Json&);
@@ -57,6 +66,7 @@ constexpr Key kKeys[] = {
     {"seed", read_seed},
     {"stop_strings", read_stop},
     {"stop", read_stop},
+    {"eos_token_id", read_eos},
 };
 
 void read_member(GenerationConfig& config, const Json::Member& member) {
@@ -88,6 +98,13 @@ void GenerationConfig::validate() const {
   }
 }
 
+std::string GenerationConfig::useless_options(int64_t vocab_size) const {
+  const auto strange = [&](int64_t token) { return token < 0 || token >= vocab_size; };
+  const auto found = std::find_if(eos.begin(), eos.end(), strange);
+  if (found == eos.end()) return {};
+  return concat("eos_token_id ", *found, " ends no text: the model's vocab_size is ", vocab_size);
+}
+
 GenerationConfig GenerationConfig::from_json(const Json& json, std::string_view source) {
   if (!json.is_object())
     fail(ErrorKind::bad_file, source, ": expected a JSON object with generation options");
@@ -117,6 +134,7 @@ Json GenerationConfig::to_json() const {
   if (sampling.repetition_penalty != 1) json.set("repetition_penalty", shortest(sampling.repetition_penalty));
   if (seed_given) json.set("seed", sampling.seed);
   if (!stop.empty()) json.set("stop_strings", Json::Array(stop.begin(), stop.end()));
+  if (!eos.empty()) json.set("eos_token_id", eos_json(eos));
   for (const auto& [key, value] : extra) json.set(key, value);
   return json;
 }

@@ -19,16 +19,20 @@ struct GenerationConfig {
   bool seed_given =
       false;  // sampling.seed was chosen by the file or the caller; a command draws one otherwise
   std::vector<std::string> stop;  // text ends before the first of these
+  std::vector<int64_t> eos;       // tokens that end a text, as the tokenizer's own end-of-text token does
   Json::Object extra;             // keys that are not ours, kept
 
   /// Throws Error(invalid_argument) naming the option.
   void validate() const;
-  /// Keys max_new_tokens, temperature, top_k, top_p, do_sample, repetition_penalty, seed, and stop_strings or
-  /// stop (a string or an array of them). Missing ones and null take the defaults above. `source` names the
-  /// file in errors. Throws Error(bad_file) naming file and key.
+  /// What has no effect on a model of that vocabulary, in words; empty when everything has.
+  std::string useless_options(int64_t vocab_size) const;
+  /// Keys max_new_tokens, temperature, top_k, top_p, do_sample, repetition_penalty, seed, stop_strings or
+  /// stop (a string or an array of them) and eos_token_id (a token or an array of them). Missing ones and
+  /// null take the defaults above. `source` names the file in errors. Throws Error(bad_file) naming file and
+  /// key.
   static GenerationConfig from_json(const Json& json, std::string_view source);
-  /// max_new_tokens, temperature, top_k, top_p, do_sample; repetition_penalty, seed and stop_strings where
-  /// they are not the default; then `extra`.
+  /// max_new_tokens, temperature, top_k, top_p, do_sample; repetition_penalty, seed, stop_strings and
+  /// eos_token_id where they are not the default; then `extra`.
   Json to_json() const;
 };
 

@@ -199,6 +199,28 @@ def check_tokenizer(checks, command, folder, generator):
     return directory
 
 
+def check_ends(checks, command, demo, folder):
+    """eos_token_id ends a text at the same token in both, wherever it stands."""
+    directory = folder / "ends"
+    command.run("convert", demo, directory, "--huggingface")
+    settings, config = (directory / name for name in ("generation_config.json", "config.json"))
+    plain, sizes = json.loads(settings.read_text()), json.loads(config.read_text())
+    cases = {"one": (ord("e"), None), "several": ([1, ord("\n"), ord(",")], None), "none": (None, None), "strange": (4096, None),
+             "config.json": (None, ord("h")), "both": (ord("\n"), ord("h")), "null": (None, ord("h"))}
+    for name, (in_settings, in_config) in cases.items():
+        settings.write_text(json.dumps(dict(plain, eos_token_id=in_settings)))
+        config.write_text(json.dumps(dict(sizes, **({} if in_config is None else {"eos_token_id": in_config}))))
+        if name == "config.json":
+            settings.unlink()
+        words = ("generate", directory, "--prompt", "ROMEO:", "--greedy", "--max-new-tokens", 60, "--dtype", "f32", "--json")
+        told = json.loads(command.run(*words))
+        model, _ = loaded(directory, dtype=torch.float32)
+        tokens = generated(model, [list(b"ROMEO:")], 60)[0]
+        checks.that(tokens == told["tokens"], f"ends: {name}: {len(tokens)} tokens, bdh {len(told['tokens'])}")
+        stops = name in ("one", "several", "config.json", "both")
+        checks.that(told["finish"] == ("eos" if stops else "length"), f"ends: {name}: {told['finish']}")
+
+
 def check_pickle(checks, command, demo, folder, tokens):
     """pytorch_model.bin, which transformers reads where there is no safetensors."""
     directory = folder / "pickled"
@@ -376,6 +398,7 @@ def check(arguments):
             check_card_numbers(checks, directory)
         demo = check_greedy_text(checks, command, arguments.demo, folder)
         with_tokenizer = check_tokenizer(checks, command, folder, generator)
+        check_ends(checks, command, arguments.demo, folder)
         pickled = check_pickle(checks, command, arguments.demo, folder, list(b"ROMEO: and so"))
         check_card_numbers(checks, demo)
         check_card_words(checks, command, arguments.demo, folder)

@@ -178,6 +178,27 @@ TEST_CASE("model: generation_config.json gives the defaults") {
   check_refused(directory, ErrorKind::bad_file, "generation_config.json");
 }
 
+TEST_CASE("model: config.json says which tokens end a text where there is no generation_config.json") {
+  TemporaryDirectory directory;
+  bdh::Config config = tiny_config();
+  config.extra = {{"eos_token_id", 3}, {"pad_token_id", 5}};
+  write_model(directory.path(), config);
+  const bdh::GenerationConfig generation = Model::from_pretrained(directory.path()).generation;
+  CHECK(generation.eos == std::vector<int64_t>{3});
+  CHECK(*generation.to_json().find("pad_token_id") == bdh::Json(5));
+  write_file(directory / "generation_config.json", "{}");
+  CHECK(Model::from_pretrained(directory.path()).generation.eos.empty());
+}
+
+TEST_CASE("model: an eos_token_id outside the vocabulary is a warning") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  write_file(directory / "generation_config.json", R"({"eos_token_id": [255, 256]})");
+  const Model model = Model::from_pretrained(directory.path());
+  REQUIRE(model.warnings.size() == 1);
+  CHECK(model.warnings[0].find("eos_token_id 256") != std::string::npos);
+}
+
 TEST_CASE("model: without tokenizer.json only a byte vocabulary reads text; the files are kept in any case") {
   TemporaryDirectory directory;
   bdh::Config config = tiny_config();

@@ -39,6 +39,12 @@ void check_failed(const TemporaryDirectory& directory, const std::string& name, 
   CHECK_MESSAGE(found.detail.find(part) != std::string::npos, found.detail);
 }
 
+void check_warned(const TemporaryDirectory& directory, const std::string& name, const std::string& part) {
+  const Check found = find(validate(directory.path()), name);
+  CHECK_MESSAGE(found.verdict == Verdict::warned, found.detail);
+  CHECK_MESSAGE(found.detail.find(part) != std::string::npos, found.detail);
+}
+
 void write_weights(const TemporaryDirectory& directory, const TensorMap& tensors) {
   bdh::write_safetensors(directory / "model.safetensors", tensors, {{"format_version", "1"}});
 }
@@ -84,6 +90,8 @@ TEST_CASE("validate: files, config and settings that are missing or broken") {
   write_model(directory.path());
   write_file(directory / "generation_config.json", R"({"temperature": -1})");
   check_failed(directory, "settings", "temperature");
+  write_file(directory / "generation_config.json", R"({"eos_token_id": 256})");
+  check_warned(directory, "settings", "eos_token_id 256");
   write_file(directory / "config.json", R"({"n_layer": 0})");
   check_failed(directory, "config", "n_layer");
   std::filesystem::remove(directory / "model.safetensors");

@@ -63,8 +63,9 @@ TEST_CASE("every key is read, unknown ones are kept, and all are written again")
   CHECK(config.seed_given);
   CHECK(config.sampling.seed == 18446744073709551615u);
   CHECK(config.stop == std::vector<std::string>{"\n\n", "é"});
-  REQUIRE(config.extra.size() == 2);
-  CHECK(config.extra[0].first == "eos_token_id");
+  CHECK(config.eos == std::vector<int64_t>{1, 2});
+  REQUIRE(config.extra.size() == 1);
+  CHECK(config.extra[0].first == "_from_model_config");
   CHECK(config.to_json().dump() == Json::parse(text, "").dump());
 }
 
@@ -85,6 +86,22 @@ TEST_CASE("stop may be one string or several, under both names") {
   CHECK(parse(R"({"stop":["a","b"],"stop_strings":"c"})").stop == std::vector<std::string>{"a", "b", "c"});
 }
 
+TEST_CASE("eos_token_id may be one token, several, or none") {
+  CHECK(parse(R"({"eos_token_id":7})").eos == std::vector<int64_t>{7});
+  CHECK(parse(R"({"eos_token_id":7})").to_json().find("eos_token_id")->dump() == "7");
+  CHECK(parse(R"({"eos_token_id":[9,7]})").eos == std::vector<int64_t>{9, 7});
+  CHECK(parse(R"({"eos_token_id":null})").eos.empty());
+  CHECK(parse(R"({"eos_token_id":[]})").eos.empty());
+  CHECK(parse("{}").to_json().find("eos_token_id") == nullptr);
+}
+
+TEST_CASE("an eos_token_id outside the vocabulary is told") {
+  CHECK(parse(R"({"eos_token_id":[0,16]})").useless_options(17).empty());
+  CHECK(parse(R"({"eos_token_id":[0,17]})").useless_options(17) ==
+        "eos_token_id 17 ends no text: the model's vocab_size is 17");
+  CHECK(!parse(R"({"eos_token_id":-1})").useless_options(17).empty());
+}
+
 TEST_CASE("wrong types and ranges name the file and the key") {
   CHECK(names(failure(R"({"max_new_tokens":"ten"})"), "max_new_tokens"));
   CHECK(names(failure(R"({"max_new_tokens":1.5})"), "max_new_tokens"));
@@ -100,6 +117,8 @@ TEST_CASE("wrong types and ranges name the file and the key") {
   CHECK(names(failure(R"({"seed":"7"})"), "seed"));
   CHECK(names(failure(R"({"stop_strings":[1]})"), "stop_strings"));
   CHECK(names(failure(R"({"stop_strings":[""]})"), "stop strings"));
+  CHECK(names(failure(R"({"eos_token_id":"</s>"})"), "eos_token_id"));
+  CHECK(names(failure(R"({"eos_token_id":[1,true]})"), "eos_token_id"));
   CHECK(names(failure(R"([1])"), "object"));
   CHECK(failure("{}").empty());
 }

@@ -151,6 +151,21 @@ TEST_CASE("the end-of-text token ends a text and is no part of it") {
   CHECK(script.sessions[0].position() == 2 + 5);
 }
 
+TEST_CASE("every token of eos ends a text, with a tokenizer's own or without one") {
+  for (const bool own : {true, false}) {
+    Script script(Scripts{{"a>", "hello"}, {"b>", "he"}});
+    if (!own) script.tokenizer = std::make_shared<ByteTokenizer>();
+    script.config.eos = {'x', 'l', 4096, -1};
+    script.config.max_new_tokens = 4;
+    const GenerationResult result = script.run({std::string("a>"), std::string("b>")});
+    CHECK(result.texts[0].text == "he");
+    CHECK(result.texts[0].finish == FinishReason::eos);
+    CHECK(result.texts[0].tokens == std::vector<int32_t>{'h', 'e', 'l'});
+    CHECK(script.streamed(0) == "he");
+    CHECK(result.texts[1].finish == (own ? FinishReason::eos : FinishReason::length));
+  }
+}
+
 TEST_CASE("a text ends after max_new_tokens") {
   Script script(Scripts{{"a>", "hello"}});
   script.config.max_new_tokens = 3;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "bdh/base/json.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
 #include "tests/support/temporary.h"
@@ -61,6 +62,16 @@ TEST_CASE("bdh chat: the session remembers every line and every reply, its last 
   const ChatRun chat;
   CHECK(chat.text("first\nsecond line\n\nlast") ==
         expected_replies(chat, {"first", "second line", "", "last"}));
+}
+
+TEST_CASE("bdh chat: eos_token_id of generation_config.json ends a reply") {
+  const ChatRun chat;
+  bdh::Json every_token(bdh::Json::Array{});
+  for (int token = 0; token < 256; ++token) every_token.push(token);
+  bdh::Json settings;
+  settings.set("eos_token_id", every_token);
+  bdh::test::write_file(chat.directory / "generation_config.json", settings.dump());
+  CHECK(chat.text("hello\nagain\n") == "\n\n");
 }
 
 TEST_CASE("bdh chat: no input, no output") {

@@ -109,6 +109,19 @@ TEST_CASE("bdh generate: several prompts are one batch, each under its heading")
                    expected_text(command, "three", 6) + "\n");
 }
 
+TEST_CASE("bdh generate: eos_token_id of generation_config.json ends a text") {
+  const GenerateRun command;
+  const Arguments greedy{"--prompt", "hello", "-n", "4", "--greedy"};
+  const Json first = command.json(greedy).find("tokens")->as_array().front();
+  for (const std::string& eos : {first.dump(), "[999," + first.dump() + "]"}) {
+    write_file(command.directory / "generation_config.json", "{\"eos_token_id\":" + eos + "}");
+    const Json json = command.json(greedy);
+    CHECK(tokens_in(json) == 1);
+    CHECK(json.find("finish")->as_string() == "eos");
+    CHECK(json.find("text")->as_string().empty());
+  }
+}
+
 TEST_CASE("bdh generate: --json tells everything") {
   const GenerateRun command;
   const Json json = command.json({"--prompt", "hello", "-n", "4", "--seed", "18446744073709551615"});
