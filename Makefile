@@ -37,15 +37,17 @@ demo: all ## let a small trained model write some Shakespeare
 test: ## build and run the tests
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
-	$(compile) bdh_command bdh_tests
+	$(compile) bdh_command bdh_tests bdh_cuda_tests
 	@$(BUILD)/bdh_tests
+	@$(BUILD)/bdh_cuda_tests
 
 sanitize: BUILD = build-sanitize
 sanitize: ## the tests again, with the address and undefined-behaviour sanitizers
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=RelWithDebInfo BDH_WERROR=ON BDH_TESTS=ON BDH_SANITIZE=address,undefined
-	$(compile) bdh_command bdh_tests
+	$(compile) bdh_command bdh_tests bdh_cuda_tests
 	@$(BUILD)/bdh_tests
+	@$(BUILD)/bdh_cuda_tests
 
 fuzz: BUILD = build-fuzz
 fuzz: CXX = clang++

@@ -1,0 +1,76 @@
+// The threads of one block, each a fiber that runs until it waits for others: barriers, exchanges within a
+// warp, asynchronous copies. Knows nothing of devices, streams and what a kernel computes.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "tests/support/cuda/vectors.h"
+
+extern constinit thread_local uint3 threadIdx;
+extern constinit thread_local uint3 blockIdx;
+extern constinit thread_local dim3 blockDim;
+extern constinit thread_local dim3 gridDim;
+constexpr int warpSize = 32;
+
+namespace emulation {
+
+/// What threads wait at together.
+enum class Collective : uint8_t {
+  none,
+  barrier,
+  barrier_count,
+  barrier_or,
+  barrier_and,
+  warp_barrier,
+  shuffle,
+  vote,
+  reduction,
+  matrix_product,
+  matrix_load,
+};
+
+/// What the lanes of a warp gave to one collective.
+struct Exchange {
+  struct alignas(16) Slot {
+    unsigned char bytes[32];
+  };
+  uint32_t lanes = 0;  // those that took part
+  std::array<Slot, 32> slots;
+};
+
+/// Runs every thread of the block to its end. Throws std::logic_error, which says where the threads stand,
+/// when they wait for each other in vain; what a thread throws ends the block and passes through.
+struct BlockLaunch {
+  const char* kernel;  // for messages; may be null
+  dim3 grid, block;
+  size_t shared_bytes;
+  uint64_t thread_order;  // 0: in order; else shuffled from it
+  const std::function<void()>& body;
+};
+/// Runs all blocks, one after the other.
+void run_grid(const BlockLaunch& launch);
+
+/// The functions below are for threads of a running block; elsewhere they throw std::logic_error.
+
+/// The block's dynamic shared memory, of the size that the launch gave, 128-byte aligned.
+unsigned char* shared_memory();
+/// Throws std::logic_error unless so many bytes from there lie in the block's shared memory, aligned to 16.
+void require_shared(const void* from, size_t bytes, const char* what);
+
+/// Waits for all threads that have not ended; returns for how many of them the predicate holds.
+int wait_for_block(Collective kind, bool predicate);
+/// Waits for all lanes that have not ended; the answer is valid until the lane's next collective.
+const Exchange& exchange(Collective kind, const void* value, size_t bytes, unsigned mask = ~0u);
+unsigned lane_id();
+
+/// 16 bytes that arrive when the group that they are committed to is waited for; until then 0xFF stands
+/// there. Zeros if not `whole`.
+void copy_later(void* shared, const void* global, bool whole);
+void commit_copies();
+/// Waits for all groups but the newest `groups`.
+void wait_for_copies(size_t groups);
+
+}  // namespace emulation
