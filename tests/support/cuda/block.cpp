@@ -294,6 +294,7 @@ void Machine::wait(Thread& thread, Collective kind) {
 
 void Machine::release(Warp& warp, unsigned first, unsigned running) {
   warp.exchanges[warp.phase].lanes = warp.arrived;
+  warp.exchanges[warp.phase].forget_result();
   for (unsigned lane = 32; lane-- > 0;) {
     if ((warp.arrived >> lane & 1) != 0 && first + lane != running) ready_.push_back(first + lane);
   }

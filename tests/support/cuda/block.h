@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <type_traits>
 
 #include "tests/support/cuda/vectors.h"
 
@@ -39,6 +40,21 @@ struct Exchange {
   };
   uint32_t lanes = 0;  // those that took part
   std::array<Slot, 32> slots;
+
+  /// What the lanes make of it together: computed by the first that asks, with make(result).
+  template <class Result, class Make>
+  const Result& result(Make make) const {
+    static_assert(std::is_trivially_copyable_v<Result> && sizeof(Result) <= sizeof made_);
+    Result* const at = reinterpret_cast<Result*>(made_);
+    if (!is_made_) make(*at);
+    is_made_ = true;
+    return *at;
+  }
+  void forget_result() { is_made_ = false; }
+
+ private:
+  mutable bool is_made_ = false;
+  alignas(16) mutable unsigned char made_[512];
 };
 
 /// Runs every thread of the block to its end. Throws std::logic_error, which says where the threads stand,

@@ -53,26 +53,26 @@ T shuffle(unsigned mask, T value, unsigned from) {
 inline uint32_t ballot(unsigned mask, bool predicate) {
   const unsigned char given = predicate ? 1 : 0;
   const Exchange& all = exchange(Collective::vote, &given, 1, mask);
-  uint32_t votes = 0;
-  for (unsigned lane = 0; lane < 32; ++lane) {
-    if ((all.lanes >> lane & 1) != 0 && all.slots[lane].bytes[0] != 0) votes |= 1u << lane;
-  }
-  return votes;
+  return all.result<uint32_t>([&all](uint32_t& votes) {
+    votes = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      if ((all.lanes >> lane & 1) != 0 && all.slots[lane].bytes[0] != 0) votes |= 1u << lane;
+    }
+  });
 }
 
 /// The lanes' values, taken together in the order of the lanes.
 template <class T, class Combine>
 T reduce(unsigned mask, T value, Combine combine) {
-  const unsigned self = lane_id();
   const Exchange& given = exchange(Collective::reduction, &value, sizeof value, mask);
-  T total = value;
-  for (unsigned lane = 0; lane < 32; ++lane) {
-    if (lane == self || (given.lanes >> lane & 1) == 0) continue;
-    T other;
-    std::memcpy(&other, given.slots[lane].bytes, sizeof other);
-    total = combine(total, other);
-  }
-  return total;
+  return given.result<T>([&](T& total) {
+    for (unsigned lane = 0, taken = 0; lane < 32; ++lane) {
+      if ((given.lanes >> lane & 1) == 0) continue;
+      T other;
+      std::memcpy(&other, given.slots[lane].bytes, sizeof other);
+      total = taken++ == 0 ? other : combine(total, other);
+    }
+  });
 }
 
 }  // namespace emulation

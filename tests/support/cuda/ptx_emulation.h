@@ -11,49 +11,49 @@
 
 namespace emulation {
 
-/// The warp's A and B of one m16n8k16 product, as float32.
-struct Operands {
-  float a[16][16];  // [row][k]
-  float b[8][16];   // [column][k]
+/// The a, b and a b of one m16n8k16 product.
+struct Product {
+  float a[16][16], b[16][8], ab[16][8];
+
+  void multiply() {
+    for (unsigned row = 0; row < 16; ++row) {
+      float sums[8] = {};
+      for (unsigned k = 0; k < 16; ++k) {
+        for (unsigned column = 0; column < 8; ++column) sums[column] += a[row][k] * b[k][column];
+      }
+      std::memcpy(ab[row], sums, sizeof sums);
+    }
+  }
 };
 
-/// The rows and columns of the operands that this lane's four results need; the others stay as they are.
+/// The operands from the registers that the lanes gave: four of a, two of b, each of two values.
 template <class ToFloat>
-void unpack(const Exchange& given, unsigned lane, ToFloat to_float, Operands& operands) {
-  const unsigned group = lane / 4, column = lane % 4 * 2;
-  const auto word = [&](unsigned from, unsigned index) {
-    uint32_t bits;
-    std::memcpy(&bits, given.slots[from].bytes + 4 * index, 4);
-    return bits;
-  };
-  const auto put = [&](float* pair, uint32_t bits) {
-    pair[0] = to_float(static_cast<uint16_t>(bits & 0xFFFF));
-    pair[1] = to_float(static_cast<uint16_t>(bits >> 16));
-  };
-  for (unsigned quarter = 0; quarter < 4; ++quarter) {
-    const unsigned from = group * 4 + quarter;
-    for (unsigned i = 0; i < 4; ++i)
-      put(&operands.a[group + i % 2 * 8][quarter * 2 + i / 2 * 8], word(from, i));
-    for (unsigned n = column; n < column + 2; ++n) {
-      for (unsigned i = 0; i < 2; ++i) put(&operands.b[n][quarter * 2 + i * 8], word(n * 4 + quarter, 4 + i));
+void unpack(const Exchange& given, ToFloat to_float, Product& product) {
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    const unsigned group = lane / 4, pair = lane % 4 * 2;
+    uint16_t values[12];
+    std::memcpy(values, given.slots[lane].bytes, sizeof values);
+    for (unsigned i = 0; i < 8; ++i) {
+      product.a[group + i / 2 % 2 * 8][pair + i % 2 + i / 4 * 8] = to_float(values[i]);
     }
+    for (unsigned i = 0; i < 4; ++i) product.b[pair + i % 2 + i / 2 * 8][group] = to_float(values[8 + i]);
   }
 }
 
 template <class ToFloat>
 void matrix_product(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], ToFloat to_float) {
-  const uint32_t words[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
-  const Exchange& given = exchange(Collective::matrix_product, words, sizeof words);
+  const uint32_t registers[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+  const Exchange& given = exchange(Collective::matrix_product, registers, sizeof registers);
   if (given.lanes != ~0u) throw std::logic_error("mma by a warp with lanes missing");
-  const unsigned lane = lane_id();
-  Operands operands;
-  unpack(given, lane, to_float, operands);
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
-    float sum = d[i];
-    for (unsigned k = 0; k < 16; ++k) sum += operands.a[row][k] * operands.b[column][k];
-    d[i] = sum;
-  }
+  using Result = float[16][8];
+  const Result& ab = given.result<Result>([&](Result& made) {
+    Product product;
+    unpack(given, to_float, product);
+    product.multiply();
+    std::memcpy(made, product.ab, sizeof made);
+  });
+  const unsigned group = lane_id() / 4, pair = lane_id() % 4 * 2;
+  for (unsigned i = 0; i < 4; ++i) d[i] += ab[group + i / 2 * 8][pair + i % 2];
 }
 
 /// Lane i of the first 8 * count gives where row i % 8 of matrix i / 8 starts.
