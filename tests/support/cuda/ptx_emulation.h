@@ -79,34 +79,28 @@ void load_matrices(uint32_t (&r)[count], const void* shared_row) {
   }
 }
 
-}  // namespace emulation
-
 /// d += a b: m16n8k16, row-major a, column-major b.
 inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  emulation::matrix_product(d, a, b, bdh::bf16_to_f32);
+  matrix_product(d, a, b, bdh::bf16_to_f32);
 }
 inline void mma_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  emulation::matrix_product(d, a, b, bdh::f16_to_f32);
+  matrix_product(d, a, b, bdh::f16_to_f32);
 }
 
-inline void load_matrix_x4(uint32_t (&r)[4], const void* shared_row) {
-  emulation::load_matrices<false>(r, shared_row);
-}
+inline void load_matrix_x4(uint32_t (&r)[4], const void* shared_row) { load_matrices<false>(r, shared_row); }
 inline void load_matrix_x4_transposed(uint32_t (&r)[4], const void* shared_row) {
-  emulation::load_matrices<true>(r, shared_row);
+  load_matrices<true>(r, shared_row);
 }
-inline void load_matrix_x2(uint32_t (&r)[2], const void* shared_row) {
-  emulation::load_matrices<false>(r, shared_row);
-}
+inline void load_matrix_x2(uint32_t (&r)[2], const void* shared_row) { load_matrices<false>(r, shared_row); }
 inline void load_matrix_x2_transposed(uint32_t (&r)[2], const void* shared_row) {
-  emulation::load_matrices<true>(r, shared_row);
+  load_matrices<true>(r, shared_row);
 }
 
-inline void copy_async_16(void* shared, const void* global, bool whole) {
-  emulation::copy_later(shared, global, whole);
-}
-inline void copy_async_commit() { emulation::commit_copies(); }
+inline void copy_async_16(void* shared, const void* global, bool whole) { copy_later(shared, global, whole); }
+inline void copy_async_commit() { commit_copies(); }
 template <int N>
 void copy_async_wait() {
-  emulation::wait_for_copies(N);
+  wait_for_copies(N);
 }
+
+}  // namespace emulation

@@ -75,15 +75,17 @@ TEST_CASE("emulated mma: a product of fragments is the product of the matrices")
   emulation::reset();
   for (unsigned seed = 0; seed < 5; ++seed) {
     emulation::set_thread_order(seed);
-    check_product(Matrices(seed), bdh::f32_to_bf16, [](auto& d, auto& a, auto& b) { mma_bf16(d, a, b); });
-    check_product(Matrices(seed), bdh::f32_to_f16, [](auto& d, auto& a, auto& b) { mma_f16(d, a, b); });
+    check_product(Matrices(seed), bdh::f32_to_bf16,
+                  [](auto& d, auto& a, auto& b) { emulation::mma_bf16(d, a, b); });
+    check_product(Matrices(seed), bdh::f32_to_f16,
+                  [](auto& d, auto& a, auto& b) { emulation::mma_f16(d, a, b); });
   }
   emulation::reset();
   CHECK_THROWS_AS(emulation::launch("mma", nullptr, 1, 16, 0, nullptr,
                                     [] {
                                       float d[4] = {};
                                       const uint32_t a[4] = {}, b[2] = {};
-                                      mma_bf16(d, a, b);
+                                      emulation::mma_bf16(d, a, b);
                                     }),
                   std::logic_error);
 }
@@ -101,25 +103,25 @@ TEST_CASE("emulated ldmatrix: the parts of a fragment come from the rows that la
     __syncwarp();
     uint32_t four[4], two[2];
     const unsigned major = lane / 4, minor = lane % 4 * 2;
-    load_matrix_x4(four, row_start(lane));
+    emulation::load_matrix_x4(four, row_start(lane));
     for (unsigned m = 0; m < 4; ++m) {
       CHECK((four[m] & 0xFFFF) == 1000 * m + 10 * major + minor);
       CHECK((four[m] >> 16) == 1000 * m + 10 * major + minor + 1);
     }
-    load_matrix_x4_transposed(four, row_start(lane));
+    emulation::load_matrix_x4_transposed(four, row_start(lane));
     for (unsigned m = 0; m < 4; ++m) {
       CHECK((four[m] & 0xFFFF) == 1000 * m + 10 * minor + major);
       CHECK((four[m] >> 16) == 1000 * m + 10 * (minor + 1) + major);
     }
-    load_matrix_x2(two, lane < 16 ? row_start(lane) : nullptr);
+    emulation::load_matrix_x2(two, lane < 16 ? row_start(lane) : nullptr);
     CHECK((two[1] & 0xFFFF) == 1000 + 10 * major + minor);
-    load_matrix_x2_transposed(two, lane < 16 ? row_start(lane) : nullptr);
+    emulation::load_matrix_x2_transposed(two, lane < 16 ? row_start(lane) : nullptr);
     CHECK((two[1] >> 16) == 1000 + 10 * (minor + 1) + major);
   });
   const auto load_from = [](size_t offset) {
     emulation::launch("ldmatrix", nullptr, 1, 32, 512, nullptr, [offset] {
       uint32_t r[4];
-      load_matrix_x4(r, emulation::shared_memory() + offset);
+      emulation::load_matrix_x4(r, emulation::shared_memory() + offset);
     });
   };
   CHECK_NOTHROW(load_from(496));
@@ -140,9 +142,9 @@ TEST_CASE("emulated ldmatrix and mma: a product from shared memory") {
     uint32_t a[4], b[2];
     float d[4];
     for (unsigned i = 0; i < 4; ++i) d[i] = matrices.c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
-    load_matrix_x4(a, shared_a + lane % 16 * 16 + lane / 16 * 8);
-    load_matrix_x2_transposed(b, shared_b + lane % 16 * 8);
-    mma_bf16(d, a, b);
+    emulation::load_matrix_x4(a, shared_a + lane % 16 * 16 + lane / 16 * 8);
+    emulation::load_matrix_x2_transposed(b, shared_b + lane % 16 * 8);
+    emulation::mma_bf16(d, a, b);
     for (unsigned i = 0; i < 4; ++i) {
       CHECK(d[i] == matrices.product(lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2));
     }
@@ -156,30 +158,31 @@ TEST_CASE("emulated cp.async: bytes arrive at the wait for their group, not befo
   emulation::launch("copies", nullptr, 1, 1, 64, nullptr, [&] {
     float* const to = reinterpret_cast<float*>(emulation::shared_memory());
     for (int i = 0; i < 16; ++i) to[i] = 50;
-    copy_async_16(to, from, true);
-    copy_async_commit();
-    copy_async_16(to + 4, from + 4, true);
-    copy_async_16(to + 8, nullptr, false);
-    copy_async_commit();
-    copy_async_16(to + 12, from + 8, true);
+    emulation::copy_async_16(to, from, true);
+    emulation::copy_async_commit();
+    emulation::copy_async_16(to + 4, from + 4, true);
+    emulation::copy_async_16(to + 8, nullptr, false);
+    emulation::copy_async_commit();
+    emulation::copy_async_16(to + 12, from + 8, true);
     CHECK(std::isnan(to[0]));
-    copy_async_wait<2>();
+    emulation::copy_async_wait<2>();
     CHECK(std::isnan(to[0]));
-    copy_async_wait<1>();
+    emulation::copy_async_wait<1>();
     CHECK(to[3] == 3);
     CHECK(std::isnan(to[4]));
     CHECK(std::isnan(to[11]));
-    copy_async_wait<0>();
+    emulation::copy_async_wait<0>();
     CHECK(to[7] == 7);
     CHECK(to[8] == 0);
     CHECK(std::isnan(to[12]));  // it was not committed
-    copy_async_commit();
-    copy_async_wait<0>();
+    emulation::copy_async_commit();
+    emulation::copy_async_wait<0>();
     CHECK(to[15] == 11);
   });
-  CHECK_THROWS_AS(emulation::launch("copies", nullptr, 1, 1, 64, nullptr,
-                                    [&] { copy_async_16(emulation::shared_memory() + 56, from, true); }),
-                  std::logic_error);
+  CHECK_THROWS_AS(
+      emulation::launch("copies", nullptr, 1, 1, 64, nullptr,
+                        [&] { emulation::copy_async_16(emulation::shared_memory() + 56, from, true); }),
+      std::logic_error);
 }
 
 TEST_CASE("emulated 16-bit floats: rounded to nearest even, with denormals and NaN") {
