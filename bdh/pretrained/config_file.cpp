@@ -89,14 +89,22 @@ void save_config(const Config& config, const fs::path& directory) {
 
 Json plain_config(const Config& config) {
   Config plain = config;
-  const auto made_for_transformers = [&] { return config.to_json().find("model_type") != nullptr; };
-  if (made_for_transformers()) {
-    std::erase_if(plain.extra, [](const Json::Member& member) {
-      return std::find(kTransformersKeys.begin(), kTransformersKeys.end(), member.first) !=
-             kTransformersKeys.end();
-    });
-  }
+  const std::vector<std::string> left_out = keys_of_transformers(config);
+  std::erase_if(plain.extra, [&](const Json::Member& member) {
+    return std::find(left_out.begin(), left_out.end(), member.first) != left_out.end();
+  });
   return plain.to_json();
+}
+
+std::vector<std::string> keys_of_transformers(const Config& config) {
+  std::vector<std::string> keys;
+  for (const Json::Member& member : config.extra) {
+    if (std::find(kTransformersKeys.begin(), kTransformersKeys.end(), member.first) !=
+        kTransformersKeys.end())
+      keys.push_back(member.first);
+  }
+  const bool made_for_transformers = std::find(keys.begin(), keys.end(), "model_type") != keys.end();
+  return made_for_transformers ? keys : std::vector<std::string>{};
 }
 
 }  // namespace bdh

@@ -196,6 +196,12 @@ void check_space(const DirectoryUpdate& update, const fs::path& directory, uint6
        " are free there; free some space or save elsewhere");
 }
 
+std::string joined(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+  return text;
+}
+
 /// What went wrong, with the sizes that matter when it was the disk.
 [[noreturn]] void fail_save(const Error& error, const DirectoryUpdate& update, const fs::path& directory,
                             uint64_t bytes) {
@@ -223,8 +229,13 @@ std::vector<std::string> Model::save_pretrained(const fs::path& directory, const
     fail_save(error, update, directory, bytes);
   }
   update.commit();
-  if (standing.empty()) return {};
-  return {concat(directory.string(), ": replaced the model that stood there")};
+  std::vector<std::string> told;
+  if (!standing.empty()) told.push_back(concat(directory.string(), ": replaced the model that stood there"));
+  const std::string left_out = options.huggingface ? "" : joined(keys_of_transformers(config()));
+  if (!left_out.empty())
+    told.push_back(concat(directory.string(), ": left out of config.json what only transformers reads: ",
+                          left_out, "; save with huggingface (--huggingface) to have it"));
+  return told;
 }
 
 }  // namespace bdh

@@ -182,7 +182,9 @@ TEST_CASE("save: config keys that are ours to keep, and those of transformers") 
   CHECK(bdh::read_config(directory / "kept").extra == config.extra);
   config.extra.emplace_back("model_type", "bdh");
   config.extra.emplace_back("auto_map", Json::Object{});
-  model_of(config, 1).save_pretrained(directory / "plain");
+  const auto warnings = model_of(config, 1).save_pretrained(directory / "plain");
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("eos_token_id, model_type, auto_map;") != std::string::npos);
   CHECK(bdh::read_config(directory / "plain").extra == Json::Object{{"note", "mine"}});
   bdh::save_config(tiny_config(), directory / "alone");
   CHECK(files_in(directory / "alone") == std::set<std::string>{"config.json"});
