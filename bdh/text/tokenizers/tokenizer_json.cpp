@@ -16,6 +16,7 @@
 #include "bdh/text/tokenizers/normalizer.h"
 #include "bdh/text/tokenizers/post_processor.h"
 #include "bdh/text/tokenizers/pre_tokenizer.h"
+#include "bdh/text/tokenizers/regex.h"
 #include "bdh/text/tokenizers/special_tokens.h"
 #include "bdh/text/tokenizers/word_cache.h"
 #include "bdh/text/utf8.h"
@@ -148,6 +149,7 @@ std::optional<int32_t> JsonTokenizer::token_named(const std::optional<std::strin
 }
 
 std::vector<int32_t> JsonTokenizer::encode_with(const EncodeOptions& options, std::string_view text) const {
+  const MatchingTime time(text.size());
   std::vector<int32_t> tokens;
   {
     std::unique_lock lock(mutex_, std::try_to_lock);
@@ -218,6 +220,7 @@ std::optional<std::string> JsonTokenizer::token_text(int32_t token) const {
 }
 
 std::string JsonTokenizer::decoded(std::span<const int32_t> tokens, bool skip_special_tokens) const {
+  const MatchingTime time(tokens.size());
   Stream stream(*this, skip_special_tokens);
   for (const int32_t token : tokens) stream.add(token);
   return stream.finish();
@@ -237,6 +240,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(TokenizerFiles files, const std:
   const std::string where = source + "/" + tokenizers::kFile;
   const Json json = Json::parse(file->second, where);
   const tokenizers::Fields tokenizer(json, where);
+  const tokenizers::MatchingTime time(file->second.size());  // for added tokens, which are normalized
   const tokenizers::TokenizerSettings settings = tokenizers::read_settings(files, source);
   return std::make_shared<tokenizers::JsonTokenizer>(tokenizer, settings, std::move(files), warnings);
 }

@@ -171,6 +171,15 @@ TEST_CASE("tokenizers: a regular expression that explodes is an error, not a han
   CHECK(thrown.says("cannot be matched"));
 }
 
+TEST_CASE("tokenizers: a text has bounded time, however few steps each place in it takes") {
+  const std::string cubic = "(?:(?!a*[cd])a)*+[bc]", linear = "a*a*[bc]|b";
+  const Thrown one_word =
+      thrown_by([&] { tokenizer_of(splitting(cubic))->encode(std::string(20'000, 'a')); });
+  CHECK(one_word.kind == ErrorKind::bad_file);
+  CHECK(one_word.says("takes too long"));
+  CHECK(tokenizer_of(splitting(linear))->encode(std::string(300, 'a') + "b").size() > 0);
+}
+
 TEST_CASE("tokenizers: long words take no quadratic time") {
   const std::string bpe = document(
       R"({"type": "BPE", "vocab": {"a": 0, "b": 1, "aa": 2, "aaaa": 3}, "merges": ["a a", "aa aa"]})");
