@@ -157,8 +157,8 @@ size_t count_merges(const Fields& fields) {
 Bpe::Bpe(const Fields& fields)
     : Model(read_vocabulary(*fields.find("vocab"), fields.where("vocab"))),
       where_(fields.where()),
-      prefix_(fields.string("continuing_subword_prefix", "")),
-      suffix_(fields.string("end_of_word_suffix", "")),
+      prefix_(fields.short_string("continuing_subword_prefix", "")),
+      suffix_(fields.short_string("end_of_word_suffix", "")),
       unknown_text_(fields.optional_string("unk_token")),
       fuse_unknown_(fields.boolean("fuse_unk", false)),
       ignore_merges_(fields.boolean("ignore_merges", false)),

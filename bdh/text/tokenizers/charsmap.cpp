@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "bdh/base/error.h"
+#include "bdh/text/tokenizers/text_budget.h"
 #include "bdh/text/tokenizers/unicode.h"
 #include "bdh/text/utf8.h"
 
@@ -82,7 +83,9 @@ std::optional<std::string_view> Charsmap::replacement(std::string_view key) cons
 }
 
 void Charsmap::append(std::string_view text, std::string& out) const {
-  out += replacement(text).value_or(text);
+  const std::string_view put = replacement(text).value_or(text);
+  if (put.size() > text.size()) TextBudget::grow(put.size() - text.size());
+  out += put;
 }
 
 std::string Charsmap::apply(std::string_view text) const {

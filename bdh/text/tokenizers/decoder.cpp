@@ -186,7 +186,7 @@ class Metaspace : public Decoder {
 class WordPiece : public Decoder {
  public:
   explicit WordPiece(const Fields& fields)
-      : prefix_(fields.string("prefix", "##")), cleanup_(fields.boolean("cleanup", true)) {}
+      : prefix_(fields.short_string("prefix", "##")), cleanup_(fields.boolean("cleanup", true)) {}
   std::unique_ptr<DecodeStep> step() const override {
     return mapping([this, first = true](std::string_view text) mutable {
       std::string word(text);
@@ -223,7 +223,7 @@ class BpeStep : public DecodeStep {
 
 class Bpe : public Decoder {
  public:
-  explicit Bpe(const Fields& fields) : suffix_(fields.string("suffix", "</w>")) {}
+  explicit Bpe(const Fields& fields) : suffix_(fields.short_string("suffix", "</w>")) {}
   std::unique_ptr<DecodeStep> step() const override { return std::make_unique<BpeStep>(suffix_); }
 
  private:
@@ -269,7 +269,7 @@ class Strip : public Decoder {
 
 class Replace : public Decoder {
  public:
-  explicit Replace(const Fields& fields) : pattern_(fields), content_(fields.string("content")) {}
+  explicit Replace(const Fields& fields) : pattern_(fields), content_(fields.short_string("content")) {}
   std::unique_ptr<DecodeStep> step() const override {
     return mapping([this](std::string_view text) {
       std::vector<Match> matches;
@@ -306,8 +306,8 @@ class CtcStep : public DecodeStep {
 class Ctc : public Decoder {
  public:
   explicit Ctc(const Fields& fields)
-      : pad_(fields.string("pad_token", "<pad>")),
-        delimiter_(fields.string("word_delimiter_token", "|")),
+      : pad_(fields.short_string("pad_token", "<pad>")),
+        delimiter_(fields.short_string("word_delimiter_token", "|")),
         cleanup_(fields.boolean("cleanup", true)) {}
   std::unique_ptr<DecodeStep> step() const override {
     return std::make_unique<CtcStep>(pad_, delimiter_, cleanup_);

@@ -50,6 +50,18 @@ std::string Fields::string(std::string_view key, std::string_view fallback) cons
   return find(key) ? string(key) : std::string(fallback);
 }
 
+std::string Fields::short_string(std::string_view key) const {
+  const std::string& text = string(key);
+  if (text.size() > kMaxShortBytes)
+    fail(ErrorKind::unsupported, where(key), ": has ", text.size(), " bytes, more than the ", kMaxShortBytes,
+         " that bdh takes");
+  return text;
+}
+
+std::string Fields::short_string(std::string_view key, std::string_view fallback) const {
+  return find(key) ? short_string(key) : std::string(fallback);
+}
+
 std::optional<std::string> Fields::optional_string(std::string_view key) const {
   return find(key) ? std::optional(string(key)) : std::nullopt;
 }

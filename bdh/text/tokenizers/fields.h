@@ -12,6 +12,8 @@
 
 namespace bdh::tokenizers {
 
+inline constexpr size_t kMaxShortBytes = 4096;
+
 /// Every function throws Error(bad_file) naming file and key. A member that is null counts as missing.
 class Fields {
  public:
@@ -25,6 +27,9 @@ class Fields {
   const std::string& string(std::string_view key) const;
   std::string string(std::string_view key, std::string_view fallback) const;
   std::optional<std::string> optional_string(std::string_view key) const;
+  /// A string that may come up at every place of a text, and so has at most kMaxShortBytes.
+  std::string short_string(std::string_view key) const;
+  std::string short_string(std::string_view key, std::string_view fallback) const;
   /// A string that is one character.
   char32_t character(std::string_view key) const;
   bool boolean(std::string_view key) const;

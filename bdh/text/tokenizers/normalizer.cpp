@@ -11,6 +11,7 @@
 #include "bdh/text/tokenizers/byte_level.h"
 #include "bdh/text/tokenizers/charsmap.h"
 #include "bdh/text/tokenizers/pattern.h"
+#include "bdh/text/tokenizers/text_budget.h"
 #include "bdh/text/tokenizers/unicode.h"
 
 namespace bdh::tokenizers {
@@ -83,9 +84,11 @@ class Nmt : public Normalizer {
 
 class Prepend : public Normalizer {
  public:
-  explicit Prepend(const Fields& fields) : text_(fields.string("prepend")) {}
+  explicit Prepend(const Fields& fields) : text_(fields.short_string("prepend")) {}
   void apply(NormalText& normal) const override {
-    if (!normal.text.empty()) normal.text.insert(0, text_);
+    if (normal.text.empty()) return;
+    TextBudget::grow(text_.size());
+    normal.text.insert(0, text_);
   }
 
  private:
@@ -94,7 +97,7 @@ class Prepend : public Normalizer {
 
 class Replace : public Normalizer {
  public:
-  explicit Replace(const Fields& fields) : pattern_(fields), content_(fields.string("content")) {}
+  explicit Replace(const Fields& fields) : pattern_(fields), content_(fields.short_string("content")) {}
   void apply(NormalText& normal) const override {
     std::vector<Match> matches;
     pattern_.find_all(normal.text, matches);

@@ -1,7 +1,7 @@
 // A text or a regular expression, looked for. Knows nothing of tokens.
 #include "bdh/text/tokenizers/pattern.h"
 
-#include "bdh/base/error.h"
+#include "bdh/text/tokenizers/text_budget.h"
 
 namespace bdh::tokenizers {
 
@@ -11,7 +11,7 @@ Pattern::Pattern(const Fields& fields) {
     regex_.emplace(pattern.string("Regex"), pattern.where("Regex"));
     return;
   }
-  literal_ = pattern.string("String");
+  literal_ = pattern.short_string("String");
   if (literal_.empty()) regex_.emplace("", pattern.where("String"));  // a match between any two characters
 }
 
@@ -23,7 +23,12 @@ void Pattern::find_all(std::string_view text, std::vector<Match>& matches) const
 }
 
 std::string replaced(std::string_view text, const std::vector<Match>& matches, std::string_view content) {
+  size_t gone = 0;
+  for (const Match& match : matches) gone += match.end - match.begin;
+  const size_t put = matches.size() * content.size();
+  if (put > gone) TextBudget::grow(put - gone);
   std::string out;
+  out.reserve(text.size() - gone + put);
   size_t at = 0;
   for (const Match& match : matches) {
     out += text.substr(at, match.begin - at);

@@ -23,7 +23,7 @@ class Pattern {
   std::optional<Regex> regex_;
 };
 
-/// The text with every match replaced.
+/// The text with every match replaced. Throws what TextBudget::grow throws.
 std::string replaced(std::string_view text, const std::vector<Match>& matches, std::string_view content);
 
 }  // namespace bdh::tokenizers

@@ -5,8 +5,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include <time.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -16,6 +14,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/printable.h"
 #include "bdh/text/tokenizers/oniguruma.h"
+#include "bdh/text/tokenizers/text_budget.h"
 #include "bdh/text/tokenizers/unicode.h"
 
 namespace bdh::tokenizers {
@@ -25,9 +24,6 @@ constexpr size_t kMaxPatternBytes = 100'000;
 constexpr uint32_t kMatchLimit = 10'000'000;  // steps from one place in a text
 constexpr uint32_t kDepthLimit = 100'000;
 constexpr uint32_t kHeapLimitKiB = 64 * 1024;
-constexpr int64_t kSecond = 1'000'000'000;
-constexpr int64_t kNanosecondsForAText = kSecond, kNanosecondsForAByte = 20'000;  // usual: 20 for a byte
-constexpr uint32_t kStepsBetweenLooks = 1024;                                     // at the clock
 constexpr size_t kJitStackStart = 32 * 1024, kJitStackLimit = 4 * 1024 * 1024;
 
 template <auto release>
@@ -42,32 +38,8 @@ using MatchContext = std::unique_ptr<pcre2_match_context, Release<pcre2_match_co
 using JitStack = std::unique_ptr<pcre2_jit_stack, Release<pcre2_jit_stack_free>>;
 using CompileContext = std::unique_ptr<pcre2_compile_context, Release<pcre2_compile_context_free>>;
 
-/// This thread's time, which does not go on while others compute.
-int64_t processor_time() {
-  timespec time{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return time.tv_sec * kSecond + time.tv_nsec;
-}
-
-/// What a text has taken so far.
-struct Effort {
-  bool limited = false;
-  int64_t allowed = 0;  // nanoseconds
-  int64_t end = 0;      // processor_time() that must not be reached; 0 before the first look at the clock
-  uint32_t steps = 0;
-
-  bool exhausted() {
-    if (++steps % kStepsBetweenLooks != 0) return false;
-    const int64_t now = processor_time();
-    if (end == 0) end = now + allowed;
-    return now > end;
-  }
-};
-
 /// PCRE2 calls it before each item of an expression.
-int on_step(pcre2_callout_block*, void* effort) {
-  return static_cast<Effort*>(effort)->exhausted() ? PCRE2_ERROR_CALLOUT : 0;
-}
+int on_step(pcre2_callout_block*, void*) { return TextBudget::allows_step() ? 0 : PCRE2_ERROR_CALLOUT; }
 
 /// What matching needs besides the expression; one for each thread.
 struct Workspace {
@@ -80,11 +52,8 @@ struct Workspace {
     pcre2_set_depth_limit(context.get(), kDepthLimit);
     pcre2_set_heap_limit(context.get(), kHeapLimitKiB);
     pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
-    pcre2_set_callout(context.get(), on_step, &effort);
+    pcre2_set_callout(context.get(), on_step, nullptr);
   }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-  Effort effort;
   MatchData data;
   MatchContext context;
   JitStack stack;
@@ -103,17 +72,6 @@ std::string message_of(int error) {
 }
 
 }  // namespace
-
-MatchingTime::MatchingTime(size_t text_bytes) : outermost_(!workspace().effort.limited) {
-  if (!outermost_) return;
-  constexpr size_t kMostBytes = 1'000'000'000;
-  const auto bytes = static_cast<int64_t>(std::min(text_bytes, kMostBytes));
-  workspace().effort = {true, kNanosecondsForAText + kNanosecondsForAByte * bytes};
-}
-
-MatchingTime::~MatchingTime() {
-  if (outermost_) workspace().effort.limited = false;
-}
 
 struct Regex::Code {
   std::unique_ptr<pcre2_code, Release<pcre2_code_free>> compiled;
@@ -141,7 +99,7 @@ Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(whe
 }
 
 void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
-  const MatchingTime time(text.size());
+  const TextBudget budget(text.size());
   const Workspace& space = workspace();
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data() ? text.data() : "");
   const pcre2_code* code = code_->compiled.get();

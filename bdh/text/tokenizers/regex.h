@@ -13,19 +13,6 @@ struct Match {
   size_t begin, end;
 };
 
-/// While it lives, the time that this thread may spend on all matching together is bounded, by seconds and by
-/// the bytes of the text that is worked on. Inside another one it changes nothing.
-class MatchingTime {
- public:
-  explicit MatchingTime(size_t text_bytes);
-  ~MatchingTime();
-  MatchingTime(const MatchingTime&) = delete;
-  MatchingTime& operator=(const MatchingTime&) = delete;
-
- private:
-  bool outermost_;
-};
-
 /// Immutable: any number of threads may share it.
 class Regex {
  public:
@@ -34,7 +21,7 @@ class Regex {
   Regex(std::string_view pattern, std::string where);
 
   /// All matches from left to right. An empty match right after another one does not count. Throws
-  /// Error(bad_file) when matching takes more steps, time (MatchingTime, or this text's own) or memory than a
+  /// Error(bad_file) when matching takes more steps, time (TextBudget, or this text's own) or memory than a
   /// reasonable expression needs.
   void find_all(std::string_view text, std::vector<Match>& matches) const;
 

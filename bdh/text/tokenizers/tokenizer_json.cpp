@@ -16,8 +16,8 @@
 #include "bdh/text/tokenizers/normalizer.h"
 #include "bdh/text/tokenizers/post_processor.h"
 #include "bdh/text/tokenizers/pre_tokenizer.h"
-#include "bdh/text/tokenizers/regex.h"
 #include "bdh/text/tokenizers/special_tokens.h"
+#include "bdh/text/tokenizers/text_budget.h"
 #include "bdh/text/tokenizers/word_cache.h"
 #include "bdh/text/utf8.h"
 
@@ -26,6 +26,7 @@ namespace tokenizers {
 namespace {
 
 constexpr const char* kFile = "tokenizer.json";
+constexpr size_t kUsualTokenBytes = 16;
 
 Normalizers normalizers_of(const Fields& tokenizer) {
   Normalizers steps;
@@ -77,10 +78,12 @@ class JsonTokenizer : public Tokenizer {
     Stream(const JsonTokenizer& tokenizer, bool skip_special_tokens)
         : tokenizer_(tokenizer), skip_(skip_special_tokens), pipeline_(tokenizer.decoders_) {}
     std::string push(int32_t token) override {
+      const TextBudget budget(kUsualTokenBytes);
       add(token);
       return pipeline_.take();
     }
     std::string finish() override {
+      const TextBudget budget(kUsualTokenBytes);
       pipeline_.finish();
       return pipeline_.take();
     }
@@ -149,7 +152,7 @@ std::optional<int32_t> JsonTokenizer::token_named(const std::optional<std::strin
 }
 
 std::vector<int32_t> JsonTokenizer::encode_with(const EncodeOptions& options, std::string_view text) const {
-  const MatchingTime time(text.size());
+  const TextBudget budget(text.size());
   std::vector<int32_t> tokens;
   {
     std::unique_lock lock(mutex_, std::try_to_lock);
@@ -220,7 +223,7 @@ std::optional<std::string> JsonTokenizer::token_text(int32_t token) const {
 }
 
 std::string JsonTokenizer::decoded(std::span<const int32_t> tokens, bool skip_special_tokens) const {
-  const MatchingTime time(tokens.size());
+  const TextBudget budget(tokens.size() * kUsualTokenBytes);
   Stream stream(*this, skip_special_tokens);
   for (const int32_t token : tokens) stream.add(token);
   return stream.finish();
@@ -240,7 +243,7 @@ std::shared_ptr<const Tokenizer> make_tokenizer(TokenizerFiles files, const std:
   const std::string where = source + "/" + tokenizers::kFile;
   const Json json = Json::parse(file->second, where);
   const tokenizers::Fields tokenizer(json, where);
-  const tokenizers::MatchingTime time(file->second.size());  // for added tokens, which are normalized
+  const tokenizers::TextBudget budget(file->second.size());  // for added tokens, which are normalized
   const tokenizers::TokenizerSettings settings = tokenizers::read_settings(files, source);
   return std::make_shared<tokenizers::JsonTokenizer>(tokenizer, settings, std::move(files), warnings);
 }

@@ -180,6 +180,30 @@ TEST_CASE("tokenizers: a text has bounded time, however few steps each place in 
   CHECK(tokenizer_of(splitting(linear))->encode(std::string(300, 'a') + "b").size() > 0);
 }
 
+TEST_CASE("tokenizers: replacements do not make a text endlessly long") {
+  const auto replacing = [](const std::string& part) {
+    const std::string step =
+        R"({"type": "Replace", "pattern": {"Regex": ""}, "content": ")" + std::string(4000, 'x') + "\"}";
+    const std::string twice = R"({"type": "Sequence", ")" + part + "s\": [" + step + ", " + step + "]}";
+    return document(kWords, "\"" + part + "\": " + twice);
+  };
+  const auto normalizing = tokenizer_of(replacing("normalizer"));
+  const Thrown thrown = thrown_by([&] { normalizing->encode("some words"); });
+  CHECK(thrown.kind == ErrorKind::bad_file);
+  CHECK(thrown.says("many times as long"));
+  const auto decoding = tokenizer_of(replacing("decoder"));
+  CHECK(thrown_by([&] { decoding->decode(Tokens{0}); }).says("many times as long"));
+  CHECK(thrown_by([&] {
+          const auto stream = decoding->decode_stream(false);
+          stream->push(0);
+          stream->finish();
+        }).says("many times as long"));
+  CHECK(thrown_by([] {
+          tokenizer_of(document(
+              kWords, R"("normalizer": {"type": "Prepend", "prepend": ")" + std::string(4097, 'x') + "\"}"));
+        }).says("more than the 4096"));
+}
+
 TEST_CASE("tokenizers: long words take no quadratic time") {
   const std::string bpe = document(
       R"({"type": "BPE", "vocab": {"a": 0, "b": 1, "aa": 2, "aaaa": 3}, "merges": ["a a", "aa aa"]})");
