@@ -97,7 +97,8 @@ typedef struct {
   uint64_t seed;
 } bdh_generation_options;
 
-/* What the model's generation_config.json says, or its defaults. */
+/* What the model's generation_config.json says, or its defaults. Its stop strings and eos_token_id end a text
+ * whatever the options are. */
 void bdh_generation_defaults(const bdh_model* model, bdh_generation_options* options);
 
 /* Told each piece of text as it becomes certain: whole UTF-8 characters, not closed by a zero. Returning 0

@@ -51,8 +51,11 @@ std::vector<int32_t> parse_tokens(std::string_view text) {
 
 std::vector<float> compute(const Model& model, const std::vector<int32_t>& tokens, Form form, int64_t chunk) {
   const std::span<const int32_t> sequence(tokens);
-  if (form == Form::parallel) return forward(*model.weights, {&sequence, 1});
   Progress progress("reading", "tokens");
+  if (form == Form::parallel) {
+    progress.show(concat("reading ", tokens.size(), " tokens at once"));
+    return forward(*model.weights, {&sequence, 1});
+  }
   ReadOptions read;
   read.form = form;
   read.chunk = chunk;

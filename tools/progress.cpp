@@ -42,9 +42,14 @@ bool Progress::update(int64_t done, int64_t total) {
   if (total > 0) line += " of " + std::to_string(total);
   line += " " + unit_ + ", " + std::to_string(static_cast<int64_t>(rate)) + " a second";
   if (total > done && done > 0) line += ", " + clock_text(static_cast<double>(total - done) / rate) + " left";
+  show(line);
+  return !interrupted();
+}
+
+void Progress::show(const std::string& line) {
+  if (!terminal_) return;
   std::fprintf(stderr, "\r\033[K%s", line.c_str());
   drawn_ = true;
-  return !interrupted();
 }
 
 void Progress::erase() {

@@ -19,6 +19,8 @@ class Progress {
   /// total 0: not known. Returns false once Ctrl-C was pressed, so that it can be a progress callback's
   /// result.
   bool update(int64_t done, int64_t total);
+  /// Shows a line of its own while something goes on that cannot say how far it is.
+  void show(const std::string& line);
   /// Erases the line; the next update draws it again.
   void erase();
 
