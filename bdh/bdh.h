@@ -4,6 +4,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/model/session.h"
+#include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "bdh/pretrained/model.h"

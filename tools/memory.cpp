@@ -10,6 +10,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
+#include "bdh/pretrained/backends.h"
 #include "tools/command.h"
 
 namespace bdh::tools {

@@ -16,11 +16,11 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/printable.h"
+#include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/tokenizer_files.h"
-#include "kernels/cpu/backend.h"
 
 namespace bdh {
 namespace {
@@ -147,22 +147,7 @@ FileIdentity identity_of(const fs::path& path) {
   return {info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
 }
 
-bool is_cuda(const std::string& device) {
-  constexpr std::string_view prefix = "cuda:";
-  if (device == "cuda") return true;
-  return device.starts_with(prefix) && device.size() > prefix.size() &&
-         device.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
-}
-
 }  // namespace
-
-std::shared_ptr<Backend> make_backend(const std::string& device, int threads) {
-  if (device == "auto" || device == "cpu") return cpu::make_backend({threads, {}});
-  if (is_cuda(device)) {
-    fail(ErrorKind::unsupported, "device '", device, "': this build has no CUDA backend; use --device cpu");
-  }
-  fail(ErrorKind::invalid_argument, "device must be auto, cpu or cuda, not '", device, "'");
-}
 
 Model Model::from_weights_file(const fs::path& file, const fs::path& config, const LoadOptions& options) {
   Model model;

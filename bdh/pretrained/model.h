@@ -71,7 +71,4 @@ struct Model {
   const Config& config() const { return weights->config(); }
 };
 
-/// The backend for "auto", "cpu". Throws Error(unsupported) for "cuda" in a build without it.
-std::shared_ptr<Backend> make_backend(const std::string& device, int threads);
-
 }  // namespace bdh

@@ -14,6 +14,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/sha256.h"
 #include "bdh/model/weights.h"
+#include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/temporary.h"

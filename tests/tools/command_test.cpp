@@ -71,8 +71,8 @@ TEST_CASE("bdh: what cannot be loaded is exit code 1 and one line") {
   check_failure(run_command({"inspect", path}), 1, "config.json");
   check_failure(run_command({"inspect", path + "/bad\nname"}), 1, "bad\\nname");
   write_model(directory.path());
-  check_failure(run_command({"logits", path, "--tokens", "1", "--out", path + "/o", "--device", "cuda"}), 1,
-                "--device cpu");
+  check_failure(run_command({"logits", path, "--tokens", "1", "--out", path + "/o", "--device", "cuda:4095"}),
+                1, "--device cpu");
   check_failure(run_command({"logits", path, "--tokens", "1", "--out", path + "/o", "--device", "moon"}), 1,
                 "device");
   write_file(directory / "config.json", R"({"n_layer": 1000000000000000000})");
