@@ -3,83 +3,27 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <filesystem>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "bdh/base/file.h"
-#include "bdh/formats/safetensors.h"
 #include "bdh/model/session.h"
 #include "kernels/cpu/backend.h"
+#include "tests/support/golden_logits.h"
 
 namespace {
 
+using bdh::all_golden;
+using bdh::Golden;
+using bdh::relative_difference;
+using bdh::values;
 using bdh::DType;
 using bdh::Form;
 
 constexpr float kFloat32Tolerance = 1e-5f;  // of the largest logit
 constexpr float kHalfTolerance = 2e-3f;  // the golden weights are rounded alike, so this is arithmetic alone
 constexpr size_t kThreadedTokens = 20;
-
-struct Golden {
-  std::string name;
-  bdh::Config config;
-  bdh::TensorMap state_dict;
-  std::vector<int32_t> tokens;
-  bdh::SafetensorsFile answers;
-};
-
-template <class T>
-std::vector<T> values(const bdh::Tensor& tensor) {
-  std::vector<T> out(static_cast<size_t>(tensor.numel()));
-  std::memcpy(out.data(), tensor.data, tensor.bytes());
-  return out;
-}
-
-bdh::TensorMap all_tensors(const bdh::SafetensorsFile& file) {
-  bdh::TensorMap out;
-  for (const bdh::TensorInfo& info : file.tensors()) out[info.name] = file.tensor(info.name);
-  return out;
-}
-
-Golden load(const std::filesystem::path& directory) {
-  const std::filesystem::path config = directory / "config.json";
-  Golden golden{directory.filename().string(),
-                bdh::Config::from_json(bdh::Json::parse(bdh::read_text(config, 4096), config.string()),
-                                       config.string()),
-                all_tensors(bdh::SafetensorsFile::open(directory / "model.safetensors")),
-                {},
-                bdh::SafetensorsFile::open(directory / "golden.safetensors")};
-  const std::vector<int64_t> tokens = values<int64_t>(golden.answers.tensor("tokens"));
-  golden.tokens.assign(tokens.begin(), tokens.end());
-  return golden;
-}
-
-std::vector<Golden> all_golden() {
-  std::vector<Golden> out;
-  for (const auto& entry : std::filesystem::directory_iterator(BDH_TEST_DATA "/logits"))
-    out.push_back(load(entry.path()));
-  std::sort(out.begin(), out.end(), [](const Golden& a, const Golden& b) { return a.name < b.name; });
-  return out;
-}
-
-/// Largest difference as a share of the largest expected logit; infinite for another number of logits or a
-/// NaN.
-float relative_difference(const std::vector<float>& got, const std::vector<float>& want) {
-  if (got.size() != want.size()) return INFINITY;
-  float difference = 0, largest = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    const float here = std::abs(got[i] - want[i]);
-    if (std::isnan(here)) return INFINITY;
-    difference = std::max(difference, here);
-    largest = std::max(largest, std::abs(want[i]));
-  }
-  return difference / largest;
-}
 
 struct Reading {
   const char* name;

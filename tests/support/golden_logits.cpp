@@ -1,0 +1,55 @@
+// Reads what the parity script wrote.
+#include "tests/support/golden_logits.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "bdh/base/file.h"
+#include "bdh/base/json.h"
+
+namespace bdh {
+
+namespace {
+
+TensorMap all_tensors(const SafetensorsFile& file) {
+  TensorMap out;
+  for (const TensorInfo& info : file.tensors()) out[info.name] = file.tensor(info.name);
+  return out;
+}
+
+Golden load(const std::filesystem::path& directory) {
+  const std::filesystem::path config = directory / "config.json";
+  Golden golden{directory.filename().string(),
+                Config::from_json(Json::parse(read_text(config, 4096), config.string()), config.string()),
+                all_tensors(SafetensorsFile::open(directory / "model.safetensors")),
+                {},
+                SafetensorsFile::open(directory / "golden.safetensors")};
+  const std::vector<int64_t> tokens = values<int64_t>(golden.answers.tensor("tokens"));
+  golden.tokens.assign(tokens.begin(), tokens.end());
+  return golden;
+}
+
+}  // namespace
+
+std::vector<Golden> all_golden() {
+  std::vector<Golden> out;
+  for (const auto& entry : std::filesystem::directory_iterator(BDH_TEST_DATA "/logits"))
+    out.push_back(load(entry.path()));
+  std::sort(out.begin(), out.end(), [](const Golden& a, const Golden& b) { return a.name < b.name; });
+  return out;
+}
+
+float relative_difference(const std::vector<float>& got, const std::vector<float>& want) {
+  if (got.size() != want.size()) return INFINITY;
+  float difference = 0, largest = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const float here = std::abs(got[i] - want[i]);
+    if (std::isnan(here)) return INFINITY;
+    difference = std::max(difference, here);
+    largest = std::max(largest, std::abs(want[i]));
+  }
+  return difference / largest;
+}
+
+}  // namespace bdh
