@@ -16,7 +16,7 @@ compiler = $(if $(filter g++,$(CXX)),gcc) $(if $(filter clang++,$(CXX)),clang)
 packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler)
 configure = @tools/setup/configure.sh
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
-sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' \)
+sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
 .PHONY: all demo test sanitize fuzz parity bench lint clean help
 .DEFAULT_GOAL = all

@@ -1,0 +1,166 @@
+// Softmax-free attention of a chunk of T rows:
+//     scores = tril(r r^T, -1)   a = r S + scores x   attended = norm(a)   S += r^T x
+//
+// Flops of a head: N T^2 and D T^2 for the causal half of the scores and their use, 2 N D T each for recall
+// and update. Bytes: r three times, S read once and written once however long the chunk is: the longer the
+// chunk, the less of it. Tiles of the scores that lie wholly above the diagonal are neither computed nor
+// read. Recall sums over N in kSplits parts that are added in order, so that few rows still fill the GPU.
+// Exchanges with S are left out for segments that keep nothing.
+#include "kernels/cuda/attention_chunk.h"
+
+#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/product.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+// What one head's tile works on.
+template <class Activation>
+struct Place {
+  int head, m0;  // m0: within the segment
+  ChunkSegment segment;
+  Matrix<Activation> r;  // the segment's rows (count, columns)
+  Matrix<Activation> x;  // (count, stride)
+
+  __device__ Place(const Sizes& sizes, const ChunkBuffers& buffers, int which_head, int which_segment,
+                   int row)
+      : head(which_head), m0(row), segment(buffers.segment[which_segment]) {
+    const int64_t all = int64_t{sizes.heads} * buffers.columns;
+    r = {static_cast<const Activation*>(buffers.r) + segment.first * all + int64_t{head} * buffers.columns,
+         all, segment.count, buffers.columns};
+    x = {static_cast<const Activation*>(buffers.x_operand) + int64_t{segment.first} * sizes.stride,
+         sizes.stride, segment.count, sizes.stride};
+  }
+
+  __device__ Activation* scores(const ChunkBuffers& buffers) const {
+    return static_cast<Activation*>(buffers.scores) +
+           (int64_t{head} * buffers.rows + segment.first) * buffers.scores_columns;
+  }
+  // Part 0 is the chunk's own, part 1 + i the i-th of what S gives.
+  __device__ float* part(const Sizes& sizes, const ChunkBuffers& buffers, int i) const {
+    return buffers.attention +
+           ((int64_t{i} * sizes.heads + head) * buffers.rows + segment.first) * sizes.stride;
+  }
+};
+
+template <class Activation>
+__device__ inline Place<Activation> place_of_tile(const Sizes& sizes, const ChunkBuffers& buffers) {
+  const RowTile tile = buffers.tile[blockIdx.y];
+  return {sizes, buffers, static_cast<int>(blockIdx.z), tile.segment, tile.begin};
+}
+
+// Grid: (column tiles, row tiles, heads).
+template <class Activation>
+__global__ void __launch_bounds__(kProductThreads) score(Sizes sizes, ChunkBuffers buffers) {
+  const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
+  const int n0 = blockIdx.x * Tile<Activation>::columns;
+  if (n0 >= place.m0 + Tile<Activation>::rows || n0 >= place.segment.count) return;
+  Activation* scores = place.scores(buffers);
+  product<Along::k, Along::k>(place.r, place.r, place.m0, n0, 0, buffers.columns,
+                              [&](int row, int column, float first, float second) {
+                                if (row >= place.segment.count || column >= buffers.scores_columns) return;
+                                store_pair(scores + int64_t{row} * buffers.scores_columns + column,
+                                           column < row ? first : 0.0f, column + 1 < row ? second : 0.0f);
+                              });
+}
+
+// Grid: (D tiles, row tiles, heads).
+template <class Activation>
+__global__ void __launch_bounds__(kProductThreads) apply(Sizes sizes, ChunkBuffers buffers) {
+  const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
+  const Matrix<Activation> scores{place.scores(buffers), buffers.scores_columns, place.segment.count,
+                                  buffers.scores_columns};
+  const int n0 = blockIdx.x * Tile<Activation>::columns,
+            keys = min(place.m0 + Tile<Activation>::rows, place.segment.count);
+  float* part = place.part(sizes, buffers, 0);
+  product<Along::k, Along::other>(scores, place.x, place.m0, n0, 0, keys,
+                                  [&](int row, int column, float first, float second) {
+                                    if (row < place.segment.count && column < sizes.stride)
+                                      store_pair(part + int64_t{row} * sizes.stride + column, first, second);
+                                  });
+}
+
+// Grid: (D tiles * kSplits, row tiles, heads).
+template <class Activation>
+__global__ void __launch_bounds__(kProductThreads) recall(Sizes sizes, ChunkBuffers buffers, int layer) {
+  const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
+  if (place.segment.position == 0) return;
+  const int split = blockIdx.x % kSplits, n0 = blockIdx.x / kSplits * Tile<Activation>::columns;
+  const int share = static_cast<int>(rounded_up(tiles(buffers.columns, kSplits), Tile<Activation>::depth));
+  const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
+  const Matrix<float> s{
+      place.segment.s + (layer * sizes.rows() + int64_t{place.head} * sizes.neurons) * sizes.stride,
+      sizes.stride, sizes.neurons, sizes.stride};
+  float* part = place.part(sizes, buffers, 1 + split);
+  product<Along::k, Along::other>(place.r, s, place.m0, n0, k0, k1,
+                                  [&](int row, int column, float first, float second) {
+                                    if (row < place.segment.count && column < sizes.stride)
+                                      store_pair(part + int64_t{row} * sizes.stride + column, first, second);
+                                  });
+}
+
+// Grid: (D tiles, neuron tiles, heads * segments).
+template <class Activation>
+__global__ void __launch_bounds__(kProductThreads) update(Sizes sizes, ChunkBuffers buffers, int layer) {
+  const int head = blockIdx.z % sizes.heads, m0 = blockIdx.y * Tile<Activation>::rows;
+  const Place<Activation> place(sizes, buffers, head, blockIdx.z / sizes.heads, m0);
+  if (!place.segment.s) return;
+  float* s = place.segment.s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
+  const int n0 = blockIdx.x * Tile<Activation>::columns;
+  product<Along::other, Along::other>(
+      place.r, place.x, m0, n0, 0, place.segment.count,
+      [&](int neuron, int column, float first, float second) {
+        if (neuron >= sizes.neurons || column >= sizes.stride) return;
+        auto* at = reinterpret_cast<float2*>(s + int64_t{neuron} * sizes.stride + column);
+        const float2 before = *at;
+        *at = make_float2(before.x + first, before.y + second);
+      });
+}
+
+// attended = norm of the sum of the parts. Grid: (rows, heads).
+template <class Activation>
+__global__ void combine(Sizes sizes, ChunkBuffers buffers) {
+  auto* a = reinterpret_cast<float*>(shared_memory());
+  const int row = blockIdx.x, head = blockIdx.y;
+  const int64_t at = (int64_t{head} * buffers.rows + row) * sizes.stride;
+  const int64_t all = int64_t{sizes.heads} * buffers.rows * sizes.stride;
+  const ChunkRow own = buffers.row[row];
+  const int parts = own.recalls ? 1 + kSplits : 1;
+  for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) {
+    float sum = 0;
+    for (int i = 0; i < parts; ++i) sum += buffers.attention[i * all + at + d];
+    a[d] = sum;
+  }
+  __syncthreads();
+  block_norm(a, sizes.width, a + sizes.stride);
+  auto* attended = static_cast<Activation*>(buffers.attended);
+  for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x)
+    attended[at + d] = from_float<Activation>(a[d]);
+}
+
+}  // namespace
+
+void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
+                     cudaStream_t stream) {
+  const Sizes& sizes = packed.sizes;
+  const auto heads = static_cast<unsigned>(sizes.heads), row_tiles = static_cast<unsigned>(buffers.row_tiles);
+  const auto segments = static_cast<unsigned>(buffers.segments), rows = static_cast<unsigned>(buffers.rows);
+  with_element(buffers.activations, [&](auto activation) {
+    using Activation = decltype(activation);
+    using T = Tile<Activation>;
+    const unsigned width = tiles(sizes.stride, T::columns);
+    const dim3 threads(kProductThreads);
+    launch(stream, {dim3(tiles(buffers.scores_columns, T::columns), row_tiles, heads), threads, T::shared},
+           score<Activation>, sizes, buffers);
+    launch(stream, {dim3(width, row_tiles, heads), threads, T::shared}, apply<Activation>, sizes, buffers);
+    launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared}, recall<Activation>, sizes,
+           buffers, layer);
+    launch(stream, {dim3(width, tiles(sizes.neurons, T::rows), heads * segments), threads, T::shared},
+           update<Activation>, sizes, buffers, layer);
+    launch(stream, {dim3(rows, heads), threads, row_shared(sizes, kProductThreads)}, combine<Activation>,
+           sizes, buffers);
+  });
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,127 @@
+// Softmax-free attention, one token a sequence:
+//     n = relu(x E_h)   r = rotate(n)   a = r S   S += r^T x   attended = norm(a)
+//
+// Bytes of a layer and sequence: E whole (2 D H N in bfloat16; it stays in the second-level cache, since
+// every layer uses the same weights) and 8 bytes for each number of an active row of S, read once and written
+// once. Flops: 2 D H N + 4 D times the active rows: far below the machine's rate, so the shape is chosen for
+// bytes in flight.
+//
+// A block has 128 neurons of a head, a warp eight at a time: eight rows of E are in flight together, their
+// sums fold in 9 exchanges, and the lane that is left with a neuron finds its partner four lanes away: ReLU,
+// rotation and the choice of the active rows never leave the warp. x and the warp's part of a stay in
+// registers. Parts are added in a fixed order, by warp and then by block; the last block of a head to finish
+// does the latter.
+#include "kernels/cuda/attention_step.h"
+
+#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/lanes.h"
+#include "kernels/cuda/rotation.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+// Lane l gets row (first + l / 4) times x; 0 from row `end` on.
+template <int Vectors, class Element>
+__device__ inline float encoded(const Element* rows, int first, int end, int stride, int lane,
+                                const LaneRow<Vectors>& x) {
+  float sums[kTogether];
+#pragma unroll
+  for (int i = 0; i < kTogether; ++i) {
+    sums[i] = 0.0f;
+    if (first + i >= end) continue;
+    LaneRow<Vectors> row;
+    load_lanes(rows + int64_t{first + i} * stride, lane, stride, row);
+    sums[i] = lane_dot(row, x);
+  }
+  return warp_sums(sums);
+}
+
+// Four rows of S where r is not zero: a += r S, then S += r x.
+template <int Vectors>
+__device__ inline void recall_and_add(float* rows, const float (&r)[4], int lane, int stride,
+                                      const LaneRow<Vectors>& x, LaneRow<Vectors>& a) {
+#pragma unroll
+  for (int v = 0; v < Vectors; ++v) {
+    const int column = v * kSpan + lane * kVector;
+    if (column >= stride) continue;
+    float s[4][kVector];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (r[i] != 0.0f) load_vector(rows + int64_t{i} * stride + column, s[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (r[i] == 0.0f) continue;
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        a.value[v][j] = fmaf(r[i], s[i][j], a.value[v][j]);
+        s[i][j] = fmaf(r[i], x.value[v][j], s[i][j]);
+      }
+      store_vector(rows + int64_t{i} * stride + column, s[i]);
+    }
+  }
+}
+
+template <class Element, int Vectors>
+__global__ void __launch_bounds__(kStepThreads)
+    attend(Sizes sizes, const Element* encoder, const float* freqs, StepBuffers buffers, int layer) {
+  auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
+  float* scratch = parts + kStepWarps * sizes.stride;       // (warps)
+  const StepPlace place(sizes);
+  const Sequence sequence = buffers.sequences[place.sequence];
+  float* s = sequence.s + (layer * sizes.rows() + place.first_row) * sizes.stride;
+  LaneRow<Vectors> x, a = {};
+  load_lanes(buffers.x + int64_t{place.sequence} * sizes.stride, place.lane, sizes.stride, x);
+  int active = 0, pairs = 0;
+
+  for (int first = place.begin + place.warp * kTogether; first < place.end; first += kStepWarps * kTogether) {
+    const int neuron = first + place.lane / 4;
+    const float n = fmaxf(
+        encoded(encoder + place.first_row * sizes.stride, first, place.end, sizes.stride, place.lane, x),
+        0.0f);
+    const float partner = __shfl_xor_sync(kAllLanes, n, 4);
+    const bool pair = n != 0.0f || partner != 0.0f, owner = place.lane % 4 == 0 && neuron < place.end;
+    const float r = pair ? rotated(n, partner, neuron & 1, turn_at(sequence.position, freqs[neuron])) : 0.0f;
+    if (owner) buffers.n[place.first_neuron + neuron] = n;
+    active += owner && n != 0.0f;
+    pairs += owner && pair && neuron % 2 == 0;
+#pragma unroll
+    for (int half = 0; half < kTogether; half += 4) {
+      float four[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) four[i] = __shfl_sync(kAllLanes, r, 4 * (half + i));
+      recall_and_add(s + int64_t{first + half} * sizes.stride, four, place.lane, sizes.stride, x, a);
+    }
+  }
+
+  store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, a);
+  active = block_sum(active, reinterpret_cast<int*>(scratch));
+  pairs = block_sum(pairs, reinterpret_cast<int*>(scratch));
+  if (threadIdx.x == 0) place.counts(sizes, buffers, layer) = {active, pairs, 0};
+  __syncthreads();
+  add_warps(parts, sizes.stride, place.partial(sizes, buffers));
+  unsigned* arrived = buffers.arrived + place.sequence * (sizes.heads + 1) + place.head;
+  if (!arrives_last(arrived, place.blocks, reinterpret_cast<unsigned*>(scratch))) return;
+  add_blocks(place.head_parts(sizes, buffers), place.blocks, sizes.stride, parts);
+  block_norm(parts, sizes.width, scratch);
+  float* attended = buffers.attended + int64_t{place.sequence_head} * sizes.stride;
+  for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) attended[d] = parts[d];
+}
+
+}  // namespace
+
+void attention_step(const PackedParameters& packed, const StepBuffers& buffers, int layer,
+                    cudaStream_t stream) {
+  const Sizes& sizes = packed.sizes;
+  const Grid grid{step_blocks(sizes, buffers.count), dim3(kStepThreads), step_shared(sizes)};
+  with_element(packed.dtype, [&](auto element) {
+    using Element = decltype(element);
+    with_vectors(sizes.stride, [&](auto vectors) {
+      launch(stream, grid, attend<Element, decltype(vectors)::value>, sizes,
+             packed.encoder.as<const Element>(), packed.freqs.as<const float>(), buffers, layer);
+    });
+  });
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,15 @@
+// Softmax-free attention for one token a sequence, from x to norm(a). Knows nothing of sessions.
+#pragma once
+
+#include "kernels/cuda/packed.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/step.h"
+
+namespace bdh::cuda {
+
+/// n, r of the token; a = r S; S += r^T x (read before it is written: strictly causal); attended = norm(a).
+/// Rows of S whose pair is inactive are neither read nor written.
+void attention_step(const PackedParameters& packed, const StepBuffers& buffers, int layer,
+                    cudaStream_t stream);
+
+}  // namespace bdh::cuda

@@ -1,0 +1,86 @@
+// The CUDA backend: turns the contract's segments into what steps and chunks read, and brings logits back.
+#include "kernels/cuda/backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <mutex>
+
+#include "bdh/base/error.h"
+#include "kernels/cuda/chunk_reader.h"
+#include "kernels/cuda/devices.h"
+#include "kernels/cuda/state.h"
+#include "kernels/cuda/step_reader.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+constexpr int64_t kLastPosition = std::numeric_limits<int32_t>::max();
+
+void check_positions(std::span<const Segment> segments) {
+  for (const Segment& segment : segments) {
+    const int64_t end =
+        (segment.state ? segment.state->position() : 0) + static_cast<int64_t>(segment.tokens.size());
+    if (end > kLastPosition)
+      fail(ErrorKind::unsupported, "a text of ", end,
+           " tokens is longer than the CUDA backend counts; use --device cpu");
+  }
+}
+
+class CudaBackend : public Backend {
+ public:
+  explicit CudaBackend(int index)
+      : name_(concat("cuda:", index, ", ", device_name(index))),
+        queue_(std::make_shared<Queue>(index)),
+        steps_(queue_),
+        chunks_(queue_) {}
+
+  std::string name() const override { return name_; }
+
+  std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
+    const std::lock_guard lock(mutex_);
+    queue_->select();
+    return pack_parameters(parameters, dtype, queue_->stream);
+  }
+
+  std::unique_ptr<State> new_state(const Packed& packed) override {
+    return std::make_unique<DeviceState>(static_cast<const PackedParameters&>(packed).sizes, queue_);
+  }
+
+  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const override {
+    const Sizes sizes = sizes_of(dims);
+    const int64_t longest = std::clamp<int64_t>(tokens, 1, kChunkTokens);
+    return {packed_bytes(dims, dtype), DeviceState::bytes_for(sizes),
+            step_bytes(sizes, 1) + chunk_bytes(sizes, dtype, longest, longest)};
+  }
+
+  void read_token(const Packed& packed, std::span<const Segment> segments,
+                  std::span<LayerActivity> activity) override {
+    const std::lock_guard lock(mutex_);
+    check_positions(segments);
+    queue_->select();
+    steps_.read(static_cast<const PackedParameters&>(packed), segments, activity);
+  }
+
+  void read_chunk(const Packed& packed, std::span<const Segment> segments,
+                  std::span<LayerActivity> activity) override {
+    const std::lock_guard lock(mutex_);
+    check_positions(segments);
+    queue_->select();
+    chunks_.read(static_cast<const PackedParameters&>(packed), segments, activity);
+  }
+
+ private:
+  std::string name_;
+  std::shared_ptr<const Queue> queue_;
+  std::mutex mutex_;  // one read at a time: the stream and the working memory are shared
+  StepReader steps_;
+  ChunkReader chunks_;
+};
+
+}  // namespace
+
+std::shared_ptr<Backend> make_backend(int index) { return std::make_shared<CudaBackend>(index); }
+
+}  // namespace bdh::cuda

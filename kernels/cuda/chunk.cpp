@@ -1,0 +1,76 @@
+// The chunk's memory, its tiles and the order of its kernels.
+#include "kernels/cuda/chunk.h"
+
+#include <algorithm>
+
+#include "kernels/cuda/attention_chunk.h"
+#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/encode_chunk.h"
+#include "kernels/cuda/gate_chunk.h"
+#include "kernels/cuda/layout.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+constexpr int kSmall = 64;  // a tile is 128 wide
+
+ChunkBuffers lay_out(const Sizes& sizes, DType dtype, int64_t rows, int64_t longest, Layout& layout) {
+  const int64_t columns = rounded_up(sizes.neurons, kRowUnit), scores_columns = rounded_up(longest, kRowUnit);
+  const DType activations = activation_dtype(sizes, dtype);
+  const auto elements = [&](int64_t count) {
+    return layout.take_bytes(static_cast<size_t>(count) * size_of(activations));
+  };
+  ChunkBuffers buffers{};
+  buffers.activations = activations;
+  buffers.rows = static_cast<int>(rows);
+  buffers.columns = static_cast<int>(columns);
+  buffers.scores_columns = static_cast<int>(scores_columns);
+  buffers.x = layout.take<float>(rows * sizes.stride);
+  buffers.x_operand = elements(rows * sizes.stride);
+  buffers.n = elements(rows * sizes.heads * columns);
+  buffers.r = elements(rows * sizes.heads * columns);
+  buffers.scores = elements(sizes.heads * rows * scores_columns);
+  buffers.attention = layout.take<float>((1 + kSplits) * sizes.heads * rows * sizes.stride);
+  buffers.attended = elements(sizes.heads * rows * sizes.stride);
+  buffers.mixed = layout.take<float>(int64_t{sizes.heads} * kSplits * rows * sizes.stride);
+  return buffers;
+}
+
+}  // namespace
+
+DType activation_dtype(const Sizes& sizes, DType weights) {
+  return sizes.width < kSmall || sizes.neurons < kSmall ? DType::f32 : weights;
+}
+
+void plan_tiles(ChunkPlan& plan, int rows_of_tile) {
+  plan.tiles.clear();
+  plan.longest = 0;
+  for (int segment = 0; segment < static_cast<int>(plan.segments.size()); ++segment) {
+    const int count = plan.segments[static_cast<size_t>(segment)].count;
+    plan.longest = std::max(plan.longest, count);
+    for (int begin = 0; begin < count; begin += rows_of_tile) plan.tiles.push_back({segment, begin});
+  }
+}
+
+size_t chunk_bytes(const Sizes& sizes, DType dtype, int64_t rows, int64_t longest) {
+  Layout layout(nullptr);
+  lay_out(sizes, dtype, rows, longest, layout);
+  return layout.bytes();
+}
+
+ChunkBuffers chunk_buffers(const Sizes& sizes, DType dtype, int rows, int longest, void* memory) {
+  Layout layout(memory);
+  return lay_out(sizes, dtype, rows, longest, layout);
+}
+
+void queue_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, cudaStream_t stream) {
+  embed_chunk(packed, buffers, stream);
+  for (int layer = 0; layer < packed.sizes.layers; ++layer) {
+    encode_chunk(packed, buffers, layer, stream);
+    attention_chunk(packed, buffers, layer, stream);
+    gate_chunk(packed, buffers, layer, stream);
+  }
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,90 @@
+// A chunk: many tokens of one or several sequences together, parallel inside, their states carried across.
+// What its kernels share, and their order. Knows nothing of sessions or of how weights were loaded.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/cuda/packed.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/sizes.h"
+
+namespace bdh::cuda {
+
+/// Tokens of one sequence that are read at once, at most: longer texts are cut.
+constexpr int kChunkTokens = 512;
+/// Tokens of all sequences together.
+constexpr int kChunkRows = 4096;
+/// Parts that the sum over a head's neurons is divided into, so that few rows still fill the GPU.
+constexpr int kSplits = 4;
+
+struct ChunkRow {
+  int32_t token;
+  int32_t position;
+  int32_t recalls;  // 1 when its segment has a state that holds something
+};
+
+/// The rows of one sequence.
+struct ChunkSegment {
+  float* s;  // (L, H*N, stride), or null: position 0, and nothing is kept
+  int32_t first, count;
+  int32_t position;  // of the first row
+};
+
+/// Rows of one segment that one tile of a product covers.
+struct RowTile {
+  int32_t segment;
+  int32_t begin;  // within the segment
+};
+
+/// How active a layer was.
+struct ChunkCounts {
+  unsigned long long n, pairs, v, g;
+};
+
+/// What activations of a chunk are stored as: the weights' dtype, which the tensor cores multiply, or float32
+/// where the weights are or where the model is smaller than a tile, which would be padding mostly.
+DType activation_dtype(const Sizes& sizes, DType weights);
+
+/// Arrays without a type are in `activations`. columns: N rounded up to whole vectors, the length of a head's
+/// part.
+struct ChunkBuffers {
+  DType activations;
+  int rows, segments, row_tiles, columns, scores_columns;
+  const ChunkRow* row;          // (R)
+  const ChunkSegment* segment;  // (segments)
+  const RowTile* tile;          // (row_tiles)
+  float* x;                     // (R, stride)
+  void* x_operand;              // (R, stride): x as the products take it
+  void* n;                      // (R, H, columns): n, then g
+  void* r;                      // (R, H, columns)
+  void* scores;                 // (H, R, scores_columns): tril(r r^T, -1)
+  float* attention;  // (1 + kSplits, H, R, stride): from the chunk's own tokens, then parts of what S gives
+  void* attended;    // (H, R, stride): norm(a)
+  float* mixed;      // (H * kSplits, R, stride): parts of g decoder
+  ChunkCounts* counts;  // (L), or null
+};
+
+/// A chunk as the host plans it.
+struct ChunkPlan {
+  std::vector<ChunkRow> rows;
+  std::vector<ChunkSegment> segments;
+  std::vector<RowTile> tiles;
+  int longest = 0;  // rows of a segment
+};
+
+/// Cuts segments into row tiles of that many rows. Fills plan.tiles and plan.longest.
+void plan_tiles(ChunkPlan& plan, int rows_of_tile);
+/// Rows of a product's tile for activations of that dtype.
+int rows_of_tile(DType activations);
+
+/// Bytes of the buffers for so many rows and tiles, whose segments have at most `longest` rows each.
+size_t chunk_bytes(const Sizes& sizes, DType dtype, int64_t rows, int64_t longest);
+/// Lays the buffers out in `memory`; row, segment, tile and counts stand elsewhere and are left null.
+ChunkBuffers chunk_buffers(const Sizes& sizes, DType dtype, int rows, int longest, void* memory);
+
+/// Queues embedding and layers: x is the chunk's output, states are read and added to.
+void queue_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, cudaStream_t stream);
+
+}  // namespace bdh::cuda

@@ -1,0 +1,176 @@
+// Plans chunks, uploads the plan, and copies the logits that are wanted.
+#include "kernels/cuda/chunk_reader.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/layout.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+constexpr size_t kLogitRows = 256;  // brought back at once
+
+// The plan's arrays in one block of memory, the same on both sides.
+struct PlanArrays {
+  ChunkRow* rows;
+  ChunkSegment* segments;
+  RowTile* tiles;
+  int32_t* wanted;
+};
+
+PlanArrays lay_out(const ChunkPlan& plan, size_t wanted, Layout& layout) {
+  return {layout.take<ChunkRow>(static_cast<int64_t>(plan.rows.size())),
+          layout.take<ChunkSegment>(static_cast<int64_t>(plan.segments.size())),
+          layout.take<RowTile>(static_cast<int64_t>(plan.tiles.size())),
+          layout.take<int32_t>(static_cast<int64_t>(wanted))};
+}
+
+template <class Element>
+void copy_to(Element* to, const std::vector<Element>& from) {
+  std::copy(from.begin(), from.end(), to);
+}
+
+template <class Memory>
+void grow(Memory& memory, size_t bytes, Memory (*make)(size_t)) {
+  if (bytes <= memory.bytes()) return;
+  memory = Memory();
+  memory = make(bytes);
+}
+
+DeviceMemory working(size_t bytes) { return {bytes, "working memory for a chunk"}; }
+PinnedMemory pinned(size_t bytes) { return PinnedMemory(bytes); }
+
+}  // namespace
+
+void ChunkReader::read(const PackedParameters& packed, std::span<const Segment> segments,
+                       std::span<LayerActivity> activity) {
+  const Sizes& sizes = packed.sizes;
+  std::vector<Reading> readings;
+  std::vector<std::unique_ptr<DeviceState>> temporary;  // carries what is cut, where the caller keeps nothing
+  for (const Segment& segment : segments) {
+    if (!segment.state && segment.tokens.size() > kChunkTokens)
+      temporary.push_back(std::make_unique<DeviceState>(sizes, queue_));
+    const bool cut = !segment.state && segment.tokens.size() > kChunkTokens;
+    readings.push_back({&segment, cut ? temporary.back().get() : static_cast<DeviceState*>(segment.state)});
+  }
+  for (;;) {
+    plan(sizes, readings);
+    if (plan_.rows.empty()) return;
+    const ChunkBuffers buffers = send_plan(packed, !activity.empty());
+    queue_chunk(packed, buffers, queue_->stream.get());
+    bring_logits(packed, buffers.x);
+    if (!activity.empty()) add_activity(sizes, activity);
+  }
+}
+
+// The next rows of the first readings that have some left.
+void ChunkReader::plan(const Sizes& sizes, std::span<Reading> readings) {
+  plan_.rows.clear();
+  plan_.segments.clear();
+  wanted_.clear();
+  for (Reading& reading : readings) {
+    const int64_t room = kChunkRows - static_cast<int64_t>(plan_.rows.size());
+    const int64_t count = std::min<int64_t>(reading.left(), kChunkTokens);
+    const bool fits =
+        count <= room && (plan_.segments.size() + 1) * static_cast<size_t>(sizes.heads) <= kMostBlocks;
+    if (count == 0) continue;
+    if (!fits && !plan_.rows.empty()) break;
+    add_piece(reading, count, sizes.vocab);
+  }
+}
+
+void ChunkReader::add_piece(Reading& reading, int64_t count, int64_t vocab) {
+  const Segment& segment = *reading.segment;
+  const int64_t position = reading.state ? reading.state->position() : 0,
+                length = static_cast<int64_t>(segment.tokens.size());
+  const auto first = static_cast<int32_t>(plan_.rows.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t at = reading.done + i;
+    const bool want = segment.logits && (segment.all_logits || at == length - 1);
+    if (want)
+      wanted_.push_back(
+          {static_cast<int32_t>(plan_.rows.size()), segment.logits + (segment.all_logits ? at * vocab : 0)});
+    plan_.rows.push_back(
+        {segment.tokens[static_cast<size_t>(at)], static_cast<int32_t>(position + i), position > 0});
+  }
+  plan_.segments.push_back({reading.state ? reading.state->s() : nullptr, first, static_cast<int32_t>(count),
+                            static_cast<int32_t>(position)});
+  reading.done += count;
+  if (reading.state) reading.state->advance(count);
+}
+
+ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool counting) {
+  cudaStream_t stream = queue_->stream.get();
+  plan_tiles(plan_, rows_of_tile(activation_dtype(packed.sizes, packed.dtype)));
+  const auto rows = static_cast<int>(plan_.rows.size());
+  grow(memory_, chunk_bytes(packed.sizes, packed.dtype, rows, plan_.longest), working);
+  Layout size(nullptr);
+  lay_out(plan_, wanted_.size(), size);
+  grow(plan_staging_, size.bytes(), pinned);
+  grow(plan_memory_, size.bytes(), working);
+  Layout staging(plan_staging_.as<void>()), there(plan_memory_.as<void>());
+  const PlanArrays from = lay_out(plan_, wanted_.size(), staging), to = lay_out(plan_, wanted_.size(), there);
+  copy_to(from.rows, plan_.rows);
+  copy_to(from.segments, plan_.segments);
+  copy_to(from.tiles, plan_.tiles);
+  std::transform(wanted_.begin(), wanted_.end(), from.wanted, [](const Wanted& row) { return row.row; });
+  check(cudaMemcpyAsync(plan_memory_.as<void>(), plan_staging_.as<void>(), size.bytes(),
+                        cudaMemcpyHostToDevice, stream),
+        "copying tokens to the GPU");
+
+  ChunkBuffers buffers = chunk_buffers(packed.sizes, packed.dtype, rows, plan_.longest, memory_.as<void>());
+  buffers.row = to.rows;
+  buffers.segment = to.segments;
+  buffers.tile = to.tiles;
+  buffers.segments = static_cast<int>(plan_.segments.size());
+  buffers.row_tiles = static_cast<int>(plan_.tiles.size());
+  if (!counting) return buffers;
+  grow(counts_, static_cast<size_t>(packed.sizes.layers) * sizeof(ChunkCounts), working);
+  check(cudaMemsetAsync(counts_.as<void>(), 0, counts_.bytes(), stream), "clearing GPU memory");
+  buffers.counts = counts_.as<ChunkCounts>();
+  return buffers;
+}
+
+// Waits for the chunk, also when no logits are wanted: the plan's memory is used again.
+void ChunkReader::bring_logits(const PackedParameters& packed, const float* x) {
+  const size_t vocab = static_cast<size_t>(packed.sizes.vocab), row_bytes = vocab * sizeof(float);
+  Layout there(plan_memory_.as<void>());
+  const int32_t* rows = lay_out(plan_, wanted_.size(), there).wanted;
+  for (size_t first = 0; first < wanted_.size(); first += kLogitRows) {
+    const size_t count = std::min(kLogitRows, wanted_.size() - first);
+    grow(logits_memory_, count * row_bytes, working);
+    grow(logits_staging_, count * row_bytes, pinned);
+    project_logits(packed, x, rows + first, static_cast<int>(count), logits_memory_.as<float>(),
+                   queue_->stream.get());
+    check(cudaMemcpyAsync(logits_staging_.as<void>(), logits_memory_.as<void>(), count * row_bytes,
+                          cudaMemcpyDeviceToHost, queue_->stream.get()),
+          "copying logits from the GPU");
+    queue_->stream.wait();
+    for (size_t i = 0; i < count; ++i)
+      std::memcpy(wanted_[first + i].logits, logits_staging_.as<float>() + i * vocab, row_bytes);
+  }
+  queue_->stream.wait();
+}
+
+void ChunkReader::add_activity(const Sizes& sizes, std::span<LayerActivity> activity) {
+  std::vector<ChunkCounts> counts(static_cast<size_t>(sizes.layers));
+  check(cudaMemcpyAsync(counts.data(), counts_.as<void>(), counts.size() * sizeof(ChunkCounts),
+                        cudaMemcpyDeviceToHost, queue_->stream.get()),
+        "copying counts from the GPU");
+  queue_->stream.wait();
+  const auto rows = static_cast<int64_t>(plan_.rows.size());
+  for (size_t i = 0; i < counts.size(); ++i) {
+    LayerActivity& layer = activity[i];
+    layer.tokens += rows;
+    layer.v_tokens += rows;
+    layer.n += static_cast<int64_t>(counts[i].n);
+    layer.pairs += static_cast<int64_t>(counts[i].pairs);
+    layer.v += static_cast<int64_t>(counts[i].v);
+    layer.g += static_cast<int64_t>(counts[i].g);
+  }
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,52 @@
+// Reads chunks of several sequences: cuts what is long, sends the plan to the GPU, brings logits back. Memory
+// is kept, so that reading allocates nothing once warm. Knows states and the contract's segments.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/chunk.h"
+#include "kernels/cuda/packed.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/state.h"
+
+namespace bdh::cuda {
+
+class ChunkReader {
+ public:
+  explicit ChunkReader(std::shared_ptr<const Queue> queue) : queue_(std::move(queue)) {}
+
+  /// As Backend::read_chunk.
+  void read(const PackedParameters& packed, std::span<const Segment> segments,
+            std::span<LayerActivity> activity);
+
+ private:
+  // A segment, and how far it was read.
+  struct Reading {
+    const Segment* segment;
+    DeviceState* state;  // null: read at once, nothing kept
+    int64_t done = 0;
+    int64_t left() const { return static_cast<int64_t>(segment->tokens.size()) - done; }
+  };
+  // Where logits of a row of the chunk go.
+  struct Wanted {
+    int32_t row;
+    float* logits;
+  };
+
+  void plan(const Sizes& sizes, std::span<Reading> readings);
+  void add_piece(Reading& reading, int64_t count, int64_t vocab);
+  ChunkBuffers send_plan(const PackedParameters& packed, bool counting);
+  void bring_logits(const PackedParameters& packed, const float* x);
+  void add_activity(const Sizes& sizes, std::span<LayerActivity> activity);
+
+  std::shared_ptr<const Queue> queue_;
+  ChunkPlan plan_;
+  std::vector<Wanted> wanted_;
+  DeviceMemory memory_, plan_memory_, logits_memory_, counts_;
+  PinnedMemory plan_staging_, logits_staging_;
+};
+
+}  // namespace bdh::cuda

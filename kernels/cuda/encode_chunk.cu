@@ -1,0 +1,67 @@
+// Fused encode of a chunk:  n = relu(x E_h)   r = rotate(n)
+//
+// Flops of a layer: 2 D for each of R H N numbers. Bytes: E once for every 128 rows, and 4 bytes (two 16-bit
+// numbers) written for every 2 D flops, against 4 more read and written if ReLU and rotation were passes of
+// their own. The product hands out pairs of adjacent columns, which are pairs of neurons: ReLU and rotation
+// are its epilogue, and one phase serves the pair.
+#include "kernels/cuda/encode_chunk.h"
+
+#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/product.h"
+#include "kernels/cuda/rotation.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+template <class Activation, class Element>
+__global__ void __launch_bounds__(kProductThreads)
+    encode(Sizes sizes, const Element* encoder, const float* freqs, ChunkBuffers buffers, int layer) {
+  const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation>::rows,
+            n0 = blockIdx.x * Tile<Activation>::columns;
+  const Matrix<Activation> x{static_cast<const Activation*>(buffers.x_operand), sizes.stride, buffers.rows,
+                             sizes.stride};
+  const Matrix<Element> rows{encoder + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
+                             sizes.neurons, sizes.stride};
+  unsigned active = 0, pairs = 0;
+  product<Along::k, Along::k>(
+      x, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, float even, float odd) {
+        if (row >= buffers.rows || neuron >= buffers.columns) return;
+        even = fmaxf(even, 0.0f), odd = fmaxf(odd, 0.0f);
+        float r_even = 0, r_odd = 0;
+        if (even != 0.0f || odd != 0.0f) {
+          const int position = buffers.row[row].position;
+          r_even = rotated(even, odd, false, turn_at(position, freqs[neuron]));
+          r_odd = rotated(odd, even, true, turn_at(position, freqs[neuron + 1]));
+          active += (even != 0.0f) + (odd != 0.0f);
+          ++pairs;
+        }
+        const int64_t at = (int64_t{row} * sizes.heads + head) * buffers.columns + neuron;
+        store_pair(static_cast<Activation*>(buffers.n) + at, even, odd);
+        store_pair(static_cast<Activation*>(buffers.r) + at, r_even, r_odd);
+      });
+  if (!buffers.counts || pairs == 0) return;
+  atomicAdd(&buffers.counts[layer].n, static_cast<unsigned long long>(active));
+  atomicAdd(&buffers.counts[layer].pairs, static_cast<unsigned long long>(pairs));
+}
+
+}  // namespace
+
+int rows_of_tile(DType activations) {
+  return activations == DType::f32 ? Tile<float>::rows : Tile<__nv_bfloat16>::rows;
+}
+
+void encode_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
+                  cudaStream_t stream) {
+  with_chunk_types(buffers.activations, packed.dtype, [&](auto activation, auto element) {
+    using Activation = decltype(activation);
+    using Element = decltype(element);
+    using T = Tile<Activation>;
+    const dim3 blocks(tiles(buffers.columns, T::columns), tiles(buffers.rows, T::rows),
+                      static_cast<unsigned>(packed.sizes.heads));
+    launch(stream, {blocks, dim3(kProductThreads), T::shared}, encode<Activation, Element>, packed.sizes,
+           packed.encoder.as<const Element>(), packed.freqs.as<const float>(), buffers, layer);
+  });
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,12 @@
+// The fused encode of a chunk: n and r in one pass. Knows nothing of attention.
+#pragma once
+
+#include "kernels/cuda/chunk.h"
+
+namespace bdh::cuda {
+
+/// n = relu(x E_h) and r = rotate(n), for every row of the chunk.
+void encode_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
+                  cudaStream_t stream);
+
+}  // namespace bdh::cuda

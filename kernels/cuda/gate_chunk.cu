@@ -1,0 +1,107 @@
+// Dense ReLU products of a chunk:  v = relu(attended_h Ev_h)   g = n v   x = norm(x + norm(g decoder))
+//
+// Flops of a layer: 2 D for each of R H N numbers, twice. With 128 rows almost every neuron is active in some
+// row, so nothing is skipped. The gate is the first product's epilogue: v is never stored, g takes n's place.
+// The second product sums over H N neurons in H kSplits parts that are added in order, so that few rows still
+// fill the GPU.
+#include "kernels/cuda/gate_chunk.h"
+
+#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/product.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+// Grid: (neuron tiles, row tiles, heads).
+template <class Activation, class Element>
+__global__ void __launch_bounds__(kProductThreads)
+    gate(Sizes sizes, const Element* encoder_v, ChunkBuffers buffers, int layer) {
+  const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation>::rows,
+            n0 = blockIdx.x * Tile<Activation>::columns;
+  const Matrix<Activation> attended{
+      static_cast<const Activation*>(buffers.attended) + int64_t{head} * buffers.rows * sizes.stride,
+      sizes.stride, buffers.rows, sizes.stride};
+  const Matrix<Element> rows{encoder_v + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
+                             sizes.neurons, sizes.stride};
+  unsigned positive = 0, gated = 0;
+  product<Along::k, Along::k>(
+      attended, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, float first, float second) {
+        if (row >= buffers.rows || neuron >= buffers.columns) return;
+        Activation* n = static_cast<Activation*>(buffers.n) +
+                        (int64_t{row} * sizes.heads + head) * buffers.columns + neuron;
+        const float g_first = to_float(n[0]) * fmaxf(first, 0.0f),
+                    g_second = to_float(n[1]) * fmaxf(second, 0.0f);
+        positive += (first > 0.0f) + (second > 0.0f);
+        gated += (g_first != 0.0f) + (g_second != 0.0f);
+        store_pair(n, g_first, g_second);
+      });
+  if (!buffers.counts || positive == 0) return;
+  atomicAdd(&buffers.counts[layer].v, static_cast<unsigned long long>(positive));
+  atomicAdd(&buffers.counts[layer].g, static_cast<unsigned long long>(gated));
+}
+
+// Grid: (D tiles * kSplits, row tiles, heads).
+template <class Activation, class Element>
+__global__ void __launch_bounds__(kProductThreads)
+    decode(Sizes sizes, const Element* decoder, ChunkBuffers buffers) {
+  const int head = blockIdx.z, split = blockIdx.x % kSplits;
+  const int m0 = blockIdx.y * Tile<Activation>::rows, n0 = blockIdx.x / kSplits * Tile<Activation>::columns;
+  const int share = static_cast<int>(rounded_up(tiles(buffers.columns, kSplits), Tile<Activation>::depth));
+  const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
+  const Matrix<Activation> g{static_cast<const Activation*>(buffers.n) + int64_t{head} * buffers.columns,
+                             int64_t{sizes.heads} * buffers.columns, buffers.rows, buffers.columns};
+  const Matrix<Element> rows{decoder + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
+                             sizes.neurons, sizes.stride};
+  float* part = buffers.mixed + (int64_t{head} * kSplits + split) * buffers.rows * sizes.stride;
+  product<Along::k, Along::other>(g, rows, m0, n0, k0, k1,
+                                  [&](int row, int column, float first, float second) {
+                                    if (row < buffers.rows && column < sizes.stride)
+                                      store_pair(part + int64_t{row} * sizes.stride + column, first, second);
+                                  });
+}
+
+// x = norm(x + norm(the sum of the parts)). Grid: rows.
+template <class Activation>
+__global__ void mix(Sizes sizes, ChunkBuffers buffers) {
+  auto* sum = reinterpret_cast<float*>(shared_memory());
+  float* scratch = sum + sizes.stride;
+  const int64_t at = int64_t{blockIdx.x} * sizes.stride, all = int64_t{buffers.rows} * sizes.stride;
+  for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) {
+    float total = 0;
+    for (int i = 0; i < sizes.heads * kSplits; ++i) total += buffers.mixed[i * all + at + d];
+    sum[d] = total;
+  }
+  __syncthreads();
+  block_norm(sum, sizes.width, scratch);
+  for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) sum[d] += buffers.x[at + d];
+  __syncthreads();
+  block_norm(sum, sizes.width, scratch);
+  auto* operand = static_cast<Activation*>(buffers.x_operand);
+  for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) {
+    buffers.x[at + d] = sum[d];
+    operand[at + d] = from_float<Activation>(sum[d]);
+  }
+}
+
+}  // namespace
+
+void gate_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer, cudaStream_t stream) {
+  const Sizes& sizes = packed.sizes;
+  const auto heads = static_cast<unsigned>(sizes.heads), rows = static_cast<unsigned>(buffers.rows);
+  with_chunk_types(buffers.activations, packed.dtype, [&](auto activation, auto element) {
+    using Activation = decltype(activation);
+    using Element = decltype(element);
+    using T = Tile<Activation>;
+    const unsigned row_tiles = tiles(buffers.rows, T::rows);
+    const dim3 threads(kProductThreads);
+    launch(stream, {dim3(tiles(buffers.columns, T::columns), row_tiles, heads), threads, T::shared},
+           gate<Activation, Element>, sizes, packed.encoder_v.as<const Element>(), buffers, layer);
+    launch(stream, {dim3(tiles(sizes.stride, T::columns) * kSplits, row_tiles, heads), threads, T::shared},
+           decode<Activation, Element>, sizes, packed.decoder.as<const Element>(), buffers);
+    launch(stream, {dim3(rows), threads, row_shared(sizes, kProductThreads)}, mix<Activation>, sizes,
+           buffers);
+  });
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,14 @@
+// The sparse ReLU products of one token a sequence, from norm(a) to the layer's output. Knows nothing of
+// sessions.
+#pragma once
+
+#include "kernels/cuda/packed.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/step.h"
+
+namespace bdh::cuda {
+
+/// v = relu(norm(a) Ev_h) and g = n v where n is active, y = g decoder where g is; x = norm(x + norm(y)).
+void gate_step(const PackedParameters& packed, const StepBuffers& buffers, int layer, cudaStream_t stream);
+
+}  // namespace bdh::cuda

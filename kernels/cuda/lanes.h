@@ -1,0 +1,118 @@
+// A row spread over the lanes of a warp: lane l holds columns 8 l ... 8 l + 7 of every 256. Device code of
+// the one-token kernels.
+#pragma once
+
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/sizes.h"
+#include "kernels/cuda/step.h"
+
+namespace bdh::cuda {
+
+constexpr int kTogether = 8;            // rows a warp reads at once
+constexpr int kSpan = kWarp * kVector;  // columns that a warp's lanes hold in one vector each
+constexpr int kStepWarps = kStepThreads / kWarp;
+
+template <int Vectors>
+struct LaneRow {
+  float value[Vectors][kVector];
+};
+
+/// The lane's part of a row; 0 beyond the row's `stride` elements.
+template <int Vectors, class Element>
+__device__ inline void load_lanes(const Element* row, int lane, int stride, LaneRow<Vectors>& to) {
+#pragma unroll
+  for (int v = 0; v < Vectors; ++v) {
+    const int column = v * kSpan + lane * kVector;
+    if (column < stride) {
+      load_vector(row + column, to.value[v]);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) to.value[v][j] = 0.0f;
+    }
+  }
+}
+
+template <int Vectors>
+__device__ inline void store_lanes(float* row, int lane, int stride, const LaneRow<Vectors>& from) {
+#pragma unroll
+  for (int v = 0; v < Vectors; ++v) {
+    const int column = v * kSpan + lane * kVector;
+    if (column < stride) store_vector(row + column, from.value[v]);
+  }
+}
+
+/// The lane's part of a dot product.
+template <int Vectors>
+__device__ inline float lane_dot(const LaneRow<Vectors>& a, const LaneRow<Vectors>& b) {
+  float sum = 0;
+#pragma unroll
+  for (int v = 0; v < Vectors; ++v) {
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) sum = fmaf(a.value[v][j], b.value[v][j], sum);
+  }
+  return sum;
+}
+
+/// Adds the warps' rows, which are in shared memory as (warps, stride), into `to`, in the order of the warps.
+__device__ inline void add_warps(const float* parts, int stride, float* to) {
+  for (int d = threadIdx.x; d < stride; d += blockDim.x) {
+    float sum = 0;
+    for (int warp = 0; warp < kStepWarps; ++warp) sum += parts[warp * stride + d];
+    to[d] = sum;
+  }
+}
+
+/// row = the sum of `count` rows that other blocks wrote, in their order.
+__device__ inline void add_blocks(const float* parts, int count, int stride, float* row) {
+  for (int d = threadIdx.x; d < stride; d += blockDim.x) {
+    float sum = 0;
+#pragma unroll 16
+    for (int i = 0; i < count; ++i) sum += __ldcg(parts + int64_t{i} * stride + d);
+    row[d] = sum;
+  }
+  __syncthreads();
+}
+
+/// Which of a step's work a block has: grid (blocks of a head, heads, sequences).
+struct StepPlace {
+  int block, blocks, head, sequence, warp, lane;
+  int begin, end;        // neurons of the head
+  int sequence_head;     // sequence * H + head
+  int64_t first_row;     // head * N: the head's first row of E, Ev, the decoder and S
+  int64_t first_neuron;  // sequence * H * N + first_row
+
+  __device__ explicit StepPlace(const Sizes& sizes)
+      : block(blockIdx.x),
+        blocks(gridDim.x),
+        head(blockIdx.y),
+        sequence(blockIdx.z),
+        warp(threadIdx.x / kWarp),
+        lane(threadIdx.x % kWarp),
+        begin(block * kBlockNeurons),
+        end(min(begin + kBlockNeurons, sizes.neurons)),
+        sequence_head(sequence * sizes.heads + head),
+        first_row(int64_t{head} * sizes.neurons),
+        first_neuron(sequence * sizes.rows() + first_row) {}
+
+  __device__ float* partial(const Sizes& sizes, const StepBuffers& buffers) const {
+    return buffers.partial + (int64_t{sequence_head} * blocks + block) * sizes.stride;
+  }
+  __device__ const float* head_parts(const Sizes& sizes, const StepBuffers& buffers) const {
+    return buffers.partial + int64_t{sequence_head} * blocks * sizes.stride;
+  }
+  __device__ StepCounts& counts(const Sizes& sizes, const StepBuffers& buffers, int layer) const {
+    return buffers.counts[(int64_t{layer} * gridDim.z * sizes.heads + sequence_head) * blocks + block];
+  }
+};
+
+inline dim3 step_blocks(const Sizes& sizes, int sequences) {
+  return dim3(static_cast<unsigned>(blocks_per_head(sizes)), static_cast<unsigned>(sizes.heads),
+              static_cast<unsigned>(sequences));
+}
+
+/// Shared memory of a one-token kernel: a row for each warp, and a number for each.
+inline size_t step_shared(const Sizes& sizes) {
+  return static_cast<size_t>(kStepWarps) * static_cast<size_t>(sizes.stride + 1) * sizeof(float);
+}
+
+}  // namespace bdh::cuda

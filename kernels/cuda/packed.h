@@ -1,0 +1,34 @@
+// Parameters on the GPU: neuron-major, rows padded to whole vectors. Made once, then read only.
+#pragma once
+
+#include <memory>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/sizes.h"
+
+namespace bdh::cuda {
+
+struct PackedParameters : Packed {
+  Sizes sizes{};
+  uint64_t id = 0;         // no two of a process share one
+  DeviceMemory encoder;    // (H*N, stride): row h * N + j is E_h[:, j]
+  DeviceMemory encoder_v;  // (H*N, stride)
+  DeviceMemory decoder;    // (H*N, stride)
+  DeviceMemory embed;      // (V, stride)
+  DeviceMemory lm_head;    // (D, V)
+  DeviceMemory freqs;      // (N) float32, turns per token
+};
+
+/// Bytes of all of it.
+size_t packed_bytes(const Dimensions& dims, DType dtype);
+
+/// Copies the parameters to the GPU slab by slab, converting and transposing on the way. Waits until they are
+/// there. Throws Error(unsupported) for a dtype other than f32, bf16 and f16, and Error(out_of_memory).
+std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
+                                                        const Stream& stream);
+
+/// Whether the current GPU has code in this build: cudaSuccess, or what the runtime says.
+cudaError_t kernel_image_status();
+
+}  // namespace bdh::cuda

@@ -1,0 +1,43 @@
+// Rotation (RoPE) of a pair of neurons: (2i, 2i + 1) is turned by 2 pi frac(t f). Device code for the
+// epilogues that produce n.
+//
+// The phase t f is rounded as float32 and then loses its whole turns, as the reference does (models were
+// trained with that rounding), so no table of T x N angles is needed: a pair costs one product and two short
+// polynomials.
+#pragma once
+
+#include "kernels/cuda/device.h"
+
+namespace bdh::cuda {
+
+struct Turn {
+  float sine, cosine;
+};
+
+/// Sine and cosine of an angle in [0, 2 pi], within 1e-7: reduced by quarter turns (pi/2 in three exact
+/// parts), then minimax polynomials on [-pi/4, pi/4].
+__device__ inline Turn turn(float angle) {
+  const int quarter = static_cast<int>(angle * 0.636619772f + 0.5f);
+  const float q = static_cast<float>(quarter);
+  const float y =
+      fmaf(-q, 7.5497899548918821e-8f, fmaf(-q, 4.837512969970703125e-4f, fmaf(-q, 1.5703125f, angle)));
+  const float z = y * y;
+  const float sine = fmaf(fmaf(fmaf(z, -1.95829547e-4f, 8.33272561e-3f), z, -0.166666642f) * z, y, y);
+  const float cosine =
+      fmaf(fmaf(fmaf(z, 2.45429728e-5f, -1.38882804e-3f), z, 4.16666642e-2f) * z, z, fmaf(z, -0.5f, 1.0f));
+  const float s = quarter & 1 ? cosine : sine, c = quarter & 1 ? sine : cosine;
+  return {quarter & 2 ? -s : s, (quarter + 1) & 2 ? -c : c};
+}
+
+/// position * freq turns; the whole turns dropped (exactly), the rest as an angle.
+__device__ inline Turn turn_at(int position, float freq) {
+  const float phase = __fmul_rn(static_cast<float>(position), freq);
+  return turn(__fmul_rn(__fsub_rn(phase, truncf(phase)), 6.28318530718f));
+}
+
+/// One neuron of a pair, its partner given: even a cos - b sin, odd b cos + a sin.
+__device__ inline float rotated(float value, float partner, bool odd, Turn turned) {
+  return fmaf(value, turned.cosine, (odd ? partner : -partner) * turned.sine);
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,106 @@
+// Checks, memory, streams and graphs: thin owners of what the CUDA runtime hands out.
+#include "kernels/cuda/runtime.h"
+
+#include "bdh/base/error.h"
+#include "bdh/base/memory.h"
+
+namespace bdh::cuda {
+
+namespace {
+
+constexpr size_t kEveryBlockHas = 48 << 10;  // bytes of shared memory
+
+ErrorKind kind_of(cudaError_t status) {
+  switch (status) {
+    case cudaErrorMemoryAllocation:
+      return ErrorKind::out_of_memory;
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+      return ErrorKind::not_found;
+    default:
+      return ErrorKind::unsupported;
+  }
+}
+
+}  // namespace
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // so that the next call does not report this one again
+  fail(kind_of(status), "CUDA: ", what, " failed: ", cudaGetErrorString(status), " (",
+       cudaGetErrorName(status), ")");
+}
+
+DeviceMemory::DeviceMemory(size_t bytes, const char* what) {
+  if (bytes == 0) return;
+  const cudaError_t status = cudaMalloc(&data_, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "asking for free memory");
+    fail(ErrorKind::out_of_memory, what, " needs ", format_bytes(bytes), " of GPU memory, but ",
+         format_bytes(free), " of ", format_bytes(total),
+         " are free; use a smaller dtype or batch, or --device cpu");
+  }
+  check(status, "allocating GPU memory");
+  bytes_ = bytes;
+}
+
+DeviceMemory::~DeviceMemory() {
+  if (data_) cudaFree(data_);
+}
+
+PinnedMemory::PinnedMemory(size_t bytes) {
+  if (bytes == 0) return;
+  check(cudaMallocHost(&data_, bytes), "allocating page-locked memory");
+  bytes_ = bytes;
+}
+
+PinnedMemory::~PinnedMemory() {
+  if (data_) cudaFreeHost(data_);
+}
+
+Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"); }
+
+Stream::~Stream() {
+  if (stream_) cudaStreamDestroy(stream_);
+}
+
+void Stream::wait() const { check(cudaStreamSynchronize(stream_), "running a kernel"); }
+
+Graph::~Graph() {
+  if (graph_) cudaGraphExecDestroy(graph_);
+}
+
+void Graph::start(const Stream& stream) const {
+  check(cudaGraphLaunch(graph_, stream.get()), "starting a graph");
+}
+
+void Graph::begin(const Stream& stream) {
+  check(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "recording a graph");
+}
+
+void Graph::abandon(const Stream& stream) {
+  cudaGraph_t recorded = nullptr;
+  cudaStreamEndCapture(stream.get(), &recorded);
+  if (recorded) cudaGraphDestroy(recorded);
+  cudaGetLastError();
+}
+
+Graph Graph::end(const Stream& stream) {
+  cudaGraph_t recorded = nullptr;
+  check(cudaStreamEndCapture(stream.get(), &recorded), "recording a graph");
+  Graph graph;
+  const cudaError_t status = cudaGraphInstantiate(&graph.graph_, recorded, 0);
+  cudaGraphDestroy(recorded);
+  check(status, "making a graph");
+  return graph;
+}
+
+void allow_shared(const void* kernel, size_t bytes) {
+  if (bytes <= kEveryBlockHas) return;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "asking for shared memory");
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,148 @@
+// The CUDA runtime as the backend uses it: answers checked, memory and streams owned, kernels started.
+// Knows nothing of the model. Compiled with BDH_CUDA_EMULATED it runs on a CPU, for tests.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#ifdef BDH_CUDA_EMULATED
+#include "emulator.h"
+#endif
+
+namespace bdh::cuda {
+
+/// Throws Error for anything but success: out_of_memory, not_found (no device) or unsupported, naming `what`.
+void check(cudaError_t status, const char* what);
+
+/// Device memory, not initialised. Throws Error(out_of_memory) with the bytes needed and free.
+class DeviceMemory {
+ public:
+  DeviceMemory() = default;
+  DeviceMemory(size_t bytes, const char* what);
+  ~DeviceMemory();
+  DeviceMemory(DeviceMemory&& other) noexcept { swap(other); }
+  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
+    DeviceMemory old(std::move(*this));
+    swap(other);
+    return *this;
+  }
+
+  size_t bytes() const { return bytes_; }
+  template <class Element>
+  Element* as() const {
+    return static_cast<Element*>(data_);
+  }
+
+ private:
+  void swap(DeviceMemory& other) {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+/// Page-locked host memory, which copies to and from the device run on asynchronously.
+class PinnedMemory {
+ public:
+  PinnedMemory() = default;
+  explicit PinnedMemory(size_t bytes);
+  ~PinnedMemory();
+  PinnedMemory(PinnedMemory&& other) noexcept { swap(other); }
+  PinnedMemory& operator=(PinnedMemory&& other) noexcept {
+    PinnedMemory old(std::move(*this));
+    swap(other);
+    return *this;
+  }
+
+  size_t bytes() const { return bytes_; }
+  template <class Element>
+  Element* as() const {
+    return static_cast<Element*>(data_);
+  }
+
+ private:
+  void swap(PinnedMemory& other) {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class Stream {
+ public:
+  Stream();
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  cudaStream_t get() const { return stream_; }
+  /// Waits for everything queued. Throws Error when a kernel failed.
+  void wait() const;
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+/// Work recorded once and started as a whole.
+class Graph {
+ public:
+  Graph() = default;
+  ~Graph();
+  Graph(Graph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
+  Graph& operator=(Graph&&) = delete;
+  /// Records what `queue()` queues on the stream.
+  template <class Queue>
+  static Graph record(const Stream& stream, Queue&& queue) {
+    begin(stream);
+    try {
+      queue();
+    } catch (...) {
+      abandon(stream);
+      throw;
+    }
+    return end(stream);
+  }
+  void start(const Stream& stream) const;
+
+ private:
+  static void begin(const Stream& stream);
+  static void abandon(const Stream& stream);
+  static Graph end(const Stream& stream);
+  cudaGraphExec_t graph_ = nullptr;
+};
+
+/// Blocks, threads of a block, and bytes of shared memory of a block.
+struct Grid {
+  dim3 blocks;
+  dim3 threads;
+  size_t shared = 0;
+};
+
+/// Lets a kernel have more than the 48 KB of shared memory that every block may.
+void allow_shared(const void* kernel, size_t bytes);
+
+/// Starts kernel(arguments...).
+template <class... Parameters>
+void launch(cudaStream_t stream, const Grid& grid, void (*kernel)(Parameters...),
+            std::type_identity_t<Parameters>... arguments) {
+  const void* function = reinterpret_cast<const void*>(kernel);
+  allow_shared(function, grid.shared);
+#ifdef BDH_CUDA_EMULATED
+  emulation::launch(nullptr, function, grid.blocks, grid.threads, grid.shared, stream,
+                    [kernel, arguments...] { kernel(arguments...); });
+  check(cudaGetLastError(), "starting a kernel");
+#else
+  void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
+  check(cudaLaunchKernel(function, grid.blocks, grid.threads, pointers, grid.shared, stream),
+        "starting a kernel");
+#endif
+}
+
+}  // namespace bdh::cuda

@@ -1,0 +1,46 @@
+// What kernels are told of a model and of the sequences they read. Plain data, for host and device code.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/backend.h"
+
+namespace bdh::cuda {
+
+/// A model's dimensions. stride: D rounded up to whole vectors, the length of a row of x, S and the
+/// neuron-major weights.
+struct Sizes {
+  int layers, width, stride, heads, neurons, vocab;
+
+  /// Of E, Ev, the decoder and one layer of S.
+  constexpr int64_t rows() const { return int64_t{heads} * neurons; }
+  constexpr int64_t state_floats() const { return layers * rows() * stride; }
+};
+
+constexpr int kRowUnit = 8;         // rows are padded to whole vectors of 8 elements: 16 bytes of bfloat16
+constexpr int kWidest = 8192;       // D: a row in float32 fits the shared memory of every supported GPU
+constexpr int kMostBlocks = 65535;  // in the second and third dimension of a grid
+
+constexpr int64_t rounded_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+/// Throws Error(unsupported) for dimensions beyond what an index of the kernels holds.
+Sizes sizes_of(const Dimensions& dims);
+
+/// Shared memory of a block that treats one row: the row, and a number for each warp.
+constexpr size_t row_shared(const Sizes& sizes, int threads) {
+  return static_cast<size_t>(sizes.stride + threads / 32) * sizeof(float);
+}
+
+/// One sequence that is read one token at a time.
+struct Sequence {
+  float* s;  // (L, H*N, stride): its state
+  int32_t token;
+  int32_t position;  // of that token
+};
+
+/// How active one block's neurons were, for one token.
+struct StepCounts {
+  int n, pairs, g;
+};
+
+}  // namespace bdh::cuda

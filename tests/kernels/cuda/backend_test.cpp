@@ -1,0 +1,153 @@
+// The CUDA backend against PyTorch's logits and the CPU backend: every form, dtype and width, batches and
+// states. Runs on a GPU (bdh_gpu_tests) and, everywhere, on the emulator (bdh_cuda_tests).
+#include "kernels/cuda/backend.h"
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "bdh/base/error.h"
+#include "tests/kernels/cuda/models.h"
+#include "tests/support/golden_logits.h"
+
+using namespace bdh;
+
+namespace {
+
+constexpr float kFloat32Tolerance = 1e-5f;  // of the largest logit
+constexpr float kHalfTolerance = 3e-2f;     // activations of a chunk may be rounded to the weights' dtype
+constexpr size_t kGoldenTokens = 24;
+
+void check_golden(DType dtype, const char* answer, float tolerance) {
+  for (const Golden& golden : all_golden()) {
+    const auto weights =
+        std::make_shared<const Weights>(golden.config, golden.state_dict, cuda::make_backend(), dtype);
+    const size_t count = std::min(golden.tokens.size(), kGoldenTokens);
+    std::vector<float> want = values<float>(golden.answers.tensor(answer));
+    want.resize(count * static_cast<size_t>(golden.config.vocab_size));
+    for (const ReadOptions& options :
+         {in_form(Form::parallel), in_form(Form::recurrent), in_form(Form::chunked, 7)}) {
+      CAPTURE(golden.name);
+      CAPTURE(static_cast<int>(options.form));
+      const std::vector<float> got =
+          Session(weights).read_all(std::span(golden.tokens).first(count), options);
+      CHECK(relative_difference(got, want) <= tolerance);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("CUDA: float32 logits are PyTorch's in every form") {
+  check_golden(DType::f32, "logits_f32", kFloat32Tolerance);
+}
+
+TEST_CASE("CUDA: bfloat16 logits are PyTorch's with weights rounded alike") {
+  check_golden(DType::bf16, "logits_bf16", kHalfTolerance);
+}
+
+TEST_CASE("CUDA: float16 logits are PyTorch's with weights rounded alike") {
+  check_golden(DType::f16, "logits_f16", kHalfTolerance);
+}
+
+TEST_CASE("CUDA: mixed reads of ragged batches agree with the CPU, activity included") {
+  for (const Config& config : {config_of(2, 20, 5, 7, 33), config_of(2, 48, 3, 40, 77)}) {
+    const WeightsPointer gpu = on_gpu(config), cpu = on_cpu(config);
+    const auto tokens = some_tokens(90, config.vocab_size);
+    const auto run = [&](const WeightsPointer& weights, std::vector<LayerActivity>& activity) {
+      std::vector<Session> sessions;
+      for (int i = 0; i < 3; ++i) sessions.emplace_back(weights);
+      std::vector<Session*> all = {&sessions[0], &sessions[1], &sessions[2]};
+      std::vector<float> logits;
+      ReadOptions options = in_form(Form::chunked, 70);
+      options.activity = &activity;
+      const std::span<const int32_t> whole = tokens;
+      // Chunks of different lengths at different positions, single tokens between them, and chunks again.
+      for (const auto& lengths : {std::vector<size_t>{5, 70, 1}, {1, 1, 1}, {66, 3, 2}, {1, 1, 1}}) {
+        std::vector<std::span<const int32_t>> parts;
+        for (const size_t length : lengths) parts.push_back(whole.first(length));
+        append(logits, read_batch(all, parts, options));
+      }
+      return logits;
+    };
+    std::vector<LayerActivity> seen, expected;
+    CHECK(relative_difference(run(gpu, seen), run(cpu, expected)) <= kFloat32Tolerance);
+    REQUIRE(seen.size() == expected.size());
+    for (size_t layer = 0; layer < seen.size(); ++layer) {
+      CHECK(seen[layer].tokens == expected[layer].tokens);
+      CHECK(seen[layer].v_tokens == expected[layer].v_tokens);
+      CHECK(std::abs(seen[layer].n - expected[layer].n) <= 2);
+      CHECK(std::abs(seen[layer].pairs - expected[layer].pairs) <= 2);
+      CHECK(std::abs(seen[layer].v - expected[layer].v) <= 2);
+      CHECK(std::abs(seen[layer].g - expected[layer].g) <= 2);
+    }
+  }
+}
+
+TEST_CASE("CUDA: every width, from one vector a lane to the form for any width") {
+  for (const int64_t width : {6, 250, 300, 600, 1100, 2052}) {
+    CAPTURE(width);
+    const Config config = config_of(1, width, 1, 1, 20);
+    const auto tokens = some_tokens(2, config.vocab_size);
+    for (const Form form : {Form::recurrent, Form::parallel}) {
+      const auto got = Session(on_gpu(config)).read_all(tokens, in_form(form));
+      CHECK(relative_difference(got, Session(on_cpu(config)).read_all(tokens, in_form(form))) <=
+            kFloat32Tolerance);
+    }
+  }
+}
+
+TEST_CASE("CUDA: chunks on the tensor cores, every dtype") {
+  const Config config = config_of(2, 136, 2, 2, 60);  // N 136: a tile and a part of one
+  const auto tokens = some_tokens(140, config.vocab_size);
+  const std::vector<float> want = Session(on_cpu(config, DType::bf16)).read_all(tokens);
+  CHECK(relative_difference(Session(on_gpu(config, DType::bf16)).read_all(tokens, in_form(Form::parallel)),
+                            want) <= 1e-2f);
+  CHECK(relative_difference(Session(on_gpu(config, DType::bf16)).read_all(tokens, in_form(Form::chunked, 50)),
+                            want) <= 1e-2f);
+  const auto first = std::span(tokens).first(30);
+  const std::vector<float> half = Session(on_cpu(config, DType::f16)).read_all(first);
+  CHECK(relative_difference(Session(on_gpu(config, DType::f16)).read_all(first, in_form(Form::chunked, 20)),
+                            half) <= 2e-3f);
+}
+
+TEST_CASE("CUDA: a text longer than a chunk is cut, also where nothing is kept") {
+  const Config config = config_of(1, 8, 2, 4, 20);
+  const auto tokens = some_tokens(1100, config.vocab_size);
+  const std::vector<std::span<const int32_t>> sequences = {tokens, std::span(tokens).first(3)};
+  CHECK(relative_difference(forward(*on_gpu(config), sequences), forward(*on_cpu(config), sequences)) <=
+        kFloat32Tolerance);
+}
+
+TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
+  const Config config = config_of(2, 12, 3, 8, 50);
+  const WeightsPointer gpu = on_gpu(config), cpu = on_cpu(config);
+  const auto tokens = some_tokens(40, config.vocab_size);
+  const std::span<const int32_t> whole = tokens;
+  const auto here = cpu->backend().new_state(cpu->packed()), there = gpu->backend().new_state(gpu->packed());
+  std::vector<float> want(50), got(50);
+  const auto read = [&](const WeightsPointer& weights, State* state, std::span<const int32_t> part,
+                        std::vector<float>& logits) {
+    const Segment segment{state, part, logits.data(), false};
+    part.size() == 1 ? weights->backend().read_token(weights->packed(), {&segment, 1}, {})
+                     : weights->backend().read_chunk(weights->packed(), {&segment, 1}, {});
+  };
+  read(cpu, here.get(), whole.first(30), want);
+  there->restore(here->save(), 100000);
+  here->restore(here->save(), 100000);
+  const auto copy = there->clone();
+  read(gpu, there.get(), whole.subspan(30, 1), got);
+  read(cpu, here.get(), whole.subspan(30, 1), want);
+  CHECK(there->position() == 100001);
+  CHECK(relative_difference(got, want) <= kFloat32Tolerance);
+  CHECK(copy->position() == 100000);
+  read(gpu, copy.get(), whole.subspan(30, 10), got);
+  read(cpu, here.get(), whole.subspan(31, 9), want);
+  CHECK(relative_difference(got, want) <= kFloat32Tolerance);
+  const Tensor saved = copy->save(), expected = here->save();
+  CHECK(relative_difference(values<float>(saved), values<float>(expected)) <= kFloat32Tolerance);
+  CHECK_THROWS_AS(copy->restore(converted(saved, DType::f16), 1), Error);
+}
