@@ -1,5 +1,5 @@
 // The contract between the model and the hardware: BDH's own operations, so that each backend may fuse as it
-// likes. Knows tensors; knows nothing of files, directories, configs, tokenizers or sampling.
+// likes. Knows tensors; knows nothing of files, directories, configs or tokenizers.
 //
 // Symbols (arXiv 2509.26507): T tokens, L layers, D width, H heads, N neurons per head, V vocabulary.
 // Every layer uses the same parameters:
@@ -84,12 +84,26 @@ struct LayerActivity {
   int64_t g = 0;         // non-zero g
 };
 
+/// How the token after a text is to be drawn from its logits; bdh/text/sampler.h defines the draw.
+struct Draw {
+  bool greedy = false;  // the first largest logit; the rest is not looked at
+  float temperature = 1.0f;
+  int64_t top_k = 0;  // 0: all
+  float top_p = 1.0f;
+  int64_t vocab = 0;   // tokens below this may be drawn
+  double u = 0;        // in [0, 1)
+  int32_t token = -1;  // set by a backend that has drawn
+};
+
 /// Tokens of one sequence to be read together.
 struct Segment {
   State* state = nullptr;  // read from and added to; null: position 0, nothing remembered and nothing kept
   std::span<const int32_t> tokens;  // each in [0, V)
   float* logits = nullptr;          // null, (V) for the last token, or (T, V) for all of them
   bool all_logits = false;
+  /// With logits for the last token: a backend may draw here what comes next. It then sets draw->token, and
+  /// may leave `logits` as they were.
+  Draw* draw = nullptr;
 };
 
 /// One kind of hardware. Calls may come from several threads; one read runs at a time.

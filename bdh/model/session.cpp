@@ -51,6 +51,7 @@ struct Reading {
   std::span<const int32_t> tokens;
   float* logits;
   bool all_logits;
+  Draw* draw = nullptr;
 };
 
 // The segment of a reading's tokens [begin, begin + count); logits only where they were asked for.
@@ -58,7 +59,7 @@ Segment piece_of(const Reading& reading, int64_t begin, int64_t count, int64_t v
   const bool last = begin + count == static_cast<int64_t>(reading.tokens.size());
   float* logits = reading.all_logits ? reading.logits + begin * vocab : last ? reading.logits : nullptr;
   return {reading.state, reading.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
-          logits, reading.all_logits};
+          logits, reading.all_logits, last ? reading.draw : nullptr};
 }
 
 void read_all_pieces(const Weights& weights, std::span<const Reading> readings, const ReadOptions& options) {
@@ -154,6 +155,10 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
     fail(ErrorKind::invalid_argument, "read_batch: ", sessions.size(), " sessions but ", tokens.size(),
          " token lists");
   }
+  if (!options.draws.empty() && options.draws.size() != sessions.size()) {
+    fail(ErrorKind::invalid_argument, "read_batch: ", sessions.size(), " sessions but ", options.draws.size(),
+         " draws");
+  }
   if (sessions.empty()) return {};
   const Weights& weights = sessions.front()->weights();
   const auto vocab = static_cast<size_t>(weights.config().vocab_size);
@@ -166,7 +171,8 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
         sessions.begin() + static_cast<std::ptrdiff_t>(i)) {
       fail(ErrorKind::invalid_argument, "read_batch: session ", i, " is in the batch twice");
     }
-    readings.push_back({sessions[i]->state_.get(), tokens[i], logits.data() + i * vocab, false});
+    readings.push_back({sessions[i]->state_.get(), tokens[i], logits.data() + i * vocab, false,
+                        options.draws.empty() ? nullptr : &options.draws[i]});
   }
   read_all_pieces(weights, readings, options);
   return logits;

@@ -27,6 +27,9 @@ struct ReadOptions {
   /// Called between chunks with the tokens read so far and their number in all; returning false stops the
   /// read with Error(cancelled), the session having read what was reported.
   std::function<bool(int64_t done, int64_t total)> progress;
+  /// One for each session, or none: a backend that draws the next token itself sets Draw::token; the logits
+  /// of that session are then not to be relied on.
+  std::span<Draw> draws = {};
   /// When set, resized to L entries and added to.
   std::vector<LayerActivity>* activity = nullptr;
 };

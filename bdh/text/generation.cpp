@@ -61,7 +61,9 @@ class Generation {
   void prefill(const ReadOptions& options);
   void sample();
   void emit(Sequence& sequence);
-  void decode(const ReadOptions& options);
+  int64_t drawable(const Sequence& sequence) const;
+  int32_t next_token(size_t i, std::span<const float> logits);
+  void decode(ReadOptions options);
   GenerationResult take_result();
 
   const Tokenizer& tokenizer_;
@@ -71,6 +73,7 @@ class Generation {
   std::vector<Sequence> sequences_;
   std::vector<Sequence*> active_;  // the unfinished ones, in order
   std::vector<float> logits_;      // (active, V)
+  std::vector<Draw> draws_;        // (active), or none where the backend is not asked to draw
   bool cancelled_ = false;
   GenerationResult result_;
 };
@@ -142,14 +145,26 @@ void Generation::prefill(const ReadOptions& options) {
 void Generation::sample() {
   const Stopwatch watch(result_.decode_seconds);
   const size_t vocab = logits_.size() / active_.size();
-  const size_t known = std::min(vocab, static_cast<size_t>(tokenizer_.vocab_size()));
   for (size_t i = 0; i < active_.size(); ++i) {
-    Sequence& sequence = *active_[i];
-    const auto logits = std::span<const float>(logits_).subspan(i * vocab, known);
-    const int32_t token = sequence.sampler.next(logits, sequence.history);
-    sequence.history.push_back(token);
-    sequence.out.tokens.push_back(token);
+    const int32_t token = next_token(i, std::span<const float>(logits_).subspan(i * vocab, vocab));
+    active_[i]->history.push_back(token);
+    active_[i]->out.tokens.push_back(token);
   }
+}
+
+/// Tokens that both the model and the tokenizer have.
+int64_t Generation::drawable(const Sequence& sequence) const {
+  return std::min<int64_t>(sequence.session->weights().config().vocab_size, tokenizer_.vocab_size());
+}
+
+/// The next token of the i-th active sequence: the backend's, where it has drawn one.
+int32_t Generation::next_token(size_t i, std::span<const float> logits) {
+  Sequence& sequence = *active_[i];
+  if (!draws_.empty() && draws_[i].token >= 0) {
+    sequence.sampler.skip();
+    return draws_[i].token;
+  }
+  return sequence.sampler.next(logits.first(static_cast<size_t>(drawable(sequence))), sequence.history);
 }
 
 /// Turns the newest token into text, and finishes the sequence where it ends.
@@ -169,14 +184,18 @@ void Generation::emit(Sequence& sequence) {
   cancelled_ = callbacks_.on_text && !callbacks_.on_text(sequence.index, text);
 }
 
-/// Reads the newest token of every active sequence.
-void Generation::decode(const ReadOptions& options) {
+/// Reads the newest token of every active sequence, and lets the backend draw the next where it can.
+void Generation::decode(ReadOptions options) {
   std::vector<Session*> sessions;
   std::vector<std::span<const int32_t>> tokens;
+  draws_.clear();
   for (const Sequence* sequence : active_) {
     sessions.push_back(sequence->session);
     tokens.push_back(std::span(sequence->history).last(1));
+    if (const std::optional<Draw> draw = sequence->sampler.request(drawable(*sequence)))
+      draws_.push_back(*draw);
   }
+  options.draws = draws_;
   const Stopwatch watch(result_.decode_seconds);
   logits_ = read_batch(sessions, tokens, options);
   result_.decode_tokens += static_cast<int64_t>(active_.size());

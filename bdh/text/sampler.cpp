@@ -64,6 +64,16 @@ int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> hi
   return draw(u);
 }
 
+std::optional<Draw> Sampler::request(int64_t vocab) const {
+  if (options_.repetition_penalty != 1) return std::nullopt;
+  return Draw{options_.greedy(),
+              options_.temperature,
+              options_.top_k,
+              options_.top_p,
+              vocab,
+              uniform(options_.seed, step_)};
+}
+
 std::vector<Candidate> Sampler::distribution(std::span<const float> logits,
                                              std::span<const int32_t> history) {
   score(logits, history);

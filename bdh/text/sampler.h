@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
+
+#include "kernels/backend.h"
 
 namespace bdh {
 
@@ -50,6 +53,12 @@ class Sampler {
   /// Throws Error(invalid_argument) for no logits or a penalised token outside [0, V), and Error(bad_file)
   /// for logits with NaN or +Inf, or with nothing but -Inf: weights that yield them are broken.
   int32_t next(std::span<const float> logits, std::span<const int32_t> history);
+
+  /// What a backend must know to draw the next token as `next` would from the first `vocab` logits; nothing
+  /// where only `next` can.
+  std::optional<Draw> request(int64_t vocab) const;
+  /// Counts a step whose token was drawn as `request` said.
+  void skip() { ++step_; }
 
   /// The tokens that `next` would choose among, likeliest first; their probabilities sum to 1. Draws nothing.
   std::vector<Candidate> distribution(std::span<const float> logits, std::span<const int32_t> history);

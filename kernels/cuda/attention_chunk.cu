@@ -143,6 +143,7 @@ __global__ void combine(Sizes sizes, ChunkBuffers buffers) {
 
 void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
                      cudaStream_t stream) {
+  const Range range("attention");
   const Sizes& sizes = packed.sizes;
   const auto heads = static_cast<unsigned>(sizes.heads), row_tiles = static_cast<unsigned>(buffers.row_tiles);
   const auto segments = static_cast<unsigned>(buffers.segments), rows = static_cast<unsigned>(buffers.rows);

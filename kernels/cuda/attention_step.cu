@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kStepThreads)
   store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, a);
   active = block_sum(active, reinterpret_cast<int*>(scratch));
   pairs = block_sum(pairs, reinterpret_cast<int*>(scratch));
-  if (threadIdx.x == 0) place.counts(sizes, buffers, layer) = {active, pairs, 0};
+  if (threadIdx.x == 0) place.counts(buffers) = {active, pairs, 0};
   __syncthreads();
   add_warps(parts, sizes.stride, place.partial(sizes, buffers));
   unsigned* arrived = buffers.arrived + place.sequence * (sizes.heads + 1) + place.head;

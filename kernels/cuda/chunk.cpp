@@ -65,8 +65,10 @@ ChunkBuffers chunk_buffers(const Sizes& sizes, DType dtype, int rows, int longes
 }
 
 void queue_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, cudaStream_t stream) {
+  const Range chunk("chunk");
   embed_chunk(packed, buffers, stream);
   for (int layer = 0; layer < packed.sizes.layers; ++layer) {
+    const Range range("layer");
     encode_chunk(packed, buffers, layer, stream);
     attention_chunk(packed, buffers, layer, stream);
     gate_chunk(packed, buffers, layer, stream);

@@ -53,6 +53,7 @@ int rows_of_tile(DType activations) {
 
 void encode_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
                   cudaStream_t stream) {
+  const Range range("encode");
   with_chunk_types(buffers.activations, packed.dtype, [&](auto activation, auto element) {
     using Activation = decltype(activation);
     using Element = decltype(element);

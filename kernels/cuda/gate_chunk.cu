@@ -87,6 +87,7 @@ __global__ void mix(Sizes sizes, ChunkBuffers buffers) {
 }  // namespace
 
 void gate_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer, cudaStream_t stream) {
+  const Range range("gate");
   const Sizes& sizes = packed.sizes;
   const auto heads = static_cast<unsigned>(sizes.heads), rows = static_cast<unsigned>(buffers.rows);
   with_chunk_types(buffers.activations, packed.dtype, [&](auto activation, auto element) {

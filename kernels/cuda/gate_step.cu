@@ -88,6 +88,20 @@ __device__ inline int gate_rows(const Element* encoder_v, const Element* decoder
   return lane % 4 == 0 && g != 0.0f;
 }
 
+// The counts of all blocks of a sequence, added up.
+__device__ inline void add_counts(const StepCounts* counts, int blocks, StepCounts* total, int* scratch) {
+  int n = 0, pairs = 0, g = 0;
+  for (int i = threadIdx.x; i < blocks; i += blockDim.x) {
+    n += __ldcg(&counts[i].n);
+    pairs += __ldcg(&counts[i].pairs);
+    g += __ldcg(&counts[i].g);
+  }
+  n = block_sum(n, scratch);
+  pairs = block_sum(pairs, scratch);
+  g = block_sum(g, scratch);
+  if (threadIdx.x == 0) *total = {n, pairs, g};
+}
+
 // x = norm(x + norm(y)), y being the sum of the heads' parts. The last block of a sequence does it.
 __device__ inline void finish_layer(const Sizes& sizes, const StepBuffers& buffers, int sequence, float* row,
                                     float* scratch) {
@@ -120,7 +134,7 @@ __global__ void __launch_bounds__(kStepThreads)
   }
   store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, y);
   gated = block_sum(gated, reinterpret_cast<int*>(scratch));
-  if (threadIdx.x == 0) place.counts(sizes, buffers, layer).g = gated;
+  if (threadIdx.x == 0) place.counts(buffers).g = gated;
   __syncthreads();
   add_warps(parts, sizes.stride, place.partial(sizes, buffers));
 
@@ -130,8 +144,11 @@ __global__ void __launch_bounds__(kStepThreads)
   add_blocks(place.head_parts(sizes, buffers), place.blocks, sizes.stride, parts);
   float* head_sum = buffers.head_sum + int64_t{place.sequence_head} * sizes.stride;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) head_sum[d] = parts[d];
-  if (arrives_last(arrived + sizes.heads, sizes.heads, flag))
-    finish_layer(sizes, buffers, place.sequence, parts, scratch);
+  if (!arrives_last(arrived + sizes.heads, sizes.heads, flag)) return;
+  finish_layer(sizes, buffers, place.sequence, parts, scratch);
+  const int all = place.blocks * sizes.heads;
+  add_counts(buffers.counts + int64_t{place.sequence} * all, all,
+             buffers.totals + layer * buffers.count + place.sequence, reinterpret_cast<int*>(scratch));
 }
 
 }  // namespace

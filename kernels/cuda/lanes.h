@@ -100,8 +100,8 @@ struct StepPlace {
   __device__ const float* head_parts(const Sizes& sizes, const StepBuffers& buffers) const {
     return buffers.partial + int64_t{sequence_head} * blocks * sizes.stride;
   }
-  __device__ StepCounts& counts(const Sizes& sizes, const StepBuffers& buffers, int layer) const {
-    return buffers.counts[(int64_t{layer} * gridDim.z * sizes.heads + sequence_head) * blocks + block];
+  __device__ StepCounts& counts(const StepBuffers& buffers) const {
+    return buffers.counts[int64_t{sequence_head} * blocks + block];
   }
 };
 

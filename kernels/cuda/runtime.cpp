@@ -1,6 +1,10 @@
 // Checks, memory, streams and graphs: thin owners of what the CUDA runtime hands out.
 #include "kernels/cuda/runtime.h"
 
+#ifndef BDH_CUDA_EMULATED
+#include <nvtx3/nvToolsExt.h>
+#endif
+
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
 
@@ -96,6 +100,14 @@ Graph Graph::end(const Stream& stream) {
   check(status, "making a graph");
   return graph;
 }
+
+#ifdef BDH_CUDA_EMULATED
+Range::Range(const char*) {}
+Range::~Range() = default;
+#else
+Range::Range(const char* name) { nvtxRangePushA(name); }
+Range::~Range() { nvtxRangePop(); }
+#endif
 
 void allow_shared(const void* kernel, size_t bytes) {
   if (bytes <= kEveryBlockHas) return;

@@ -118,6 +118,15 @@ class Graph {
   cudaGraphExec_t graph_ = nullptr;
 };
 
+/// Names what is queued while it lives, in the time line of a profiler (NVTX).
+class Range {
+ public:
+  explicit Range(const char* name);
+  ~Range();
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+};
+
 /// Blocks, threads of a block, and bytes of shared memory of a block.
 struct Grid {
   dim3 blocks;

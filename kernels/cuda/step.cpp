@@ -17,14 +17,17 @@ StepBuffers lay_out(const Sizes& sizes, int count, Layout& layout) {
   StepBuffers buffers{};
   buffers.count = count;
   buffers.sequences = layout.take<Sequence>(count);
+  buffers.draws = layout.take<DrawRequest>(count);
   buffers.x = layout.take<float>(int64_t{count} * sizes.stride);
   buffers.n = layout.take<float>(rows);
   buffers.r = layout.take<float>(rows);
   buffers.attended = layout.take<float>(heads * sizes.stride);
   buffers.partial = layout.take<float>(blocks * sizes.stride);
   buffers.head_sum = layout.take<float>(heads * sizes.stride);
-  buffers.counts = layout.take<StepCounts>(sizes.layers * blocks);
+  buffers.counts = layout.take<StepCounts>(blocks);
   buffers.logits = layout.take<float>(int64_t{count} * sizes.vocab);
+  buffers.totals = layout.take<StepCounts>(int64_t{sizes.layers} * count);
+  buffers.tokens = layout.take<int32_t>(count);
   return buffers;
 }
 
@@ -41,7 +44,7 @@ StepBuffers step_buffers(const Sizes& sizes, int count, void* memory) {
   return lay_out(sizes, count, layout);
 }
 
-void queue_step(const PackedParameters& packed, const StepBuffers& buffers, bool logits,
+void queue_step(const PackedParameters& packed, const StepBuffers& buffers, StepGives gives,
                 cudaStream_t stream) {
   embed_step(packed, buffers, stream);
   for (int layer = 0; layer < packed.sizes.layers; ++layer) {
@@ -52,7 +55,10 @@ void queue_step(const PackedParameters& packed, const StepBuffers& buffers, bool
     attention_step(packed, buffers, layer, stream);
     gate_step(packed, buffers, layer, stream);
   }
-  if (logits) project_logits(packed, buffers.x, nullptr, buffers.count, buffers.logits, stream);
+  if (gives.logits || gives.draws)
+    project_logits(packed, buffers.x, nullptr, buffers.count, buffers.logits, stream);
+  if (gives.draws)
+    draw_tokens(buffers.logits, packed.sizes.vocab, buffers.draws, buffers.count, buffers.tokens, stream);
 }
 
 }  // namespace bdh::cuda

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/packed.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/cuda/sampling.h"
 #include "kernels/cuda/sizes.h"
 
 namespace bdh::cuda {
@@ -24,6 +25,7 @@ inline int blocks_per_head(const Sizes& sizes) { return (sizes.neurons + kBlockN
 struct StepBuffers {
   int count;
   const Sequence* sequences;  // (B)
+  const DrawRequest* draws;   // (B), behind the sequences: one copy brings both
   float* x;                   // (B, stride)
   float* n;                   // (B, H*N)
   float* r;                   // (B, H*N), used by the referee alone
@@ -31,8 +33,10 @@ struct StepBuffers {
   float* partial;             // (B, H, blocks_per_head, stride)
   float* head_sum;            // (B, H, stride)
   unsigned* arrived;          // (B, H + 1), zero between kernels
-  StepCounts* counts;         // (L, B, H, blocks_per_head)
+  StepCounts* counts;         // (B, H, blocks_per_head), of the layer under way
   float* logits;              // (B, V)
+  StepCounts* totals;         // (L, B), behind the logits, and the tokens behind them: one copy brings all
+  int32_t* tokens;            // (B): what was drawn
 };
 
 /// Bytes of those buffers.
@@ -40,7 +44,13 @@ size_t step_bytes(const Sizes& sizes, int count);
 /// Lays the buffers out in `memory`, which holds step_bytes; `arrived` stands elsewhere and is left null.
 StepBuffers step_buffers(const Sizes& sizes, int count, void* memory);
 
-/// Queues embedding, layers and, where wanted, logits.
-void queue_step(const PackedParameters& packed, const StepBuffers& buffers, bool logits, cudaStream_t stream);
+/// What a step gives beside the states. draws: the next tokens, from the logits.
+struct StepGives {
+  bool logits, draws;
+};
+
+/// Queues embedding, layers and what is wanted of them.
+void queue_step(const PackedParameters& packed, const StepBuffers& buffers, StepGives gives,
+                cudaStream_t stream);
 
 }  // namespace bdh::cuda

@@ -1,5 +1,5 @@
-// Reads one token of several sequences: inputs to the GPU, one graph, logits back. Graphs and memory are
-// kept, so that reading allocates nothing once warm. Knows states and the contract's segments.
+// Reads one token of several sequences: inputs to the GPU, one graph, logits or drawn tokens back. Graphs and
+// memory are kept, so that reading allocates nothing once warm. Knows states and the contract's segments.
 #pragma once
 
 #include <cstdint>
@@ -25,17 +25,19 @@ class StepReader {
             std::span<LayerActivity> activity);
 
  private:
-  using Key = std::tuple<uint64_t, int, bool>;  // packed.id, sequences, with logits
+  using Key = std::tuple<uint64_t, int, bool, bool>;  // packed.id, sequences, StepGives
 
   template <class Memory, class... Name>
   bool grow(Memory& memory, size_t bytes, Name... name);
   StepBuffers prepare(const Sizes& sizes, int count);
-  const Graph& graph_for(const PackedParameters& packed, const StepBuffers& buffers, bool logits);
-  void add_activity(const Sizes& sizes, const StepBuffers& buffers, std::span<LayerActivity> activity);
+  void put_input(std::span<const Segment> segments, const StepBuffers& buffers);
+  const Graph& graph_for(const PackedParameters& packed, const StepBuffers& buffers, StepGives gives);
+  void take_output(const PackedParameters& packed, std::span<const Segment> segments,
+                   const StepBuffers& buffers);
 
   std::shared_ptr<const Queue> queue_;
   DeviceMemory memory_, arrived_;
-  PinnedMemory sequences_, logits_;
+  PinnedMemory input_, output_;  // parts of StepBuffers, laid out as on the device
   std::map<Key, Graph> graphs_;
 };
 

@@ -64,6 +64,23 @@ __global__ void gate(Sizes sizes, const Element* encoder_v, StepBuffers buffers)
   buffers.r[at] = buffers.n[at] * fmaxf(dot(encoder_v + row * sizes.stride, attended, sizes.width), 0.0f);
 }
 
+// How many n, pairs and g of a sequence are not zero. A block has a sequence.
+__global__ void count_active(Sizes sizes, StepBuffers buffers, int layer) {
+  auto* scratch = reinterpret_cast<int*>(shared_memory());
+  const int64_t first = blockIdx.x * sizes.rows();
+  int n = 0, pairs = 0, g = 0;
+  for (int64_t row = first + 2 * threadIdx.x; row < first + sizes.rows(); row += 2 * blockDim.x) {
+    const bool even = buffers.n[row] != 0.0f, odd = buffers.n[row + 1] != 0.0f;
+    n += even + odd;
+    pairs += even || odd;
+    g += (buffers.r[row] != 0.0f) + (buffers.r[row + 1] != 0.0f);
+  }
+  n = block_sum(n, scratch);
+  pairs = block_sum(pairs, scratch);
+  g = block_sum(g, scratch);
+  if (threadIdx.x == 0) buffers.totals[layer * buffers.count + blockIdx.x] = {n, pairs, g};
+}
+
 // A block has a sequence, a thread some of its columns: x = norm(x + norm(g decoder)).
 template <class Element>
 __global__ void mix(Sizes sizes, const Element* decoder, StepBuffers buffers) {
@@ -100,6 +117,7 @@ void layer_step_simple(const PackedParameters& packed, const StepBuffers& buffer
     launch(stream, {dim3(heads, count), threads, shared}, recall, sizes, buffers, layer);
     launch(stream, {dim3(blocks, count), threads}, gate<Element>, sizes, packed.encoder_v.as<const Element>(),
            buffers);
+    launch(stream, {dim3(count), threads, shared}, count_active, sizes, buffers, layer);
     launch(stream, {dim3(count), threads, shared}, mix<Element>, sizes, packed.decoder.as<const Element>(),
            buffers);
   });

@@ -8,7 +8,7 @@
 
 namespace bdh::cuda {
 
-/// As attention_step and gate_step together: one thread a sum, nothing fused. counts are not made.
+/// As attention_step and gate_step together: one thread a sum, nothing fused.
 void layer_step_simple(const PackedParameters& packed, const StepBuffers& buffers, int layer,
                        cudaStream_t stream);
 

@@ -1,0 +1,148 @@
+// Drawing on the device against bdh::Sampler: the same token for the same u, and what is left to the host.
+#include "kernels/cuda/sampling.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "bdh/text/generation.h"
+#include "tests/kernels/cuda/models.h"
+
+using namespace bdh;
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Logits with ties: a multiple of 1/8 each.
+std::vector<float> some_logits(int64_t vocab, uint64_t seed) {
+  std::vector<float> logits;
+  for (int64_t token = 0; token < vocab; ++token)
+    logits.push_back(
+        static_cast<float>(std::floor(8 * (8 * uniform(seed, static_cast<uint64_t>(token)) - 4)) / 8));
+  return logits;
+}
+
+// One draw from each row of logits (requests.size(), vocab).
+std::vector<int32_t> draw_on_device(const std::vector<float>& logits, int vocab,
+                                    const std::vector<cuda::DrawRequest>& requests) {
+  const cuda::Stream stream;
+  const size_t count = requests.size(), row_bytes = logits.size() * sizeof(float),
+               request_bytes = count * sizeof(cuda::DrawRequest), token_bytes = count * sizeof(int32_t);
+  cuda::DeviceMemory there(row_bytes, "logits"), asked(request_bytes, "requests"),
+      drawn(token_bytes, "tokens");
+  std::vector<int32_t> tokens(count);
+  cuda::check(
+      cudaMemcpyAsync(there.as<void>(), logits.data(), row_bytes, cudaMemcpyHostToDevice, stream.get()),
+      "copying logits");
+  cuda::check(
+      cudaMemcpyAsync(asked.as<void>(), requests.data(), request_bytes, cudaMemcpyHostToDevice, stream.get()),
+      "copying requests");
+  cuda::draw_tokens(there.as<float>(), vocab, asked.as<cuda::DrawRequest>(), static_cast<int>(count),
+                    drawn.as<int32_t>(), stream.get());
+  cuda::check(
+      cudaMemcpyAsync(tokens.data(), drawn.as<void>(), token_bytes, cudaMemcpyDeviceToHost, stream.get()),
+      "copying tokens");
+  stream.wait();
+  return tokens;
+}
+
+// Steps of a sampler on the device and on the host, over rows of logits that differ.
+void check_same(int vocab, const SamplingOptions& options, size_t steps) {
+  CAPTURE(vocab);
+  CAPTURE(options.top_k);
+  CAPTURE(options.top_p);
+  CAPTURE(options.temperature);
+  Sampler asked(options), sampler(options);
+  std::vector<float> logits;
+  std::vector<cuda::DrawRequest> requests;
+  std::vector<int32_t> want;
+  for (size_t step = 0; step < steps; ++step) {
+    const std::vector<float> row = some_logits(vocab, step);
+    logits.insert(logits.end(), row.begin(), row.end());
+    requests.push_back(cuda::request_of(*asked.request(vocab)));
+    asked.skip();
+    want.push_back(sampler.next(row, {}));
+  }
+  CHECK(draw_on_device(logits, vocab, requests) == want);
+}
+
+int32_t drawn_from(const std::vector<float>& logits, const SamplingOptions& options) {
+  const auto vocab = static_cast<int>(logits.size());
+  return draw_on_device(logits, vocab, {cuda::request_of(*Sampler(options).request(vocab))}).front();
+}
+
+}  // namespace
+
+TEST_CASE("CUDA sampling: the host's draw, for every filter") {
+  for (const int vocab : {1, 2, 33, 256, 700}) {
+    for (const int64_t top_k : {0, 1, 5, 50, 5000}) {
+      for (const float top_p : {0.0f, 0.3f, 0.95f, 1.0f}) {
+        for (const float temperature : {0.0f, 0.1f, 1.0f, 30.0f})
+          check_same(vocab, {.temperature = temperature, .top_k = top_k, .top_p = top_p, .seed = 7}, 3);
+      }
+    }
+  }
+}
+
+TEST_CASE("CUDA sampling: a large vocabulary") {
+  check_same(20000, {.temperature = 0.7f, .top_k = 40, .top_p = 0.9f}, 4);
+  check_same(20000, {.do_sample = false}, 2);
+}
+
+TEST_CASE("CUDA sampling: impossible tokens are not drawn, and tokens beyond the vocabulary neither") {
+  std::vector<float> logits(100, -kInfinity);
+  logits[40] = -3.0f;
+  logits[70] = -3.0f;
+  CHECK(drawn_from(logits, {.do_sample = false}) == 40);
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    const int32_t token = drawn_from(logits, {.top_p = 1, .seed = seed});
+    CHECK((token == 40 || token == 70));
+  }
+  const cuda::DrawRequest few = cuda::request_of({.greedy = true, .vocab = 3});
+  CHECK(draw_on_device({1, 2, 0, 9, 9, 9}, 6, {few}).front() == 1);
+  CHECK(drawn_from({-0.0f, 0.0f}, {.do_sample = false}) == 0);
+}
+
+TEST_CASE("CUDA sampling: broken logits, and too many candidates, are left to the host") {
+  CHECK(drawn_from({0, std::nanf(""), 1}, {}) == cuda::kNotDrawn);
+  CHECK(drawn_from({0, kInfinity}, {.do_sample = false}) == cuda::kNotDrawn);
+  CHECK(drawn_from({-kInfinity, -kInfinity}, {}) == cuda::kNotDrawn);
+  CHECK(drawn_from(std::vector<float>(cuda::kMostCandidates + 1), {.top_k = 0}) == cuda::kNotDrawn);
+}
+
+TEST_CASE("CUDA sampling: texts are the CPU's, and every token of a draw is counted") {
+  const Config config = config_of(2, 16, 2, 8, 256);
+  for (const float penalty : {1.0f, 1.2f}) {
+    std::vector<GenerationResult> results;
+    for (const WeightsPointer& weights : {on_cpu(config), on_gpu(config)}) {
+      Session first(weights), second(weights);
+      const std::vector<Session*> sessions{&first, &second};
+      const std::vector<std::string> prompts{"To be", "or not"};
+      GenerationConfig options;
+      options.max_new_tokens = 24;
+      options.sampling = {.repetition_penalty = penalty, .seed = 3};
+      results.push_back(generate(sessions, ByteTokenizer(), prompts, options));
+    }
+    for (size_t i = 0; i < 2; ++i) CHECK(results[0].texts[i].tokens == results[1].texts[i].tokens);
+  }
+}
+
+TEST_CASE("CUDA sampling: what was not drawn comes back as logits") {
+  const Config config = config_of(1, 16, 2, 8, cuda::kMostCandidates + 8);
+  const std::vector<int32_t> token{5};
+  const auto read = [&](std::span<Draw> draws) {
+    Session session(on_gpu(config));
+    const std::vector<Session*> sessions{&session};
+    const std::vector<std::span<const int32_t>> tokens{token};
+    ReadOptions options;
+    options.draws = draws;
+    return read_batch(sessions, tokens, options);
+  };
+  std::vector<Draw> draws{{.temperature = 1000, .vocab = config.vocab_size}};
+  CHECK(read(draws) == read({}));
+  CHECK(draws[0].token == cuda::kNotDrawn);
+}
