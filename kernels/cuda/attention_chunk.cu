@@ -126,7 +126,7 @@ __global__ void combine(Sizes sizes, ChunkBuffers buffers) {
   const int64_t at = (int64_t{head} * buffers.rows + row) * sizes.stride;
   const int64_t all = int64_t{sizes.heads} * buffers.rows * sizes.stride;
   const ChunkRow own = buffers.row[row];
-  const int parts = own.recalls ? 1 + kSplits : 1;
+  const int parts = own.recalls || buffers.single_rows ? 1 + kSplits : 1;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) {
     float sum = 0;
     for (int i = 0; i < parts; ++i) sum += buffers.attention[i * all + at + d];
@@ -146,7 +146,7 @@ void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers
   const Range range("attention");
   const Sizes& sizes = packed.sizes;
   const auto heads = static_cast<unsigned>(sizes.heads), row_tiles = static_cast<unsigned>(buffers.row_tiles);
-  const auto segments = static_cast<unsigned>(buffers.segments), rows = static_cast<unsigned>(buffers.rows);
+  const auto segments = static_cast<unsigned>(buffers.segments);
   with_element(buffers.activations, [&](auto activation) {
     using Activation = decltype(activation);
     using T = Tile<Activation>;
@@ -159,9 +159,16 @@ void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers
            buffers, layer);
     launch(stream, {dim3(width, tiles(sizes.neurons, T::rows), heads * segments), threads, T::shared},
            update<Activation>, sizes, buffers, layer);
-    launch(stream, {dim3(rows, heads), threads, row_shared(sizes, kProductThreads)}, combine<Activation>,
-           sizes, buffers);
   });
+  combine_attention(packed, buffers, stream);
+}
+
+void combine_attention(const PackedParameters& packed, const ChunkBuffers& buffers, cudaStream_t stream) {
+  const Sizes& sizes = packed.sizes;
+  const Grid grid{dim3(static_cast<unsigned>(buffers.rows), static_cast<unsigned>(sizes.heads)),
+                  dim3(kProductThreads), row_shared(sizes, kProductThreads)};
+  with_element(buffers.activations,
+               [&](auto activation) { launch(stream, grid, combine<decltype(activation)>, sizes, buffers); });
 }
 
 }  // namespace bdh::cuda

@@ -10,4 +10,7 @@ namespace bdh::cuda {
 void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
                      cudaStream_t stream);
 
+/// The last step of it: attended = norm of the sum of the parts in buffers.attention.
+void combine_attention(const PackedParameters& packed, const ChunkBuffers& buffers, cudaStream_t stream);
+
 }  // namespace bdh::cuda

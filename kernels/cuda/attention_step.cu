@@ -15,6 +15,7 @@
 
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/lanes.h"
+#include "kernels/cuda/recall.h"
 #include "kernels/cuda/rotation.h"
 
 namespace bdh::cuda {
@@ -35,32 +36,6 @@ __device__ inline float encoded(const Element* rows, int first, int end, int str
     sums[i] = lane_dot(row, x);
   }
   return warp_sums(sums);
-}
-
-// Four rows of S where r is not zero: a += r S, then S += r x.
-template <int Vectors>
-__device__ inline void recall_and_add(float* rows, const float (&r)[4], int lane, int stride,
-                                      const LaneRow<Vectors>& x, LaneRow<Vectors>& a) {
-#pragma unroll
-  for (int v = 0; v < Vectors; ++v) {
-    const int column = v * kSpan + lane * kVector;
-    if (column >= stride) continue;
-    float s[4][kVector];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (r[i] != 0.0f) load_vector(rows + int64_t{i} * stride + column, s[i]);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (r[i] == 0.0f) continue;
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        a.value[v][j] = fmaf(r[i], s[i][j], a.value[v][j]);
-        s[i][j] = fmaf(r[i], x.value[v][j], s[i][j]);
-      }
-      store_vector(rows + int64_t{i} * stride + column, s[i]);
-    }
-  }
 }
 
 template <class Element, int Vectors>

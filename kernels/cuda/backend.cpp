@@ -30,8 +30,9 @@ void check_positions(std::span<const Segment> segments) {
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(int index)
-      : name_(concat("cuda:", index, ", ", device_name(index))),
+  CudaBackend(int index, int dense_batch)
+      : dense_batch_(static_cast<size_t>(dense_batch)),
+        name_(concat("cuda:", index, ", ", device_name(index))),
         queue_(std::make_shared<Queue>(index)),
         steps_(queue_),
         chunks_(queue_) {}
@@ -60,7 +61,9 @@ class CudaBackend : public Backend {
     const std::lock_guard lock(mutex_);
     check_positions(segments);
     queue_->select();
-    steps_.read(static_cast<const PackedParameters&>(packed), segments, activity);
+    const auto& parameters = static_cast<const PackedParameters&>(packed);
+    if (segments.size() >= dense_batch_) return chunks_.read(parameters, segments, activity);
+    steps_.read(parameters, segments, activity);
   }
 
   void read_chunk(const Packed& packed, std::span<const Segment> segments,
@@ -72,6 +75,7 @@ class CudaBackend : public Backend {
   }
 
  private:
+  size_t dense_batch_;
   std::string name_;
   std::shared_ptr<const Queue> queue_;
   std::mutex mutex_;  // one read at a time: the stream and the working memory are shared
@@ -81,6 +85,8 @@ class CudaBackend : public Backend {
 
 }  // namespace
 
-std::shared_ptr<Backend> make_backend(int index) { return std::make_shared<CudaBackend>(index); }
+std::shared_ptr<Backend> make_backend(int index, int dense_batch) {
+  return std::make_shared<CudaBackend>(index, dense_batch);
+}
 
 }  // namespace bdh::cuda

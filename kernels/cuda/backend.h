@@ -7,8 +7,12 @@
 
 namespace bdh::cuda {
 
+/// From so many sequences on, a token of each is read as one dense chunk: E is read once for all of them and
+/// on the tensor cores, and what is left out of Ev and the decoder for one sequence is needed by another.
+constexpr int kDenseBatch = 8;
+
 /// Everything runs on one stream of GPU `index`, in order; a read returns when its logits are there.
 /// Throws as require_device (devices.h).
-std::shared_ptr<Backend> make_backend(int index = 0);
+std::shared_ptr<Backend> make_backend(int index = 0, int dense_batch = kDenseBatch);
 
 }  // namespace bdh::cuda

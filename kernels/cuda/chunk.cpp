@@ -4,10 +4,12 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention_chunk.h"
+#include "kernels/cuda/attention_rows.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/encode_chunk.h"
 #include "kernels/cuda/gate_chunk.h"
 #include "kernels/cuda/layout.h"
+#include "kernels/cuda/step.h"
 
 namespace bdh::cuda {
 
@@ -43,6 +45,11 @@ DType activation_dtype(const Sizes& sizes, DType weights) {
   return sizes.width < kSmall || sizes.neurons < kSmall ? DType::f32 : weights;
 }
 
+bool ChunkPlan::single_rows(const Sizes& sizes) const {
+  const auto kept = [](const ChunkSegment& segment) { return segment.count == 1 && segment.s; };
+  return sizes.stride <= kWidestStep && std::all_of(segments.begin(), segments.end(), kept);
+}
+
 void plan_tiles(ChunkPlan& plan, int rows_of_tile) {
   plan.tiles.clear();
   plan.longest = 0;
@@ -70,7 +77,7 @@ void queue_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, cu
   for (int layer = 0; layer < packed.sizes.layers; ++layer) {
     const Range range("layer");
     encode_chunk(packed, buffers, layer, stream);
-    attention_chunk(packed, buffers, layer, stream);
+    (buffers.single_rows ? attention_rows : attention_chunk)(packed, buffers, layer, stream);
     gate_chunk(packed, buffers, layer, stream);
   }
 }

@@ -52,6 +52,7 @@ DType activation_dtype(const Sizes& sizes, DType weights);
 struct ChunkBuffers {
   DType activations;
   int rows, segments, row_tiles, columns, scores_columns;
+  bool single_rows;             // every segment is one row and has a state, which holds something or zeros
   const ChunkRow* row;          // (R)
   const ChunkSegment* segment;  // (segments)
   const RowTile* tile;          // (row_tiles)
@@ -72,6 +73,9 @@ struct ChunkPlan {
   std::vector<ChunkSegment> segments;
   std::vector<RowTile> tiles;
   int longest = 0;  // rows of a segment
+
+  /// Whether attention_rows can read it.
+  bool single_rows(const Sizes& sizes) const;
 };
 
 /// Cuts segments into row tiles of that many rows. Fills plan.tiles and plan.longest.

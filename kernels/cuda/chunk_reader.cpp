@@ -19,13 +19,15 @@ struct PlanArrays {
   ChunkSegment* segments;
   RowTile* tiles;
   int32_t* wanted;
+  DrawRequest* draws;  // one for each wanted row
 };
 
 PlanArrays lay_out(const ChunkPlan& plan, size_t wanted, Layout& layout) {
   return {layout.take<ChunkRow>(static_cast<int64_t>(plan.rows.size())),
           layout.take<ChunkSegment>(static_cast<int64_t>(plan.segments.size())),
           layout.take<RowTile>(static_cast<int64_t>(plan.tiles.size())),
-          layout.take<int32_t>(static_cast<int64_t>(wanted))};
+          layout.take<int32_t>(static_cast<int64_t>(wanted)),
+          layout.take<DrawRequest>(static_cast<int64_t>(wanted))};
 }
 
 template <class Element>
@@ -61,7 +63,7 @@ void ChunkReader::read(const PackedParameters& packed, std::span<const Segment> 
     if (plan_.rows.empty()) return;
     const ChunkBuffers buffers = send_plan(packed, !activity.empty());
     queue_chunk(packed, buffers, queue_->stream.get());
-    bring_logits(packed, buffers.x);
+    bring_wanted(packed, buffers.x);
     if (!activity.empty()) add_activity(sizes, activity);
   }
 }
@@ -91,8 +93,9 @@ void ChunkReader::add_piece(Reading& reading, int64_t count, int64_t vocab) {
     const int64_t at = reading.done + i;
     const bool want = segment.logits && (segment.all_logits || at == length - 1);
     if (want)
-      wanted_.push_back(
-          {static_cast<int32_t>(plan_.rows.size()), segment.logits + (segment.all_logits ? at * vocab : 0)});
+      wanted_.push_back({static_cast<int32_t>(plan_.rows.size()),
+                         segment.logits + (segment.all_logits ? at * vocab : 0),
+                         at == length - 1 && !segment.all_logits ? segment.draw : nullptr});
     plan_.rows.push_back(
         {segment.tokens[static_cast<size_t>(at)], static_cast<int32_t>(position + i), position > 0});
   }
@@ -117,11 +120,14 @@ ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool countin
   copy_to(from.segments, plan_.segments);
   copy_to(from.tiles, plan_.tiles);
   std::transform(wanted_.begin(), wanted_.end(), from.wanted, [](const Wanted& row) { return row.row; });
+  std::transform(wanted_.begin(), wanted_.end(), from.draws,
+                 [](const Wanted& row) { return request_of(row.draw ? *row.draw : Draw{}); });
   check(cudaMemcpyAsync(plan_memory_.as<void>(), plan_staging_.as<void>(), size.bytes(),
                         cudaMemcpyHostToDevice, stream),
         "copying tokens to the GPU");
 
   ChunkBuffers buffers = chunk_buffers(packed.sizes, packed.dtype, rows, plan_.longest, memory_.as<void>());
+  buffers.single_rows = plan_.single_rows(packed.sizes);
   buffers.row = to.rows;
   buffers.segment = to.segments;
   buffers.tile = to.tiles;
@@ -134,25 +140,53 @@ ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool countin
   return buffers;
 }
 
-// Waits for the chunk, also when no logits are wanted: the plan's memory is used again.
-void ChunkReader::bring_logits(const PackedParameters& packed, const float* x) {
-  const size_t vocab = static_cast<size_t>(packed.sizes.vocab), row_bytes = vocab * sizeof(float);
+// Waits for the chunk, also when nothing is wanted: the plan's memory is used again.
+void ChunkReader::bring_wanted(const PackedParameters& packed, const float* x) {
+  const auto vocab = static_cast<size_t>(packed.sizes.vocab);
   Layout there(plan_memory_.as<void>());
-  const int32_t* rows = lay_out(plan_, wanted_.size(), there).wanted;
+  const PlanArrays plan = lay_out(plan_, wanted_.size(), there);
+  const auto drawn = [](const Wanted& row) { return row.draw != nullptr; };
   for (size_t first = 0; first < wanted_.size(); first += kLogitRows) {
-    const size_t count = std::min(kLogitRows, wanted_.size() - first);
-    grow(logits_memory_, count * row_bytes, working);
-    grow(logits_staging_, count * row_bytes, pinned);
-    project_logits(packed, x, rows + first, static_cast<int>(count), logits_memory_.as<float>(),
-                   queue_->stream.get());
-    check(cudaMemcpyAsync(logits_staging_.as<void>(), logits_memory_.as<void>(), count * row_bytes,
-                          cudaMemcpyDeviceToHost, queue_->stream.get()),
-          "copying logits from the GPU");
-    queue_->stream.wait();
-    for (size_t i = 0; i < count; ++i)
-      std::memcpy(wanted_[first + i].logits, logits_staging_.as<float>() + i * vocab, row_bytes);
+    const std::span wanted = std::span(wanted_).subspan(first, std::min(kLogitRows, wanted_.size() - first));
+    grow(logits_memory_, wanted.size() * vocab * sizeof(float), working);
+    project_logits(packed, x, plan.wanted + first, static_cast<int>(wanted.size()),
+                   logits_memory_.as<float>(), queue_->stream.get());
+    if (std::all_of(wanted.begin(), wanted.end(), drawn)) {
+      bring_tokens(wanted, plan.draws + first, vocab);
+    } else {
+      bring_logits(wanted, vocab);
+    }
   }
   queue_->stream.wait();
+}
+
+void ChunkReader::bring_logits(std::span<const Wanted> wanted, size_t vocab) {
+  const size_t bytes = wanted.size() * vocab * sizeof(float);
+  grow(logits_staging_, bytes, pinned);
+  check(cudaMemcpyAsync(logits_staging_.as<void>(), logits_memory_.as<void>(), bytes, cudaMemcpyDeviceToHost,
+                        queue_->stream.get()),
+        "copying logits from the GPU");
+  queue_->stream.wait();
+  for (size_t i = 0; i < wanted.size(); ++i)
+    std::copy_n(logits_staging_.as<float>() + i * vocab, vocab, wanted[i].logits);
+}
+
+// Logits come too where a draw was not made.
+void ChunkReader::bring_tokens(std::span<const Wanted> wanted, const DrawRequest* draws, size_t vocab) {
+  cudaStream_t stream = queue_->stream.get();
+  const size_t bytes = wanted.size() * sizeof(int32_t);
+  grow(tokens_memory_, bytes, working);
+  grow(tokens_staging_, bytes, pinned);
+  draw_tokens(logits_memory_.as<float>(), static_cast<int>(vocab), draws, static_cast<int>(wanted.size()),
+              tokens_memory_.as<int32_t>(), stream);
+  check(cudaMemcpyAsync(tokens_staging_.as<void>(), tokens_memory_.as<void>(), bytes, cudaMemcpyDeviceToHost,
+                        stream),
+        "copying tokens from the GPU");
+  queue_->stream.wait();
+  const auto* tokens = tokens_staging_.as<int32_t>();
+  for (size_t i = 0; i < wanted.size(); ++i) wanted[i].draw->token = tokens[i];
+  if (std::find(tokens, tokens + wanted.size(), kNotDrawn) != tokens + wanted.size())
+    bring_logits(wanted, vocab);
 }
 
 void ChunkReader::add_activity(const Sizes& sizes, std::span<LayerActivity> activity) {

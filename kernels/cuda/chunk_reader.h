@@ -10,6 +10,7 @@
 #include "kernels/cuda/chunk.h"
 #include "kernels/cuda/packed.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/cuda/sampling.h"
 #include "kernels/cuda/state.h"
 
 namespace bdh::cuda {
@@ -30,23 +31,26 @@ class ChunkReader {
     int64_t done = 0;
     int64_t left() const { return static_cast<int64_t>(segment->tokens.size()) - done; }
   };
-  // Where logits of a row of the chunk go.
+  // Where logits of a row of the chunk go, or what is drawn from them.
   struct Wanted {
     int32_t row;
     float* logits;
+    Draw* draw;
   };
 
   void plan(const Sizes& sizes, std::span<Reading> readings);
   void add_piece(Reading& reading, int64_t count, int64_t vocab);
   ChunkBuffers send_plan(const PackedParameters& packed, bool counting);
-  void bring_logits(const PackedParameters& packed, const float* x);
+  void bring_wanted(const PackedParameters& packed, const float* x);
+  void bring_logits(std::span<const Wanted> wanted, size_t vocab);
+  void bring_tokens(std::span<const Wanted> wanted, const DrawRequest* draws, size_t vocab);
   void add_activity(const Sizes& sizes, std::span<LayerActivity> activity);
 
   std::shared_ptr<const Queue> queue_;
   ChunkPlan plan_;
   std::vector<Wanted> wanted_;
-  DeviceMemory memory_, plan_memory_, logits_memory_, counts_;
-  PinnedMemory plan_staging_, logits_staging_;
+  DeviceMemory memory_, plan_memory_, logits_memory_, tokens_memory_, counts_;
+  PinnedMemory plan_staging_, logits_staging_, tokens_staging_;
 };
 
 }  // namespace bdh::cuda

@@ -78,6 +78,19 @@ __device__ inline void load_vector(const Half* from, float (&to)[kVector]) {
   }
 }
 
+/// The same for numbers that are used once: they leave the second-level cache to the weights.
+__device__ inline void load_once(const float* from, float (&to)[kVector]) {
+  const float4 low = __ldcs(reinterpret_cast<const float4*>(from)),
+               high = __ldcs(reinterpret_cast<const float4*>(from + 4));
+  to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
+  to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+}
+
+__device__ inline void store_once(float* to, const float (&from)[kVector]) {
+  __stcs(reinterpret_cast<float4*>(to), make_float4(from[0], from[1], from[2], from[3]));
+  __stcs(reinterpret_cast<float4*>(to + 4), make_float4(from[4], from[5], from[6], from[7]));
+}
+
 __device__ inline void store_vector(float* to, const float (&from)[kVector]) {
   *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
   *reinterpret_cast<float4*>(to + 4) = make_float4(from[4], from[5], from[6], from[7]);

@@ -87,6 +87,37 @@ TEST_CASE("CUDA: mixed reads of ragged batches agree with the CPU, activity incl
   }
 }
 
+TEST_CASE("CUDA: a batch of single tokens is the same, sparse or dense") {
+  const Config config = config_of(2, 72, 2, 4, 50);
+  constexpr int kSequences = 5;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto run = [&](const WeightsPointer& weights) {
+      std::vector<Session> sessions;
+      std::vector<std::vector<int32_t>> texts;
+      std::vector<LayerActivity> activity;
+      std::vector<float> all;
+      for (int i = 0; i < kSequences; ++i) sessions.emplace_back(weights);
+      for (int i = 1; i < kSequences; ++i)
+        sessions[static_cast<size_t>(i)].read(some_tokens(7 * i, config.vocab_size));
+      std::vector<Session*> batch;
+      for (Session& session : sessions) batch.push_back(&session);
+      for (int32_t token = 0; token < 3; ++token) {
+        texts.assign(kSequences, {token});
+        const std::vector<std::span<const int32_t>> tokens(texts.begin(), texts.end());
+        ReadOptions options = in_form(Form::recurrent);
+        options.activity = &activity;
+        append(all, read_batch(batch, tokens, options));
+      }
+      for (const LayerActivity& layer : activity) CHECK(layer.tokens == 3 * kSequences);
+      return all;
+    };
+    const std::vector<float> want = run(on_cpu(config, dtype));
+    const float tolerance = dtype == DType::f32 ? kFloat32Tolerance : kHalfTolerance;
+    for (const int dense_batch : {2, kSequences + 1})
+      CHECK(relative_difference(run(on_gpu(config, dtype, dense_batch)), want) <= tolerance);
+  }
+}
+
 TEST_CASE("CUDA: every width, from one vector a lane to the form for any width") {
   for (const int64_t width : {6, 250, 300, 600, 1100, 2052}) {
     CAPTURE(width);

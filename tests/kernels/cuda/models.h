@@ -24,8 +24,10 @@ inline Config config_of(int64_t layers, int64_t width, int64_t heads, int64_t mu
   return config;
 }
 
-inline WeightsPointer on_gpu(const Config& config, std::optional<DType> dtype = {}) {
-  return std::make_shared<Weights>(config, random_state_dict(config, 3), cuda::make_backend(), dtype);
+inline WeightsPointer on_gpu(const Config& config, std::optional<DType> dtype = {},
+                             int dense_batch = cuda::kDenseBatch) {
+  return std::make_shared<Weights>(config, random_state_dict(config, 3), cuda::make_backend(0, dense_batch),
+                                   dtype);
 }
 
 inline WeightsPointer on_cpu(const Config& config, std::optional<DType> dtype = {}) {

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -118,7 +119,7 @@ TEST_CASE("CUDA sampling: texts are the CPU's, and every token of a draw is coun
   const Config config = config_of(2, 16, 2, 8, 256);
   for (const float penalty : {1.0f, 1.2f}) {
     std::vector<GenerationResult> results;
-    for (const WeightsPointer& weights : {on_cpu(config), on_gpu(config)}) {
+    for (const WeightsPointer& weights : {on_cpu(config), on_gpu(config), on_gpu(config, {}, 2)}) {
       Session first(weights), second(weights);
       const std::vector<Session*> sessions{&first, &second};
       const std::vector<std::string> prompts{"To be", "or not"};
@@ -127,22 +128,30 @@ TEST_CASE("CUDA sampling: texts are the CPU's, and every token of a draw is coun
       options.sampling = {.repetition_penalty = penalty, .seed = 3};
       results.push_back(generate(sessions, ByteTokenizer(), prompts, options));
     }
-    for (size_t i = 0; i < 2; ++i) CHECK(results[0].texts[i].tokens == results[1].texts[i].tokens);
+    for (size_t i = 0; i < 2; ++i) {
+      CHECK(results[1].texts[i].tokens == results[0].texts[i].tokens);
+      CHECK(results[2].texts[i].tokens == results[0].texts[i].tokens);
+    }
   }
 }
 
-TEST_CASE("CUDA sampling: what was not drawn comes back as logits") {
+TEST_CASE("CUDA sampling: what was not drawn comes back as logits, from steps and from chunks") {
   const Config config = config_of(1, 16, 2, 8, cuda::kMostCandidates + 8);
-  const std::vector<int32_t> token{5};
-  const auto read = [&](std::span<Draw> draws) {
-    Session session(on_gpu(config));
-    const std::vector<Session*> sessions{&session};
-    const std::vector<std::span<const int32_t>> tokens{token};
-    ReadOptions options;
-    options.draws = draws;
-    return read_batch(sessions, tokens, options);
-  };
-  std::vector<Draw> draws{{.temperature = 1000, .vocab = config.vocab_size}};
-  CHECK(read(draws) == read({}));
-  CHECK(draws[0].token == cuda::kNotDrawn);
+  for (const auto& tokens : {some_tokens(1, 256), some_tokens(5, 256)}) {
+    const auto read = [&](std::span<Draw> draws) {
+      Session session(on_gpu(config));
+      Session* sessions[] = {&session};
+      const std::span<const int32_t> texts[] = {tokens};
+      ReadOptions options;
+      options.draws = draws;
+      return read_batch(sessions, texts, options);
+    };
+    std::vector<Draw> draws{{.temperature = 1000, .vocab = config.vocab_size}};
+    const std::vector<float> logits = read({});
+    CHECK(read(draws) == logits);
+    CHECK(draws[0].token == cuda::kNotDrawn);
+    draws[0] = {.greedy = true, .vocab = config.vocab_size};
+    read(draws);
+    CHECK(draws[0].token == std::max_element(logits.begin(), logits.end()) - logits.begin());
+  }
 }

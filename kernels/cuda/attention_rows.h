@@ -1,0 +1,12 @@
+// Attention of a batch of single tokens whose n and r the dense encode has made. Knows nothing of sessions.
+#pragma once
+
+#include "kernels/cuda/chunk.h"
+
+namespace bdh::cuda {
+
+/// As attention_chunk where every segment is one row and has a state.
+void attention_rows(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
+                    cudaStream_t stream);
+
+}  // namespace bdh::cuda
