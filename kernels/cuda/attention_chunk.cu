@@ -37,6 +37,10 @@ struct Place {
     return static_cast<Activation*>(buffers.scores) +
            (int64_t{head} * buffers.rows + segment.first) * buffers.scores_columns;
   }
+  __device__ float* score_part(const Sizes& sizes, const ChunkBuffers& buffers, int split) const {
+    return buffers.score_parts +
+           ((int64_t{split} * sizes.heads + head) * buffers.rows + segment.first) * buffers.scores_columns;
+  }
   // Part 0 is the chunk's own, part 1 + i the i-th of what S gives.
   __device__ float* part(const Sizes& sizes, const ChunkBuffers& buffers, int i) const {
     return buffers.attention +
@@ -50,19 +54,46 @@ __device__ inline Place<Activation> place_of_tile(const Sizes& sizes, const Chun
   return {sizes, buffers, static_cast<int>(blockIdx.z), tile.segment, tile.begin};
 }
 
-// Grid: (column tiles, row tiles, heads).
+// Grid: (column tiles * score_splits, row tiles, heads).
 template <class Activation>
 __global__ void __launch_bounds__(kProductThreads) score(Sizes sizes, ChunkBuffers buffers) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
-  const int n0 = blockIdx.x * Tile<Activation>::columns;
+  const int splits = buffers.score_splits, split = blockIdx.x % splits;
+  const int n0 = blockIdx.x / splits * Tile<Activation>::columns;
   if (n0 >= place.m0 + Tile<Activation>::rows || n0 >= place.segment.count) return;
-  Activation* scores = place.scores(buffers);
-  product<Along::k, Along::k>(place.r, place.r, place.m0, n0, 0, buffers.columns,
-                              [&](int row, int column, float first, float second) {
-                                if (row >= place.segment.count || column >= buffers.scores_columns) return;
-                                store_pair(scores + int64_t{row} * buffers.scores_columns + column,
-                                           column < row ? first : 0.0f, column + 1 < row ? second : 0.0f);
-                              });
+  const int share = static_cast<int>(rounded_up(tiles(buffers.columns, splits), Tile<Activation>::depth));
+  const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
+  float* part = place.score_part(sizes, buffers, split);
+  product<Along::k, Along::k>(
+      place.r, place.r, place.m0, n0, k0, k1, [&](int row, int column, float first, float second) {
+        if (row < place.segment.count && column < buffers.scores_columns)
+          store_pair(part + int64_t{row} * buffers.scores_columns + column, first, second);
+      });
+}
+
+constexpr int kMaskBlocks = 8;  // to a row tile
+
+// scores = the sum of their parts, zero on and above the diagonal. Grid: (row tiles, heads, kMaskBlocks).
+template <class Activation>
+__global__ void mask(Sizes sizes, ChunkBuffers buffers) {
+  const RowTile tile = buffers.tile[blockIdx.x];
+  constexpr int kRows = Tile<Activation>::rows / kMaskBlocks;
+  const int first = tile.begin + static_cast<int>(blockIdx.z) * kRows;
+  const Place<Activation> place(sizes, buffers, blockIdx.y, tile.segment, first);
+  const int rows = min(kRows, place.segment.count - first);
+  const int columns = min(tile.begin + Tile<Activation>::rows, buffers.scores_columns);
+  const int64_t all = int64_t{sizes.heads} * buffers.rows * buffers.scores_columns;
+  for (int i = 2 * threadIdx.x; i < rows * columns; i += 2 * blockDim.x) {
+    const int row = first + i / columns, column = i % columns;
+    const int64_t at = int64_t{row} * buffers.scores_columns + column;
+    const float* part = place.score_part(sizes, buffers, 0) + at;
+    float2 sum = {0.0f, 0.0f};
+    for (int split = 0; split < buffers.score_splits && column < row; ++split, part += all) {
+      const float2 more = *reinterpret_cast<const float2*>(part);
+      sum.x += more.x, sum.y += more.y;
+    }
+    store_pair(place.scores(buffers) + at, sum.x, column + 1 < row ? sum.y : 0.0f);
+  }
 }
 
 // Grid: (D tiles, row tiles, heads).
@@ -152,8 +183,11 @@ void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers
     using T = Tile<Activation>;
     const unsigned width = tiles(sizes.stride, T::columns);
     const dim3 threads(kProductThreads);
-    launch(stream, {dim3(tiles(buffers.scores_columns, T::columns), row_tiles, heads), threads, T::shared},
+    const auto splits = static_cast<unsigned>(buffers.score_splits);
+    launch(stream,
+           {dim3(tiles(buffers.scores_columns, T::columns) * splits, row_tiles, heads), threads, T::shared},
            score<Activation>, sizes, buffers);
+    launch(stream, {dim3(row_tiles, heads, kMaskBlocks), threads}, mask<Activation>, sizes, buffers);
     launch(stream, {dim3(width, row_tiles, heads), threads, T::shared}, apply<Activation>, sizes, buffers);
     launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared}, recall<Activation>, sizes,
            buffers, layer);

@@ -32,6 +32,8 @@ ChunkBuffers lay_out(const Sizes& sizes, DType dtype, int64_t rows, int64_t long
   buffers.x_operand = elements(rows * sizes.stride);
   buffers.n = elements(rows * sizes.heads * columns);
   buffers.r = elements(rows * sizes.heads * columns);
+  buffers.score_splits = score_splits(sizes, activations, rows, longest);
+  buffers.score_parts = layout.take<float>(buffers.score_splits * sizes.heads * rows * scores_columns);
   buffers.scores = elements(sizes.heads * rows * scores_columns);
   buffers.attention = layout.take<float>((1 + kSplits) * sizes.heads * rows * sizes.stride);
   buffers.attended = elements(sizes.heads * rows * sizes.stride);
@@ -58,6 +60,13 @@ void plan_tiles(ChunkPlan& plan, int rows_of_tile) {
     plan.longest = std::max(plan.longest, count);
     for (int begin = 0; begin < count; begin += rows_of_tile) plan.tiles.push_back({segment, begin});
   }
+}
+
+int score_splits(const Sizes& sizes, DType activations, int64_t rows, int64_t longest) {
+  const int64_t tile = rows_of_tile(activations), tiles = (longest + tile - 1) / tile;
+  const int64_t segments = (rows + longest - 1) / longest, causal = tiles * (tiles + 1) / 2;
+  return static_cast<int>(
+      std::clamp<int64_t>(kScoreBlocks / (segments * causal * sizes.heads), 1, kMostScoreSplits));
 }
 
 size_t chunk_bytes(const Sizes& sizes, DType dtype, int64_t rows, int64_t longest) {

@@ -18,6 +18,9 @@ constexpr int kChunkTokens = 512;
 constexpr int kChunkRows = 4096;
 /// Parts that the sum over a head's neurons is divided into, so that few rows still fill the GPU.
 constexpr int kSplits = 4;
+/// Blocks that the scores are divided into, as far as kMostScoreSplits allow: their tiles alone are few.
+constexpr int kScoreBlocks = 132;
+constexpr int kMostScoreSplits = 8;
 
 struct ChunkRow {
   int32_t token;
@@ -51,7 +54,7 @@ DType activation_dtype(const Sizes& sizes, DType weights);
 /// part.
 struct ChunkBuffers {
   DType activations;
-  int rows, segments, row_tiles, columns, scores_columns;
+  int rows, segments, row_tiles, columns, scores_columns, score_splits;
   bool single_rows;             // every segment is one row and has a state, which holds something or zeros
   const ChunkRow* row;          // (R)
   const ChunkSegment* segment;  // (segments)
@@ -60,6 +63,7 @@ struct ChunkBuffers {
   void* x_operand;              // (R, stride): x as the products take it
   void* n;                      // (R, H, columns): n, then g
   void* r;                      // (R, H, columns)
+  float* score_parts;           // (score_splits, H, R, scores_columns), on and below the diagonal tiles
   void* scores;                 // (H, R, scores_columns): tril(r r^T, -1)
   float* attention;  // (1 + kSplits, H, R, stride): from the chunk's own tokens, then parts of what S gives
   void* attended;    // (H, R, stride): norm(a)
@@ -83,7 +87,11 @@ void plan_tiles(ChunkPlan& plan, int rows_of_tile);
 /// Rows of a product's tile for activations of that dtype.
 int rows_of_tile(DType activations);
 
-/// Bytes of the buffers for so many rows and tiles, whose segments have at most `longest` rows each.
+/// Parts that sums over N are divided into in scores of segments with at most `longest` rows, `rows`
+/// together.
+int score_splits(const Sizes& sizes, DType activations, int64_t rows, int64_t longest);
+
+/// Bytes of the buffers for so many rows, whose segments have at most `longest` rows each.
 size_t chunk_bytes(const Sizes& sizes, DType dtype, int64_t rows, int64_t longest);
 /// Lays the buffers out in `memory`; row, segment, tile and counts stand elsewhere and are left null.
 ChunkBuffers chunk_buffers(const Sizes& sizes, DType dtype, int rows, int longest, void* memory);
