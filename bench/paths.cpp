@@ -101,7 +101,8 @@ struct Prefill {
 Work prefill(benchmark::State& state, Subject& subject, const Prefill& how) {
   const std::vector<int32_t> tokens = subject.tokens(0, how.tokens);
   std::vector<LayerActivity> activity;
-  const ReadOptions options{.form = how.form, .chunk = how.chunk, .progress = {}, .activity = &activity};
+  const ReadOptions options{
+      .form = how.form, .chunk = how.chunk, .progress = {}, .draws = {}, .activity = &activity};
   while (state.KeepRunning()) {
     Session session(subject.weights());
     state.SetIterationTime(seconds_of([&] { benchmark::DoNotOptimize(session.read(tokens, options)); }));

@@ -113,6 +113,8 @@ class Backend {
   virtual ~Backend() = default;
   /// "cpu, avx512, 2 threads"
   virtual std::string name() const = 0;
+  /// How many tokens of one sequence are best read at once.
+  virtual int64_t chunk_tokens() const = 0;
   /// dtype: f32, bf16 or f16. Throws Error(out_of_memory).
   virtual std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) = 0;
   virtual std::unique_ptr<State> new_state(const Packed& packed) = 0;

@@ -54,7 +54,9 @@ void add_json_option(CLI::App& command, CommonOptions& options) {
 void add_form_options(CLI::App& command, FormOptions& options) {
   command.add_option("--form", options.form, "form of attention: parallel, chunked or recurrent")
       ->check(CLI::IsMember({"parallel", "chunked", "recurrent"}));
-  command.add_option("--chunk", options.chunk, "tokens in a chunk of the chunked form; default 256")
+  command
+      .add_option("--chunk", options.chunk,
+                  "tokens in a chunk of the chunked form; default: what suits the device")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
 }
 

@@ -49,7 +49,7 @@ void add_json_option(CLI::App& command, CommonOptions& options);
 /// How tokens are read: --form and --chunk.
 struct FormOptions {
   std::string form;  // "": the command's default
-  int64_t chunk = 256;
+  std::optional<int64_t> chunk;
 };
 void add_form_options(CLI::App& command, FormOptions& options);
 /// "parallel", "chunked" or "recurrent".

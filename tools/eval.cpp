@@ -97,7 +97,7 @@ class Blocks {
 /// Reads blocks together, or one after the other where the form needs a session.
 class BlockLoss {
  public:
-  BlockLoss(const Model& model, Form form, int64_t chunk) : model_(model) {
+  BlockLoss(const Model& model, Form form, std::optional<int64_t> chunk) : model_(model) {
     read_.form = form;
     read_.chunk = chunk;
     if (form != Form::parallel) session_.emplace(model.weights);
@@ -158,8 +158,9 @@ Loss stream_loss(const Model& model, TokenSource& text, const Options& options) 
   Progress progress("reading", "tokens");
   Loss loss;
   Tokens tokens = text.read(1);
+  const auto piece = static_cast<size_t>(read.chunk.value_or(model.weights->backend().chunk_tokens()));
   while (true) {
-    const Tokens more = text.read(static_cast<size_t>(options.form.chunk));
+    const Tokens more = text.read(piece);
     if (more.empty()) break;
     tokens.insert(tokens.end(), more.begin(), more.end());
     add_losses(loss, session.read_all(std::span(tokens).first(more.size()), read), more);

@@ -49,7 +49,8 @@ std::vector<int32_t> parse_tokens(std::string_view text) {
   return tokens;
 }
 
-std::vector<float> compute(const Model& model, const std::vector<int32_t>& tokens, Form form, int64_t chunk) {
+std::vector<float> compute(const Model& model, const std::vector<int32_t>& tokens, Form form,
+                           std::optional<int64_t> chunk) {
   const std::span<const int32_t> sequence(tokens);
   Progress progress("reading", "tokens");
   if (form == Form::parallel) {

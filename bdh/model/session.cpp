@@ -28,10 +28,10 @@ std::span<LayerActivity> activity_of(const ReadOptions& options, int64_t layers)
 }
 
 // Tokens read at once, at most.
-int64_t step_of(const ReadOptions& options, int64_t longest) {
+int64_t step_of(const ReadOptions& options, const Backend& backend, int64_t longest) {
   if (options.form == Form::recurrent) return 1;
   if (options.form == Form::parallel) return longest;
-  return options.chunk;
+  return options.chunk.value_or(backend.chunk_tokens());
 }
 
 void read_piece(const Weights& weights, std::span<const Segment> segments,
@@ -63,7 +63,8 @@ Segment piece_of(const Reading& reading, int64_t begin, int64_t count, int64_t v
 }
 
 void read_all_pieces(const Weights& weights, std::span<const Reading> readings, const ReadOptions& options) {
-  if (options.chunk < 1) fail(ErrorKind::invalid_argument, "chunk: ", options.chunk, " is less than 1");
+  if (options.chunk.value_or(1) < 1)
+    fail(ErrorKind::invalid_argument, "chunk: ", *options.chunk, " is less than 1");
   int64_t longest = 0, total = 0, done = 0;
   for (const Reading& reading : readings) {
     check_tokens(reading.tokens, weights.config().vocab_size);
@@ -71,7 +72,7 @@ void read_all_pieces(const Weights& weights, std::span<const Reading> readings, 
     total += static_cast<int64_t>(reading.tokens.size());
   }
   const std::span<LayerActivity> activity = activity_of(options, weights.config().n_layer);
-  const int64_t step = step_of(options, longest);
+  const int64_t step = step_of(options, weights.backend(), longest);
   std::vector<Segment> segments;
   for (int64_t begin = 0; begin < longest; begin += std::min(step, longest - begin)) {
     segments.clear();

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -23,7 +24,7 @@ enum class Form : uint8_t {
 
 struct ReadOptions {
   Form form = Form::chunked;
-  int64_t chunk = 256;
+  std::optional<int64_t> chunk;  // tokens; by default what suits the backend
   /// Called between chunks with the tokens read so far and their number in all; returning false stops the
   /// read with Error(cancelled), the session having read what was reported.
   std::function<bool(int64_t done, int64_t total)> progress;

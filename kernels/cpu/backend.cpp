@@ -16,6 +16,8 @@ namespace bdh::cpu {
 
 namespace {
 
+constexpr int64_t kChunkTokens = 256;
+
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const Options& options) : kernels_(kernels_for(options.isa)), pool_(options.threads) {}
@@ -24,6 +26,8 @@ class CpuBackend : public Backend {
     return concat("cpu, ", kernels_.name, ", ", pool_.threads(),
                   pool_.threads() == 1 ? " thread" : " threads");
   }
+
+  int64_t chunk_tokens() const override { return kChunkTokens; }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     const std::lock_guard lock(mutex_);

@@ -39,6 +39,8 @@ class CudaBackend : public Backend {
 
   std::string name() const override { return name_; }
 
+  int64_t chunk_tokens() const override { return kChunkTokens; }
+
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     const std::lock_guard lock(mutex_);
     queue_->select();

@@ -32,6 +32,7 @@ class ScriptedBackend : public Backend {
  public:
   explicit ScriptedBackend(Scripts scripts) : scripts_(std::move(scripts)) {}
   std::string name() const override { return "scripted"; }
+  int64_t chunk_tokens() const override { return 256; }
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     auto packed = std::make_shared<Packed>();
     packed->dims = parameters.dims;
