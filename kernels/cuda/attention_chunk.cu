@@ -55,16 +55,17 @@ __device__ inline Place<Activation> place_of_tile(const Sizes& sizes, const Chun
 }
 
 // Grid: (column tiles * score_splits, row tiles, heads).
-template <class Activation>
+template <class Activation, Unit unit>
 __global__ void __launch_bounds__(kProductThreads) score(Sizes sizes, ChunkBuffers buffers) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
   const int splits = buffers.score_splits, split = blockIdx.x % splits;
-  const int n0 = blockIdx.x / splits * Tile<Activation>::columns;
-  if (n0 >= place.m0 + Tile<Activation>::rows || n0 >= place.segment.count) return;
-  const int share = static_cast<int>(rounded_up(tiles(buffers.columns, splits), Tile<Activation>::depth));
+  const int n0 = blockIdx.x / splits * Tile<Activation, unit>::columns;
+  if (n0 >= place.m0 + Tile<Activation, unit>::rows || n0 >= place.segment.count) return;
+  const int share =
+      static_cast<int>(rounded_up(tiles(buffers.columns, splits), Tile<Activation, unit>::depth));
   const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
   float* part = place.score_part(sizes, buffers, split);
-  product<Along::k, Along::k>(
+  product<unit, Along::k, Along::k>(
       place.r, place.r, place.m0, n0, k0, k1, [&](int row, int column, float first, float second) {
         if (row < place.segment.count && column < buffers.scores_columns)
           store_pair(part + int64_t{row} * buffers.scores_columns + column, first, second);
@@ -74,14 +75,14 @@ __global__ void __launch_bounds__(kProductThreads) score(Sizes sizes, ChunkBuffe
 constexpr int kMaskBlocks = 8;  // to a row tile
 
 // scores = the sum of their parts, zero on and above the diagonal. Grid: (row tiles, heads, kMaskBlocks).
-template <class Activation>
+template <class Activation, Unit unit>
 __global__ void mask(Sizes sizes, ChunkBuffers buffers) {
   const RowTile tile = buffers.tile[blockIdx.x];
-  constexpr int kRows = Tile<Activation>::rows / kMaskBlocks;
+  constexpr int kRows = Tile<Activation, unit>::rows / kMaskBlocks;
   const int first = tile.begin + static_cast<int>(blockIdx.z) * kRows;
   const Place<Activation> place(sizes, buffers, blockIdx.y, tile.segment, first);
   const int rows = min(kRows, place.segment.count - first);
-  const int columns = min(tile.begin + Tile<Activation>::rows, buffers.scores_columns);
+  const int columns = min(tile.begin + Tile<Activation, unit>::rows, buffers.scores_columns);
   const int64_t all = int64_t{sizes.heads} * buffers.rows * buffers.scores_columns;
   for (int i = 2 * threadIdx.x; i < rows * columns; i += 2 * blockDim.x) {
     const int row = first + i / columns, column = i % columns;
@@ -97,49 +98,50 @@ __global__ void mask(Sizes sizes, ChunkBuffers buffers) {
 }
 
 // Grid: (D tiles, row tiles, heads).
-template <class Activation>
+template <class Activation, Unit unit>
 __global__ void __launch_bounds__(kProductThreads) apply(Sizes sizes, ChunkBuffers buffers) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
   const Matrix<Activation> scores{place.scores(buffers), buffers.scores_columns, place.segment.count,
                                   buffers.scores_columns};
-  const int n0 = blockIdx.x * Tile<Activation>::columns,
-            keys = min(place.m0 + Tile<Activation>::rows, place.segment.count);
+  const int n0 = blockIdx.x * Tile<Activation, unit>::columns,
+            keys = min(place.m0 + Tile<Activation, unit>::rows, place.segment.count);
   float* part = place.part(sizes, buffers, 0);
-  product<Along::k, Along::other>(scores, place.x, place.m0, n0, 0, keys,
-                                  [&](int row, int column, float first, float second) {
-                                    if (row < place.segment.count && column < sizes.stride)
-                                      store_pair(part + int64_t{row} * sizes.stride + column, first, second);
-                                  });
+  product<unit, Along::k, Along::other>(
+      scores, place.x, place.m0, n0, 0, keys, [&](int row, int column, float first, float second) {
+        if (row < place.segment.count && column < sizes.stride)
+          store_pair(part + int64_t{row} * sizes.stride + column, first, second);
+      });
 }
 
 // Grid: (D tiles * kSplits, row tiles, heads).
-template <class Activation>
+template <class Activation, Unit unit>
 __global__ void __launch_bounds__(kProductThreads) recall(Sizes sizes, ChunkBuffers buffers, int layer) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
   if (place.segment.position == 0) return;
-  const int split = blockIdx.x % kSplits, n0 = blockIdx.x / kSplits * Tile<Activation>::columns;
-  const int share = static_cast<int>(rounded_up(tiles(buffers.columns, kSplits), Tile<Activation>::depth));
+  const int split = blockIdx.x % kSplits, n0 = blockIdx.x / kSplits * Tile<Activation, unit>::columns;
+  const int share =
+      static_cast<int>(rounded_up(tiles(buffers.columns, kSplits), Tile<Activation, unit>::depth));
   const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
   const Matrix<float> s{
       place.segment.s + (layer * sizes.rows() + int64_t{place.head} * sizes.neurons) * sizes.stride,
       sizes.stride, sizes.neurons, sizes.stride};
   float* part = place.part(sizes, buffers, 1 + split);
-  product<Along::k, Along::other>(place.r, s, place.m0, n0, k0, k1,
-                                  [&](int row, int column, float first, float second) {
-                                    if (row < place.segment.count && column < sizes.stride)
-                                      store_pair(part + int64_t{row} * sizes.stride + column, first, second);
-                                  });
+  product<unit, Along::k, Along::other>(
+      place.r, s, place.m0, n0, k0, k1, [&](int row, int column, float first, float second) {
+        if (row < place.segment.count && column < sizes.stride)
+          store_pair(part + int64_t{row} * sizes.stride + column, first, second);
+      });
 }
 
 // Grid: (D tiles, neuron tiles, heads * segments).
-template <class Activation>
+template <class Activation, Unit unit>
 __global__ void __launch_bounds__(kProductThreads) update(Sizes sizes, ChunkBuffers buffers, int layer) {
-  const int head = blockIdx.z % sizes.heads, m0 = blockIdx.y * Tile<Activation>::rows;
+  const int head = blockIdx.z % sizes.heads, m0 = blockIdx.y * Tile<Activation, unit>::rows;
   const Place<Activation> place(sizes, buffers, head, blockIdx.z / sizes.heads, m0);
   if (!place.segment.s) return;
   float* s = place.segment.s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
-  const int n0 = blockIdx.x * Tile<Activation>::columns;
-  product<Along::other, Along::other>(
+  const int n0 = blockIdx.x * Tile<Activation, unit>::columns;
+  product<unit, Along::other, Along::other>(
       place.r, place.x, m0, n0, 0, place.segment.count,
       [&](int neuron, int column, float first, float second) {
         if (neuron >= sizes.neurons || column >= sizes.stride) return;
@@ -178,21 +180,23 @@ void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers
   const Sizes& sizes = packed.sizes;
   const auto heads = static_cast<unsigned>(sizes.heads), row_tiles = static_cast<unsigned>(buffers.row_tiles);
   const auto segments = static_cast<unsigned>(buffers.segments);
-  with_element(buffers.activations, [&](auto activation) {
+  with_unit(buffers, [&](auto activation, auto chosen) {
     using Activation = decltype(activation);
-    using T = Tile<Activation>;
+    constexpr Unit unit = decltype(chosen)::value;
+    using T = Tile<Activation, unit>;
     const unsigned width = tiles(sizes.stride, T::columns);
     const dim3 threads(kProductThreads);
     const auto splits = static_cast<unsigned>(buffers.score_splits);
     launch(stream,
            {dim3(tiles(buffers.scores_columns, T::columns) * splits, row_tiles, heads), threads, T::shared},
-           score<Activation>, sizes, buffers);
-    launch(stream, {dim3(row_tiles, heads, kMaskBlocks), threads}, mask<Activation>, sizes, buffers);
-    launch(stream, {dim3(width, row_tiles, heads), threads, T::shared}, apply<Activation>, sizes, buffers);
-    launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared}, recall<Activation>, sizes,
-           buffers, layer);
+           score<Activation, unit>, sizes, buffers);
+    launch(stream, {dim3(row_tiles, heads, kMaskBlocks), threads}, mask<Activation, unit>, sizes, buffers);
+    launch(stream, {dim3(width, row_tiles, heads), threads, T::shared}, apply<Activation, unit>, sizes,
+           buffers);
+    launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared}, recall<Activation, unit>,
+           sizes, buffers, layer);
     launch(stream, {dim3(width, tiles(sizes.neurons, T::rows), heads * segments), threads, T::shared},
-           update<Activation>, sizes, buffers, layer);
+           update<Activation, unit>, sizes, buffers, layer);
   });
   combine_attention(packed, buffers, stream);
 }

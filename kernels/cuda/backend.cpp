@@ -30,12 +30,18 @@ void check_positions(std::span<const Segment> segments) {
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(int index, int dense_batch)
-      : dense_batch_(static_cast<size_t>(dense_batch)),
+  CudaBackend(int index, const Options& options)
+      : dense_batch_(static_cast<size_t>(options.dense_batch)),
         name_(concat("cuda:", index, ", ", device_name(index))),
         queue_(std::make_shared<Queue>(index)),
         steps_(queue_),
-        chunks_(queue_) {}
+        chunks_(queue_, options.unit) {
+    if (options.unit == Unit::warpgroups && !has_warpgroups(index)) {
+      fail(ErrorKind::unsupported, name_,
+           ": no products by warpgroups: they need compute capability 9.0, and 90a "
+           "among the architectures of the build");
+    }
+  }
 
   std::string name() const override { return name_; }
 
@@ -87,8 +93,8 @@ class CudaBackend : public Backend {
 
 }  // namespace
 
-std::shared_ptr<Backend> make_backend(int index, int dense_batch) {
-  return std::make_shared<CudaBackend>(index, dense_batch);
+std::shared_ptr<Backend> make_backend(int index, const Options& options) {
+  return std::make_shared<CudaBackend>(index, options);
 }
 
 }  // namespace bdh::cuda

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/sizes.h"
 
 namespace bdh::cuda {
 
@@ -11,8 +12,14 @@ namespace bdh::cuda {
 /// on the tensor cores, and what is left out of Ev and the decoder for one sequence is needed by another.
 constexpr int kDenseBatch = 8;
 
+struct Options {
+  int dense_batch = kDenseBatch;
+  /// Of the products of chunks. Throws Error(unsupported) where the GPU or this build does not have it.
+  Unit unit = Unit::warps;
+};
+
 /// Everything runs on one stream of GPU `index`, in order; a read returns when its logits are there.
 /// Throws as require_device (devices.h).
-std::shared_ptr<Backend> make_backend(int index = 0, int dense_batch = kDenseBatch);
+std::shared_ptr<Backend> make_backend(int index = 0, const Options& options = {});
 
 }  // namespace bdh::cuda

@@ -54,6 +54,7 @@ DType activation_dtype(const Sizes& sizes, DType weights);
 /// part.
 struct ChunkBuffers {
   DType activations;
+  Unit unit;  // of the products, where activations have 16 bits
   int rows, segments, row_tiles, columns, scores_columns, score_splits;
   bool single_rows;             // every segment is one row and has a state, which holds something or zeros
   const ChunkRow* row;          // (R)

@@ -127,6 +127,7 @@ ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool countin
         "copying tokens to the GPU");
 
   ChunkBuffers buffers = chunk_buffers(packed.sizes, packed.dtype, rows, plan_.longest, memory_.as<void>());
+  buffers.unit = unit_;
   buffers.single_rows = plan_.single_rows(packed.sizes);
   buffers.row = to.rows;
   buffers.segment = to.segments;

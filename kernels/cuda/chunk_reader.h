@@ -17,7 +17,7 @@ namespace bdh::cuda {
 
 class ChunkReader {
  public:
-  explicit ChunkReader(std::shared_ptr<const Queue> queue) : queue_(std::move(queue)) {}
+  ChunkReader(std::shared_ptr<const Queue> queue, Unit unit) : queue_(std::move(queue)), unit_(unit) {}
 
   /// As Backend::read_chunk.
   void read(const PackedParameters& packed, std::span<const Segment> segments,
@@ -47,6 +47,7 @@ class ChunkReader {
   void add_activity(const Sizes& sizes, std::span<LayerActivity> activity);
 
   std::shared_ptr<const Queue> queue_;
+  Unit unit_;
   ChunkPlan plan_;
   std::vector<Wanted> wanted_;
   DeviceMemory memory_, plan_memory_, logits_memory_, tokens_memory_, counts_;

@@ -10,6 +10,11 @@ namespace bdh::cuda {
 namespace {
 
 constexpr int kOldestMajor = 8;  // compute capability 8.0: cp.async and bfloat16 products
+#if defined(BDH_CUDA_SM90A) || defined(BDH_CUDA_EMULATED)
+constexpr bool kWarpgroupsBuilt = true;
+#else
+constexpr bool kWarpgroupsBuilt = false;
+#endif
 constexpr const char* kRemedy = "; use --device cpu";
 
 std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
@@ -50,6 +55,16 @@ void require_device(int index) {
   fail(ErrorKind::unsupported, "cuda:", index, " (", properties.name, ") has compute capability ",
        properties.major, ".", properties.minor,
        ", for which this build has no code (8.0 and later can be built: BDH_CUDA_ARCHITECTURES)", kRemedy);
+}
+
+bool has_warpgroups(int index) {
+  require_device(index);
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
+        "asking for the capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
+        "asking for the capability");
+  return kWarpgroupsBuilt && major == 9 && minor == 0;
 }
 
 std::string device_name(int index) {

@@ -13,6 +13,9 @@ std::string why_unusable();
 /// for a driver older than this build's CUDA or a GPU it has no code for.
 void require_device(int index);
 
+/// Whether the GPU and this build have wgmma. Throws as require_device.
+bool has_warpgroups(int index);
+
 /// "NVIDIA H100 80GB HBM3". Throws as require_device.
 std::string device_name(int index);
 

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "bdh/base/error.h"
+#include "kernels/cuda/chunk.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/step.h"
 
@@ -31,6 +32,35 @@ void with_chunk_types(DType activations, DType weights, Function&& function) {
   with_element(weights, [&](auto element) {
     if (activations == DType::f32) return function(float{}, element);
     return function(element, element);
+  });
+}
+
+/// function(integral_constant<Unit, unit>): float has one unit, elements of 16 bits the one that is chosen.
+template <class Activation, class Function>
+void choose_unit(Unit unit, Function&& function) {
+  using Warps = std::integral_constant<Unit, Unit::warps>;
+  if constexpr (std::is_same_v<Activation, float>) {
+    function(Warps{});
+  } else if (unit == Unit::warps) {
+    function(Warps{});
+  } else {
+    function(std::integral_constant<Unit, Unit::warpgroups>{});
+  }
+}
+
+/// function(Activation{}, integral_constant<Unit, unit>) for the products of a chunk.
+template <class Function>
+void with_unit(const ChunkBuffers& buffers, Function&& function) {
+  with_element(buffers.activations, [&](auto activation) {
+    choose_unit<decltype(activation)>(buffers.unit, [&](auto unit) { function(activation, unit); });
+  });
+}
+
+/// function(Activation{}, Element{}, integral_constant<Unit, unit>) for those with weights.
+template <class Function>
+void with_unit_and_weights(const ChunkBuffers& buffers, DType weights, Function&& function) {
+  with_chunk_types(buffers.activations, weights, [&](auto activation, auto element) {
+    choose_unit<decltype(activation)>(buffers.unit, [&](auto unit) { function(activation, element, unit); });
   });
 }
 

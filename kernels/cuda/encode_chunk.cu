@@ -14,17 +14,17 @@ namespace bdh::cuda {
 
 namespace {
 
-template <class Activation, class Element>
+template <class Activation, class Element, Unit unit>
 __global__ void __launch_bounds__(kProductThreads)
     encode(Sizes sizes, const Element* encoder, const float* freqs, ChunkBuffers buffers, int layer) {
-  const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation>::rows,
-            n0 = blockIdx.x * Tile<Activation>::columns;
+  const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation, unit>::rows,
+            n0 = blockIdx.x * Tile<Activation, unit>::columns;
   const Matrix<Activation> x{static_cast<const Activation*>(buffers.x_operand), sizes.stride, buffers.rows,
                              sizes.stride};
   const Matrix<Element> rows{encoder + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
                              sizes.neurons, sizes.stride};
   unsigned active = 0, pairs = 0;
-  product<Along::k, Along::k>(
+  product<unit, Along::k, Along::k>(
       x, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, float even, float odd) {
         if (row >= buffers.rows || neuron >= buffers.columns) return;
         even = fmaxf(even, 0.0f), odd = fmaxf(odd, 0.0f);
@@ -48,20 +48,21 @@ __global__ void __launch_bounds__(kProductThreads)
 }  // namespace
 
 int rows_of_tile(DType activations) {
-  return activations == DType::f32 ? Tile<float>::rows : Tile<__nv_bfloat16>::rows;
+  return activations == DType::f32 ? Tile<float, Unit::warps>::rows : Tile<__nv_bfloat16, Unit::warps>::rows;
 }
 
 void encode_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int layer,
                   cudaStream_t stream) {
   const Range range("encode");
-  with_chunk_types(buffers.activations, packed.dtype, [&](auto activation, auto element) {
+  with_unit_and_weights(buffers, packed.dtype, [&](auto activation, auto element, auto chosen) {
     using Activation = decltype(activation);
     using Element = decltype(element);
-    using T = Tile<Activation>;
+    constexpr Unit unit = decltype(chosen)::value;
+    using T = Tile<Activation, unit>;
     const dim3 blocks(tiles(buffers.columns, T::columns), tiles(buffers.rows, T::rows),
                       static_cast<unsigned>(packed.sizes.heads));
-    launch(stream, {blocks, dim3(kProductThreads), T::shared}, encode<Activation, Element>, packed.sizes,
-           packed.encoder.as<const Element>(), packed.freqs.as<const float>(), buffers, layer);
+    launch(stream, {blocks, dim3(kProductThreads), T::shared}, encode<Activation, Element, unit>,
+           packed.sizes, packed.encoder.as<const Element>(), packed.freqs.as<const float>(), buffers, layer);
   });
 }
 

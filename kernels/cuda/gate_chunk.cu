@@ -14,18 +14,18 @@ namespace bdh::cuda {
 namespace {
 
 // Grid: (neuron tiles, row tiles, heads).
-template <class Activation, class Element>
+template <class Activation, class Element, Unit unit>
 __global__ void __launch_bounds__(kProductThreads)
     gate(Sizes sizes, const Element* encoder_v, ChunkBuffers buffers, int layer) {
-  const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation>::rows,
-            n0 = blockIdx.x * Tile<Activation>::columns;
+  const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation, unit>::rows,
+            n0 = blockIdx.x * Tile<Activation, unit>::columns;
   const Matrix<Activation> attended{
       static_cast<const Activation*>(buffers.attended) + int64_t{head} * buffers.rows * sizes.stride,
       sizes.stride, buffers.rows, sizes.stride};
   const Matrix<Element> rows{encoder_v + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
                              sizes.neurons, sizes.stride};
   unsigned positive = 0, gated = 0;
-  product<Along::k, Along::k>(
+  product<unit, Along::k, Along::k>(
       attended, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, float first, float second) {
         if (row >= buffers.rows || neuron >= buffers.columns) return;
         Activation* n = static_cast<Activation*>(buffers.n) +
@@ -42,23 +42,25 @@ __global__ void __launch_bounds__(kProductThreads)
 }
 
 // Grid: (D tiles * kSplits, row tiles, heads).
-template <class Activation, class Element>
+template <class Activation, class Element, Unit unit>
 __global__ void __launch_bounds__(kProductThreads)
     decode(Sizes sizes, const Element* decoder, ChunkBuffers buffers) {
   const int head = blockIdx.z, split = blockIdx.x % kSplits;
-  const int m0 = blockIdx.y * Tile<Activation>::rows, n0 = blockIdx.x / kSplits * Tile<Activation>::columns;
-  const int share = static_cast<int>(rounded_up(tiles(buffers.columns, kSplits), Tile<Activation>::depth));
+  const int m0 = blockIdx.y * Tile<Activation, unit>::rows,
+            n0 = blockIdx.x / kSplits * Tile<Activation, unit>::columns;
+  const int share =
+      static_cast<int>(rounded_up(tiles(buffers.columns, kSplits), Tile<Activation, unit>::depth));
   const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
   const Matrix<Activation> g{static_cast<const Activation*>(buffers.n) + int64_t{head} * buffers.columns,
                              int64_t{sizes.heads} * buffers.columns, buffers.rows, buffers.columns};
   const Matrix<Element> rows{decoder + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
                              sizes.neurons, sizes.stride};
   float* part = buffers.mixed + (int64_t{head} * kSplits + split) * buffers.rows * sizes.stride;
-  product<Along::k, Along::other>(g, rows, m0, n0, k0, k1,
-                                  [&](int row, int column, float first, float second) {
-                                    if (row < buffers.rows && column < sizes.stride)
-                                      store_pair(part + int64_t{row} * sizes.stride + column, first, second);
-                                  });
+  product<unit, Along::k, Along::other>(
+      g, rows, m0, n0, k0, k1, [&](int row, int column, float first, float second) {
+        if (row < buffers.rows && column < sizes.stride)
+          store_pair(part + int64_t{row} * sizes.stride + column, first, second);
+      });
 }
 
 // x = norm(x + norm(the sum of the parts)). Grid: rows.
@@ -90,16 +92,17 @@ void gate_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, int
   const Range range("gate");
   const Sizes& sizes = packed.sizes;
   const auto heads = static_cast<unsigned>(sizes.heads), rows = static_cast<unsigned>(buffers.rows);
-  with_chunk_types(buffers.activations, packed.dtype, [&](auto activation, auto element) {
+  with_unit_and_weights(buffers, packed.dtype, [&](auto activation, auto element, auto chosen) {
     using Activation = decltype(activation);
     using Element = decltype(element);
-    using T = Tile<Activation>;
+    constexpr Unit unit = decltype(chosen)::value;
+    using T = Tile<Activation, unit>;
     const unsigned row_tiles = tiles(buffers.rows, T::rows);
     const dim3 threads(kProductThreads);
     launch(stream, {dim3(tiles(buffers.columns, T::columns), row_tiles, heads), threads, T::shared},
-           gate<Activation, Element>, sizes, packed.encoder_v.as<const Element>(), buffers, layer);
+           gate<Activation, Element, unit>, sizes, packed.encoder_v.as<const Element>(), buffers, layer);
     launch(stream, {dim3(tiles(sizes.stride, T::columns) * kSplits, row_tiles, heads), threads, T::shared},
-           decode<Activation, Element>, sizes, packed.decoder.as<const Element>(), buffers);
+           decode<Activation, Element, unit>, sizes, packed.decoder.as<const Element>(), buffers);
     launch(stream, {dim3(rows), threads, row_shared(sizes, kProductThreads)}, mix<Activation>, sizes,
            buffers);
   });

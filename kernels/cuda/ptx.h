@@ -1,13 +1,20 @@
 // The tensor cores' instructions and the asynchronous copies that feed them, as functions (PTX ISA; sm_80 and
-// later). Fragment layouts are the PTX manual's. Knows nothing of the products made with them.
+// later, wgmma sm_90a). Fragment layouts are the PTX manual's. Knows nothing of the products made with them.
 #pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <cstdint>
 
 #ifdef BDH_CUDA_EMULATED
 #include "ptx_emulation.h"
+#include "warpgroup_emulation.h"
+
+#define BDH_WARPGROUPS
 
 namespace bdh::cuda {
+using emulation::align_shared;
 using emulation::copy_async_16;
 using emulation::copy_async_commit;
 using emulation::copy_async_wait;
@@ -15,6 +22,11 @@ using emulation::load_matrix_x4;
 using emulation::load_matrix_x4_transposed;
 using emulation::mma_bf16;
 using emulation::mma_f16;
+using emulation::show_to_tensor_cores;
+using emulation::swizzled_matrix;
+using emulation::warpgroup_begin;
+using emulation::warpgroup_multiply_add;
+using emulation::warpgroup_wait;
 }  // namespace bdh::cuda
 #else
 
@@ -72,6 +84,81 @@ template <int N>
 __device__ inline void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
 }
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define BDH_WARPGROUPS
+
+/// The first address from `shared` on that is a multiple of `alignment` in the block's shared memory.
+template <int alignment>
+__device__ inline unsigned char* align_shared(unsigned char* shared) {
+  return shared + (0u - shared_address(shared)) % alignment;
+}
+
+/// An operand of a warpgroup's product: rows of 128 bytes in the 128-byte swizzle. group: bytes from eight
+/// rows to the next eight; half: bytes from 64 columns to the next 64, for an operand with m or n along its
+/// rows.
+__device__ inline uint64_t swizzled_matrix(const void* start, int half, int group) {
+  return uint64_t{(shared_address(start) & 0x3ffff) >> 4} | static_cast<uint64_t>(half >> 4) << 16 |
+         static_cast<uint64_t>(group >> 4) << 32 | uint64_t{1} << 62;
+}
+
+/// Lets the tensor cores see what this thread has written to shared memory. A barrier follows.
+__device__ inline void show_to_tensor_cores() {
+  asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
+}
+
+/// Before the first product that adds to registers which others have written.
+__device__ inline void warpgroup_begin() { asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory"); }
+
+/// Waits for all products of the warpgroup.
+__device__ inline void warpgroup_wait() {
+  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n" ::: "memory");
+}
+
+/// Starts d (64, 128) += a (64, 16) b (16, 128) by a warpgroup. Transposed operands have m or n along their
+/// rows.
+template <bool a_transposed, bool b_transposed>
+__device__ inline void warpgroup_multiply_add(float (&d)[64], uint64_t a, uint64_t b, const __nv_bfloat16*) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, "
+      "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, "
+      "%34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, "
+      "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+      "}, %64, %65, 1, 1, 1, %66, %67;\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
+        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
+        "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
+        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]),
+        "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]),
+        "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]),
+        "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      : "l"(a), "l"(b), "n"(a_transposed), "n"(b_transposed));
+}
+
+template <bool a_transposed, bool b_transposed>
+__device__ inline void warpgroup_multiply_add(float (&d)[64], uint64_t a, uint64_t b, const __half*) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, "
+      "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, "
+      "%34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, "
+      "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+      "}, %64, %65, 1, 1, 1, %66, %67;\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]),
+        "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
+        "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
+        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]),
+        "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]),
+        "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]),
+        "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      : "l"(a), "l"(b), "n"(a_transposed), "n"(b_transposed));
+}
+#endif
 
 }  // namespace bdh::cuda
 #endif

@@ -17,6 +17,9 @@ struct Sizes {
   constexpr int64_t state_floats() const { return layers * rows() * stride; }
 };
 
+/// What multiplies 16-bit matrices: warps with mma.sync (sm_80 and later), or warpgroups with wgmma (sm_90a).
+enum class Unit : uint8_t { warps, warpgroups };
+
 constexpr int kRowUnit = 8;         // rows are padded to whole vectors of 8 elements: 16 bytes of bfloat16
 constexpr int kWidest = 8192;       // D: a row in float32 fits the shared memory of every supported GPU
 constexpr int kMostBlocks = 65535;  // in the second and third dimension of a grid

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bdh/base/error.h"
+#include "kernels/cuda/devices.h"
 #include "tests/kernels/cuda/models.h"
 #include "tests/support/golden_logits.h"
 
@@ -114,7 +115,7 @@ TEST_CASE("CUDA: a batch of single tokens is the same, sparse or dense") {
     const std::vector<float> want = run(on_cpu(config, dtype));
     const float tolerance = dtype == DType::f32 ? kFloat32Tolerance : kHalfTolerance;
     for (const int dense_batch : {2, kSequences + 1})
-      CHECK(relative_difference(run(on_gpu(config, dtype, dense_batch)), want) <= tolerance);
+      CHECK(relative_difference(run(on_gpu(config, dtype, {.dense_batch = dense_batch})), want) <= tolerance);
   }
 }
 
@@ -143,6 +144,25 @@ TEST_CASE("CUDA: chunks on the tensor cores, every dtype") {
   const std::vector<float> half = Session(on_cpu(config, DType::f16)).read_all(first);
   CHECK(relative_difference(Session(on_gpu(config, DType::f16)).read_all(first, in_form(Form::chunked, 20)),
                             half) <= 2e-3f);
+}
+
+TEST_CASE("CUDA: chunks by warpgroups are those by warps, and an error where there are none") {
+  const cuda::Options warpgroups{.unit = cuda::Unit::warpgroups};
+  if (!cuda::has_warpgroups(0)) {
+    CHECK_THROWS_WITH_AS(cuda::make_backend(0, warpgroups), doctest::Contains("capability"), Error);
+    return;
+  }
+  const Config config = config_of(2, 136, 2, 2, 60);
+  const auto tokens = some_tokens(140, config.vocab_size);
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    for (const ReadOptions& options : {in_form(Form::parallel), in_form(Form::chunked, 50)}) {
+      const auto read = [&](cuda::Unit unit) {
+        return Session(on_gpu(config, dtype, {.unit = unit})).read_all(tokens, options);
+      };
+      CHECK(relative_difference(read(cuda::Unit::warpgroups), read(cuda::Unit::warps)) <=
+            (dtype == DType::bf16 ? 1e-2f : 2e-3f));
+    }
+  }
 }
 
 TEST_CASE("CUDA: a text longer than a chunk is cut, also where nothing is kept") {

@@ -25,8 +25,8 @@ inline Config config_of(int64_t layers, int64_t width, int64_t heads, int64_t mu
 }
 
 inline WeightsPointer on_gpu(const Config& config, std::optional<DType> dtype = {},
-                             int dense_batch = cuda::kDenseBatch) {
-  return std::make_shared<Weights>(config, random_state_dict(config, 3), cuda::make_backend(0, dense_batch),
+                             const cuda::Options& options = {}) {
+  return std::make_shared<Weights>(config, random_state_dict(config, 3), cuda::make_backend(0, options),
                                    dtype);
 }
 

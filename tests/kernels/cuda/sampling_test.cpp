@@ -119,7 +119,8 @@ TEST_CASE("CUDA sampling: texts are the CPU's, and every token of a draw is coun
   const Config config = config_of(2, 16, 2, 8, 256);
   for (const float penalty : {1.0f, 1.2f}) {
     std::vector<GenerationResult> results;
-    for (const WeightsPointer& weights : {on_cpu(config), on_gpu(config), on_gpu(config, {}, 2)}) {
+    for (const WeightsPointer& weights :
+         {on_cpu(config), on_gpu(config), on_gpu(config, {}, {.dense_batch = 2})}) {
       Session first(weights), second(weights);
       const std::vector<Session*> sessions{&first, &second};
       const std::vector<std::string> prompts{"To be", "or not"};

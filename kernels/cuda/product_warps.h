@@ -1,0 +1,142 @@
+// The product of 16-bit matrices by warps (mma.sync m16n8k16): a tile of 128 x 128, eight warps of 64 x 32,
+// operands through three stages of shared memory that asynchronous copies fill ahead. Rows of a stage are
+// padded by 16 bytes, so that the eight rows that ldmatrix reads at once lie in different banks. Included by
+// product.h.
+#pragma once
+
+#include "kernels/cuda/product.h"
+
+namespace bdh::cuda {
+
+template <class Element>
+struct Tile<Element, Unit::warps> {
+  static constexpr int rows = 128, columns = 128, depth = 32, stages = 3;
+  static constexpr int pitch_k = depth + 8, pitch_other = rows + 8;
+  static constexpr int operand = rows * pitch_k;  // elements of one stage of one operand, in either order
+  static constexpr size_t shared = 2 * stages * operand * sizeof(Element);
+  static_assert(rows == columns && depth * pitch_other <= operand);
+};
+
+__device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                    const __nv_bfloat16*) {
+  mma_bf16(d, a, b);
+}
+__device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                                    const __half*) {
+  mma_f16(d, a, b);
+}
+
+// Starts filling a stage with the operand's tile at (m0, k0).
+template <Along along, class Element, class From>
+__device__ inline void fill_stage(const Matrix<From>& from, int m0, int k0, int k1, Element* stage) {
+  using T = Tile<Element, Unit::warps>;
+  constexpr int kPitch = along == Along::k ? T::pitch_k : T::pitch_other;
+  constexpr int kVectors = (along == Along::k ? T::depth : T::rows) / kVector;
+  for (int i = threadIdx.x; i < T::depth * T::rows / kVector; i += kProductThreads) {
+    const int stored = i / kVectors, vector = i % kVectors;
+    bring_vector(from, VectorPlace<along>(from, m0, k0, k1, stored, vector),
+                 stage + stored * kPitch + vector * kVector);
+  }
+}
+
+// A's fragment (16, 16) at (m, k) of a stage.
+template <Along along, class Element>
+__device__ inline void load_a(uint32_t (&r)[4], const Element* stage, int m, int k, int lane) {
+  if constexpr (along == Along::k) {
+    load_matrix_x4(r, stage + (m + lane % 16) * Tile<Element, Unit::warps>::pitch_k + k + lane / 16 * 8);
+  } else {
+    load_matrix_x4_transposed(
+        r, stage + (k + lane % 8 + lane / 16 * 8) * Tile<Element, Unit::warps>::pitch_other + m +
+               lane / 8 % 2 * 8);
+  }
+}
+
+// B's fragments (16, 8) at (k, n) and (k, n + 8).
+template <Along along, class Element>
+__device__ inline void load_b(uint32_t (&r)[4], const Element* stage, int n, int k, int lane) {
+  if constexpr (along == Along::k) {
+    load_matrix_x4(r, stage + (n + lane % 8 + lane / 16 * 8) * Tile<Element, Unit::warps>::pitch_k + k +
+                          lane / 8 % 2 * 8);
+  } else {
+    load_matrix_x4_transposed(
+        r, stage + (k + lane % 16) * Tile<Element, Unit::warps>::pitch_other + n + lane / 16 * 8);
+  }
+}
+
+constexpr int kWarpRows = 64, kWarpColumns = 32;  // of C, to a warp
+constexpr int kMmaRows = 16, kMmaColumns = 8, kMmaDepth = 16;
+
+using WarpSums = float[kWarpRows / kMmaRows][kWarpColumns / kMmaColumns][4];
+
+template <Along a_along, Along b_along, class Element>
+__device__ inline void multiply_stage(const Element* a, const Element* b, int m, int n, int lane,
+                                      WarpSums& sum) {
+#pragma unroll
+  for (int k = 0; k < Tile<Element, Unit::warps>::depth; k += kMmaDepth) {
+    uint32_t a_part[kWarpRows / kMmaRows][4], b_part[kWarpColumns / kMmaColumns][2];
+#pragma unroll
+    for (int i = 0; i < kWarpRows / kMmaRows; ++i) load_a<a_along>(a_part[i], a, m + i * kMmaRows, k, lane);
+#pragma unroll
+    for (int j = 0; j < kWarpColumns / kMmaColumns; j += 2) {
+      uint32_t both[4];
+      load_b<b_along>(both, b, n + j * kMmaColumns, k, lane);
+      b_part[j][0] = both[0], b_part[j][1] = both[1], b_part[j + 1][0] = both[2], b_part[j + 1][1] = both[3];
+    }
+#pragma unroll
+    for (int i = 0; i < kWarpRows / kMmaRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < kWarpColumns / kMmaColumns; ++j)
+        multiply_add(sum[i][j], a_part[i], b_part[j], static_cast<const Element*>(nullptr));
+    }
+  }
+}
+
+template <Along a_along, Along b_along, class Element, class B, class Store>
+__device__ inline void product_by_warps(const Matrix<Element>& a, const Matrix<B>& b, int m0, int n0, int k0,
+                                        int k1, Store&& store) {
+  using T = Tile<Element, Unit::warps>;
+  auto* a_stages = reinterpret_cast<Element*>(shared_memory());
+  Element* b_stages = a_stages + T::stages * T::operand;
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int m = warp / 4 * kWarpRows, n = warp % 4 * kWarpColumns;
+  const int steps = (k1 - k0 + T::depth - 1) / T::depth;
+  const auto fill = [&](int step) {
+    if (step < steps) {
+      const int stage = step % T::stages * T::operand, k = k0 + step * T::depth;
+      fill_stage<a_along>(a, m0, k, k1, a_stages + stage);
+      fill_stage<b_along>(b, n0, k, k1, b_stages + stage);
+    }
+    copy_async_commit();
+  };
+  WarpSums sum = {};
+  for (int step = 0; step < T::stages - 1; ++step) fill(step);
+  for (int step = 0; step < steps; ++step) {
+    copy_async_wait<T::stages - 2>();
+    __syncthreads();
+    fill(step + T::stages - 1);
+    const int stage = step % T::stages * T::operand;
+    multiply_stage<a_along, b_along>(a_stages + stage, b_stages + stage, m, n, lane, sum);
+  }
+  copy_async_wait<0>();
+#pragma unroll
+  for (int i = 0; i < kWarpRows / kMmaRows; ++i) {
+#pragma unroll
+    for (int j = 0; j < kWarpColumns / kMmaColumns; ++j) {
+      const int row = m0 + m + i * kMmaRows + lane / 4, column = n0 + n + j * kMmaColumns + lane % 4 * 2;
+      store(row, column, sum[i][j][0], sum[i][j][1]);
+      store(row + 8, column, sum[i][j][2], sum[i][j][3]);
+    }
+  }
+}
+
+template <Unit unit, Along a_along, Along b_along, class Element, class B, class Store>
+__device__ inline void product(const Matrix<Element>& a, const Matrix<B>& b, int m0, int n0, int k0, int k1,
+                               Store&& store) {
+  if constexpr (unit == Unit::warps) {
+    product_by_warps<a_along, b_along>(a, b, m0, n0, k0, k1, store);
+  } else {
+    product_by_warpgroups<a_along, b_along>(a, b, m0, n0, k0, k1, store);
+  }
+}
+
+}  // namespace bdh::cuda
