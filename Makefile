@@ -74,7 +74,7 @@ parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 bench: ## measure kernels and paths against their limits and peers
 	$(packages) bench
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_BENCH=ON
-	$(compile) bdh_bench
+	$(compile) bdh_command
 	@bench/run.sh $(BUILD) $(DEMO)
 
 lint: BUILD = build-lint

@@ -1,144 +1,328 @@
-// Draws two panels of horizontal bars, paths and kernels, from 0 to 100 % of the limit.
+// Draws the bars and the roofline from a report's JSON.
 #include "bench/chart.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <cmath>
 #include <set>
 #include <string_view>
 #include <vector>
 
 #include "bdh/base/error.h"
+#include "bdh/base/file.h"
+#include "bench/report.h"
+#include "bench/svg.h"
 
 namespace bdh::bench {
 
 namespace {
 
-// Pixels.
-constexpr double kTop = 104, kLine = 19, kBarHeight = 12, kLabel = 372, kPlot = 250, kRemark = 248,
-                 kMargin = 24, kGap = 28;
-constexpr double kPanel = kLabel + kPlot + kRemark;
-constexpr double kMost = 1.1;  // the share at the right end
 // Told apart by colour-blind readers and in grey.
 constexpr const char* kMemoryColour = "#0072b2";
 constexpr const char* kCacheColour = "#56b4e9";
-constexpr const char* kSgemmColour = "#e69f00";
+constexpr const char* kProductColour = "#e69f00";
 
-struct Bar {
-  std::string label, remark;
-  double share;
-  const char* colour;
-};
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text)
-    out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : std::string(1, c);
-  return out;
+const Json& member(const Json& object, std::string_view key) {
+  if (const Json* found = object.find(key)) return *found;
+  fail(ErrorKind::bad_file, "these are no results of bdh bench: '", key, "' is missing");
 }
 
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  return text;
+std::string text(const Json& object, std::string_view key) { return member(object, key).as_string(); }
+double number(const Json& object, std::string_view key) { return member(object, key).as_number(); }
+double number_or_zero(const Json& object, std::string_view key) {
+  const Json* found = object.find(key);
+  return found ? found->as_number() : 0;
 }
 
-std::string text_at(double x, double y, std::string_view style, std::string_view text) {
-  return concat("<text x=\"", number(x), "\" y=\"", number(y), "\" ", style, ">", escaped(text), "</text>\n");
+const char* colour_of(const std::string& limit) {
+  if (limit.find("memory") != std::string::npos) return kMemoryColour;
+  return limit.find("product") == std::string::npos && limit.find("sgemm") == std::string::npos
+             ? kCacheColour
+             : kProductColour;
 }
 
-std::string rectangle(double x, double y, double width, double height, std::string_view colour) {
-  return concat("<rect x=\"", number(x), "\" y=\"", number(y), "\" width=\"", number(width), "\" height=\"",
-                number(height), "\" fill=\"", colour, "\"/>\n");
+std::string threads_of(const Json& result) {
+  const int64_t threads = member(result, "threads").as_integer();
+  return threads == 0 ? "" : concat(", ", threads, threads == 1 ? " thread" : " threads");
 }
 
-const char* colour_of(const Bound& bound) {
-  if (bound.by == kSgemm) return kSgemmColour;
-  return bound.by == concat("read ", name_of(Level::memory)) ? kMemoryColour : kCacheColour;
+std::string label_of(const Json& result) {
+  return concat(text(result, "name"), ", ", text(result, "shape"), ", ", text(result, "dtype"),
+                threads_of(result));
 }
 
-std::string threads_of(const Case& c) { return concat(c.threads, c.threads == 1 ? " thread" : " threads"); }
-
-Bar path_bar(const Row& row) {
-  const Result& r = *row.result;
-  std::string remark = concat(format_share(row.share), ", ", format_seconds(r.median() / r.work.tokens));
-  for (const auto& [name, ratio] : row.peers)
-    remark += concat(ratio == row.peers.front().second ? "; PyTorch x " : ", ", number(ratio));
-  return {concat(r.of.name, ", ", r.of.shape, ", ", r.of.dtype, ", ", threads_of(r.of)), remark, row.share,
-          colour_of(row.bound)};
+std::string caption_of(const Json& report) {
+  return concat(text(report, "device"), "; ", text(report, "date"), "; ", text(report, "peer"));
 }
 
-Bar kernel_bar(const Row& row) {
-  const Case& c = row.result->of;
-  return {concat(c.name, ", ", c.shape, ", ", c.dtype, ", ", threads_of(c)),
-          concat(format_share(row.share), ", ", format_rate(row)), row.share, colour_of(row.bound)};
-}
-
-// Kernels of the first, the best, instruction set.
-std::vector<Bar> bars_of(const Report& report, Kind kind) {
-  std::vector<Bar> bars;
-  std::string isa;
-  for (const Row& row : report.rows) {
-    const Case& c = row.result->of;
-    if (c.kind != kind || row.share <= 0) continue;
-    if (isa.empty()) isa = c.isa;
-    if (c.isa == isa) bars.push_back(kind == Kind::path ? path_bar(row) : kernel_bar(row));
+// Those of a kind that were judged by a limit; of several ways to do a kernel's work the first.
+std::vector<const Json*> judged(const Json& report, std::string_view kind) {
+  std::vector<const Json*> found;
+  std::set<std::string> seen;
+  for (const Json& result : member(report, "results").as_array()) {
+    if (text(result, "kind") == kind && number_or_zero(result, "share") > 0 &&
+        seen.insert(label_of(result)).second)
+      found.push_back(&result);
   }
-  return bars;
+  return found;
 }
 
-std::string panel(double left, const std::string& title, const std::vector<Bar>& bars) {
-  if (bars.empty()) return "";
-  const double plot = left + kLabel, bottom = kTop + kLine * static_cast<double>(bars.size());
-  std::string svg = text_at(plot, kTop - 26, "font-size=\"14\" font-weight=\"bold\"", title);
+// ---- bars ----
+
+namespace bars {
+
+// Pixels.
+constexpr double kTop = 104, kLine = 19, kBarHeight = 12, kLabel = 372, kPlot = 250, kRemark = 288,
+                 kMargin = 24, kGap = 28;
+constexpr double kPanel = kLabel + kPlot + kRemark;
+constexpr double kMost = 1.1;  // the share at the right end
+
+std::string path_remark(const Json& result) {
+  std::string remark = format_seconds(number(result, "median") / number(result, "tokens"));
+  const Json* peers = result.find("faster_than");
+  if (!peers) return remark;
+  std::string separator = "; PyTorch x ";
+  for (const auto& [name, ratio] : peers->as_object()) {
+    remark += separator + format_number(ratio.as_number());
+    separator = ", ";
+  }
+  return remark;
+}
+
+std::string kernel_remark(const Json& result) {
+  const double bytes = number(result, "bytes") + number_or_zero(result, "cached_bytes"),
+               median = number(result, "median");
+  const bool computes = colour_of(text(result, "limit_by")) == kProductColour;
+  const double giga = (computes ? number(result, "flops") : bytes) / median / 1e9;
+  return concat(format_seconds(median), ", ", format_number(giga), computes ? " GFLOP/s" : " GB/s");
+}
+
+std::string axis(double plot, double bottom) {
+  std::string svg;
   for (int percent = 0; percent <= 100; percent += 20) {
     const double x = plot + kPlot * percent / 100 / kMost;
-    svg += concat("<line x1=\"", number(x), "\" y1=\"", number(kTop - 4), "\" x2=\"", number(x), "\" y2=\"",
-                  number(bottom), "\" stroke=\"", percent == 100 ? "#444" : "#ddd", "\"/>\n");
-    svg += text_at(x, kTop - 8, "font-size=\"10\" text-anchor=\"middle\" fill=\"#555\"",
-                   concat(percent, percent == 100 ? " %" : ""));
-  }
-  for (size_t i = 0; i < bars.size(); ++i) {
-    const double y = kTop + kLine * static_cast<double>(i) + (kLine - kBarHeight) / 2;
-    const double width = kPlot * std::min(bars[i].share, kMost) / kMost;
-    svg += text_at(plot - 8, y + 10, "font-size=\"11\" text-anchor=\"end\"", bars[i].label);
-    svg += rectangle(plot, y, width, kBarHeight, bars[i].colour);
-    svg += text_at(plot + kPlot + 10, y + 10, "font-size=\"11\" fill=\"#333\"", bars[i].remark);
+    svg += svg_line(x, kTop - 4, x, bottom, percent == 100 ? "stroke=\"#444\"" : "stroke=\"#ddd\"");
+    svg += svg_text(x, kTop - 8, "font-size=\"10\" text-anchor=\"middle\" fill=\"#555\"",
+                    concat(percent, percent == 100 ? " %" : ""));
   }
   return svg;
 }
 
-std::string legend(double left) {
-  std::string svg;
-  const std::pair<const char*, const char*> entries[] = {{kMemoryColour, "limit: reading from memory"},
-                                                         {kCacheColour, "limit: reading from cache"},
-                                                         {kSgemmColour, "limit: OpenBLAS sgemm"}};
-  for (const auto& [colour, text] : entries) {
-    svg += rectangle(left, 46, 12, 12, colour);
-    svg += text_at(left + 18, 56, "font-size=\"12\"", text);
-    left += 210;
+std::string panel(double left, const std::string& title, const std::vector<const Json*>& results,
+                  std::string (*remark)(const Json&)) {
+  if (results.empty()) return "";
+  const double plot = left + kLabel;
+  std::string svg = svg_text(plot, kTop - 26, "font-size=\"14\" font-weight=\"bold\"", title) +
+                    axis(plot, kTop + kLine * static_cast<double>(results.size()));
+  double y = kTop + (kLine - kBarHeight) / 2;
+  for (const Json* result : results) {
+    const double share = number(*result, "share");
+    svg += svg_text(plot - 8, y + 10, "font-size=\"11\" text-anchor=\"end\"", label_of(*result));
+    svg += svg_rectangle(plot, y, kPlot * std::min(share, kMost) / kMost, kBarHeight,
+                         colour_of(text(*result, "limit_by")));
+    svg += svg_text(plot + kPlot + 10, y + 10, "font-size=\"11\" fill=\"#333\"",
+                    concat(format_share(share), ", ", remark(*result)));
+    y += kLine;
   }
   return svg;
+}
+
+std::string legend() {
+  std::string svg;
+  double left = kMargin;
+  const std::pair<const char*, const char*> entries[] = {{kMemoryColour, "limit: memory"},
+                                                         {kCacheColour, "limit: a cache"},
+                                                         {kProductColour, "limit: matrix products"}};
+  for (const auto& [colour, what] : entries) {
+    svg += svg_rectangle(left, 46, 12, 12, colour);
+    svg += svg_text(left + 18, 56, "font-size=\"12\"", what);
+    left += 180;
+  }
+  return svg;
+}
+
+}  // namespace bars
+
+// ---- roofline ----
+
+namespace roofline {
+
+// Pixels.
+constexpr double kLeft = 76, kTop = 64, kPlotWidth = 620, kPlotHeight = 480, kKey = 470, kLine = 17,
+                 kBottom = 60;
+
+// Powers of ten.
+struct Range {
+  double low, high;
+  double place(double value) const { return (std::log10(value) - low) / (high - low); }
+};
+
+struct Plot {
+  Range intensity, rate;
+  double x(double value) const { return kLeft + kPlotWidth * intensity.place(value); }
+  double y(double value) const { return kTop + kPlotHeight * (1 - rate.place(value)); }
+};
+
+struct Point {
+  double intensity, rate;
+  std::string label;
+  const char* colour;
+  bool path;
+};
+
+std::vector<Point> points_of(const Json& report) {
+  std::vector<Point> points;
+  for (const char* kind : {"kernel", "path"}) {
+    for (const Json* result : judged(report, kind)) {
+      const double bytes = number(*result, "bytes") + number_or_zero(*result, "cached_bytes"),
+                   flops = number(*result, "flops"), median = number(*result, "median");
+      if (bytes <= 0 || flops <= 0) continue;
+      points.push_back({flops / bytes, flops / median,
+                        concat(label_of(*result), ": ", format_share(number(*result, "share"))),
+                        colour_of(text(*result, "limit_by")), std::string_view(kind) == "path"});
+    }
+  }
+  return points;
+}
+
+// Whole powers of ten around all points and the roofs of flops.
+Plot plot_of(const std::vector<Point>& points, const Json& report) {
+  Plot plot{{-1, 3}, {9, 12}};
+  const auto widen = [](Range& range, double value) {
+    if (value <= 0 || !std::isfinite(value)) return;
+    range = {std::min(range.low, std::floor(std::log10(value))),
+             std::max(range.high, std::ceil(std::log10(value)))};
+  };
+  for (const Point& point : points) {
+    widen(plot.intensity, point.intensity);
+    widen(plot.rate, point.rate);
+  }
+  for (const Json& roof : member(report, "roofs").as_array())
+    if (text(roof, "unit") == "flops") widen(plot.rate, number(roof, "rate"));
+  return plot;
+}
+
+std::string power(double exponent, std::string_view unit) {
+  constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P"};
+  const int index = std::clamp(static_cast<int>(std::floor(exponent / 3)), 0, 5);
+  return concat(std::pow(10, exponent - 3 * index), " ", kPrefixes[index], unit);
+}
+
+std::string grid(const Plot& plot) {
+  std::string svg;
+  for (double e = plot.intensity.low; e <= plot.intensity.high; ++e) {
+    const double x = plot.x(std::pow(10, e));
+    svg += svg_line(x, kTop, x, kTop + kPlotHeight, "stroke=\"#ddd\"");
+    svg += svg_text(x, kTop + kPlotHeight + 16, "font-size=\"11\" text-anchor=\"middle\" fill=\"#555\"",
+                    concat(std::pow(10, e)));
+  }
+  for (double e = plot.rate.low; e <= plot.rate.high; ++e) {
+    const double y = plot.y(std::pow(10, e));
+    svg += svg_line(kLeft, y, kLeft + kPlotWidth, y, "stroke=\"#ddd\"");
+    svg += svg_text(kLeft - 6, y + 4, "font-size=\"11\" text-anchor=\"end\" fill=\"#555\"",
+                    power(e, "FLOP/s"));
+  }
+  return svg + svg_text(kLeft + kPlotWidth / 2, kTop + kPlotHeight + 38,
+                        "font-size=\"12\" text-anchor=\"middle\"", "needed flops for each needed byte");
+}
+
+// From where it enters the plot to the highest roof of flops, or to the right edge.
+std::string roof_line(const Plot& plot, const Json& roof, double highest) {
+  const double rate = number(roof, "rate"), left = std::pow(10, plot.intensity.low),
+               right = std::pow(10, plot.intensity.high), floor = std::pow(10, plot.rate.low);
+  const bool flops = text(roof, "unit") == "flops";
+  const double from = flops ? left : std::max(left, floor / rate), to = flops ? right : std::min(right, highest / rate);
+  if (rate <= 0 || from >= to) return "";
+  const auto at = [&](double intensity) { return plot.y(flops ? rate : rate * intensity); };
+  const char* colour = colour_of(text(roof, "name"));
+  const double label = flops ? right : from;
+  return svg_line(plot.x(from), at(from), plot.x(to), at(to),
+                  concat("stroke=\"", colour, "\" stroke-width=\"2\"")) +
+         svg_text(plot.x(label) + (flops ? -6 : 10), at(label) - 6,
+                  concat("font-size=\"11\" fill=\"", colour, flops ? "\" text-anchor=\"end\"" : "\""),
+                  concat(text(roof, "name"), ", ", format_number(rate / 1e12),
+                         flops ? " TFLOP/s" : " TB/s"));
+}
+
+std::string roofs(const Plot& plot, const Json& report) {
+  double highest = 0;
+  for (const Json& roof : member(report, "roofs").as_array())
+    if (text(roof, "unit") == "flops") highest = std::max(highest, number(roof, "rate"));
+  std::string svg;
+  for (const Json& roof : member(report, "roofs").as_array()) svg += roof_line(plot, roof, highest);
+  return svg;
+}
+
+std::string mark(double x, double y, const Point& point) {
+  return point.path ? svg_diamond(x, y, 6, point.colour) : svg_circle(x, y, 5, point.colour, true);
+}
+
+// Points carry numbers; the key beside the plot says what they are.
+std::string marks(const Plot& plot, const std::vector<Point>& points) {
+  const double key = kLeft + kPlotWidth + 24;
+  std::string svg;
+  double y = kTop + 4;
+  int count = 0;
+  for (const Point& point : points) {
+    const std::string name = std::to_string(++count);
+    const double at_x = plot.x(point.intensity), at_y = plot.y(point.rate);
+    svg += mark(at_x, at_y, point) + svg_text(at_x + 7, at_y - 5, "font-size=\"10\"", name);
+    svg += mark(key, y, point) + svg_text(key + 26, y + 4, "font-size=\"11\" text-anchor=\"end\"", name) +
+           svg_text(key + 34, y + 4, "font-size=\"11\"", point.label);
+    y += kLine;
+  }
+  return svg;
+}
+
+}  // namespace roofline
+
+void write(const std::filesystem::path& path, const std::string& text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
 }
 
 }  // namespace
 
-std::string chart_of(const Report& report) {
-  const std::vector<Bar> paths = bars_of(report, Kind::path), kernels = bars_of(report, Kind::kernel);
+std::string bar_chart(const Json& report) {
+  const std::vector<const Json*> paths = judged(report, "path"), kernels = judged(report, "kernel");
   const auto lines = static_cast<double>(std::max(paths.size(), kernels.size()));
-  const double width = 2 * kMargin + 2 * kPanel + kGap, height = kTop + kLine * lines + kMargin;
-  std::string svg =
-      concat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"", number(width), "\" height=\"",
-             number(height), "\" font-family=\"Helvetica, Arial, sans-serif\">\n");
-  svg += rectangle(0, 0, width, height, "#fff");
-  svg += text_at(kMargin, 30, "font-size=\"18\" font-weight=\"bold\"",
-                 "Share of the limit: the least time the work could take, over the time it takes");
-  svg += legend(kMargin);
-  svg += text_at(width - kMargin, 30, "font-size=\"12\" text-anchor=\"end\" fill=\"#555\"",
-                 concat(report.machine.processor, ", ", report.machine.cores, " cores, ", report.date, "; ",
-                        report.peer));
-  svg += panel(kMargin, "Paths: share, time a token; how many times as long PyTorch takes", paths);
-  svg += panel(kMargin + kPanel + kGap, "Kernels: share, rate", kernels);
-  return svg + "</svg>\n";
+  const double left = paths.empty() ? 0 : bars::kPanel + bars::kGap,
+               width = 2 * bars::kMargin + left + bars::kPanel,
+               height = bars::kTop + bars::kLine * lines + bars::kMargin;
+  return svg_picture(
+      width, height,
+      svg_text(bars::kMargin, 30, "font-size=\"18\" font-weight=\"bold\"",
+               "Share of the limit: the least time the work could take, over the time it takes") +
+          bars::legend() +
+          svg_text(width - bars::kMargin, 56, "font-size=\"12\" text-anchor=\"end\" fill=\"#555\"",
+                   caption_of(report)) +
+          bars::panel(bars::kMargin, "Paths: share, time a token; how many times as long PyTorch takes",
+                      paths, bars::path_remark) +
+          bars::panel(bars::kMargin + left, "Kernels: share, time, rate", kernels, bars::kernel_remark));
+}
+
+std::string roofline_chart(const Json& report) {
+  const std::vector<roofline::Point> points = roofline::points_of(report);
+  const roofline::Plot plot = roofline::plot_of(points, report);
+  const double width = roofline::kLeft + roofline::kPlotWidth + roofline::kKey,
+               height = roofline::kTop +
+                        std::max(roofline::kPlotHeight + roofline::kBottom,
+                                 roofline::kLine * static_cast<double>(points.size() + 1));
+  return svg_picture(width, height,
+                     svg_text(24, 28, "font-size=\"18\" font-weight=\"bold\"",
+                              "Roofline: circles are kernels, diamonds whole paths; each with its share of "
+                              "its limit") +
+                         svg_text(24, 48, "font-size=\"12\" fill=\"#555\"", caption_of(report)) +
+                         roofline::grid(plot) + roofline::roofs(plot, report) + roofline::marks(plot, points));
+}
+
+void write_charts(const Json& report, const std::filesystem::path& to) {
+  const bool named = to.extension() == ".svg";
+  const std::filesystem::path directory = named ? to.parent_path() : to;
+  if (!directory.empty()) std::filesystem::create_directories(directory);
+  write(named ? to : to / "bars.svg", bar_chart(report));
+  write(named ? directory / (to.stem().string() + "-roofline.svg") : to / "roofline.svg",
+        roofline_chart(report));
 }
 
 }  // namespace bdh::bench

@@ -1,14 +1,22 @@
-// The chart of a report: every path's and kernel's share of its limit. Knows how to draw; measures and judges
-// nothing.
+// The pictures of a run, drawn from its JSON: bars of every path's and kernel's share of its limit, and a
+// roofline. Knows how to draw; measures and judges nothing.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
-#include "bench/report.h"
+#include "bdh/base/json.h"
 
 namespace bdh::bench {
 
-/// SVG text.
-std::string chart_of(const Report& report);
+/// SVG text. Throws Error(bad_file) for JSON that json_of(Report) does not write.
+std::string bar_chart(const Json& report);
+/// Flops a second over flops a byte, both logarithmic, below the machine's roofs. Kernels and paths that do
+/// no flops are left out.
+std::string roofline_chart(const Json& report);
+
+/// Writes both: to DIRECTORY/bars.svg and DIRECTORY/roofline.svg, or, for a name that ends in .svg, the bars
+/// there and the roofline beside it as NAME-roofline.svg. Makes the directory.
+void write_charts(const Json& report, const std::filesystem::path& to);
 
 }  // namespace bdh::bench

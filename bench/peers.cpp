@@ -7,10 +7,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstdio>
 #include <cstdlib>
 
 #include "bdh/base/error.h"
+#include "bdh/base/file.h"
+#include "bdh/base/json.h"
+#include "bdh/formats/safetensors.h"
 
 namespace bdh::bench {
 
@@ -34,6 +40,33 @@ pid_t spawn(const std::vector<std::string>& command, int socket, int other) {
   return error == 0 ? process : -1;
 }
 
+void write(const std::filesystem::path& path, const std::string& text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+/// The model and text that the peer reads: a model directory and tokens.json.
+void write_for_peer(const std::filesystem::path& directory, const Source& source) {
+  std::filesystem::create_directories(directory);
+  write(directory / "config.json", source.config.to_json().dump(2));
+  write_safetensors(directory / "model.safetensors", source.state_dict, {});
+  Json::Array tokens;
+  for (const int32_t token : source.text) tokens.emplace_back(token);
+  write(directory / "tokens.json", Json(std::move(tokens)).dump());
+}
+
+/// Largest difference over largest logit.
+double difference(const std::vector<float>& ours, const std::vector<double>& theirs) {
+  if (ours.size() != theirs.size()) return INFINITY;
+  double largest = 0, apart = 0;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    largest = std::max(largest, std::abs(theirs[i]));
+    apart = std::max(apart, std::abs(static_cast<double>(ours[i]) - theirs[i]));
+  }
+  return apart / largest;
+}
+
 }  // namespace
 
 Peer::Peer(const std::vector<std::string>& command) {
@@ -49,6 +82,9 @@ Peer::Peer(const std::vector<std::string>& command) {
     stop();
     fail(ErrorKind::unsupported, command.front(), " did not start; its reason stands above");
   }
+  if (greeting_.rfind(kRefusal, 0) != 0) return;
+  stop();
+  fail(ErrorKind::unsupported, greeting_.substr(std::string(kRefusal).size()));
 }
 
 Peer::~Peer() { stop(); }
@@ -84,22 +120,51 @@ std::string Peer::ask(const std::string& question) {
   return answer;
 }
 
-std::vector<Case> peer_cases(const std::shared_ptr<Peer>& peer, int threads) {
-  const auto one = [&](const char* name, const char* shape, const std::string& question, double tokens) {
-    return Case{.kind = Kind::peer,
-                .name = name,
-                .shape = shape,
-                .dtype = "f32",
-                .threads = threads,
-                .seconds = 0.3,
-                .run = [=](benchmark::State& state) {
-                  while (state.KeepRunning()) state.SetIterationTime(std::stod(peer->ask(question)));
-                  return Work{.tokens = tokens};
-                }};
-  };
-  return {one(kPeerForward, "default, 512 tokens", "forward 512", 512),
-          one(kPeerRecompute, "default, at 512", "recompute 512", 1),
-          one(kPeerCached, "default, at 512", "cached 512", 1)};
+std::vector<double> Peer::ask_numbers(const std::string& question) {
+  const std::string answer = ask(question);
+  std::vector<double> numbers;
+  const char* at = answer.c_str();
+  for (char* end = nullptr;; at = end) {
+    const double value = std::strtod(at, &end);
+    if (end == at) return numbers;
+    numbers.push_back(value);
+  }
+}
+
+std::shared_ptr<Peer> start_peer(const Options& options, const Source& source, const std::string& device,
+                                 int threads, std::string* why) {
+  *why = "none was asked for";
+  if (options.python.empty()) return nullptr;
+  try {
+    if (!std::filesystem::exists(options.script))
+      fail(ErrorKind::not_found, "there is no ", options.script.string(),
+           " (run from the repository, or name it with --peer)");
+    const std::filesystem::path directory = options.scratch / "model";
+    write_for_peer(directory, source);
+    auto peer = std::make_shared<Peer>(
+        std::vector<std::string>{options.python, options.script.string(), directory.string(), "--device",
+                                 device, "--threads", std::to_string(threads)});
+    *why = peer->greeting();
+    return peer;
+  } catch (const Error& error) {
+    *why = concat("none: ", error.what());
+    return nullptr;
+  }
+}
+
+std::string agreement(Peer& peer, Subject& subject, DType dtype) {
+  constexpr int64_t kTokens = 64;
+  Session session(subject.weights());
+  const std::vector<float> ours = session.read(subject.tokens(0, kTokens));
+  const std::string name = option_name(dtype);
+  char text[160];
+  std::snprintf(text, sizeof text,
+                "%s: after %d tokens the peer's logits lie %.1e of the largest from ours (cached decode: "
+                "%.1e).",
+                name.c_str(), static_cast<int>(kTokens),
+                difference(ours, peer.ask_numbers(concat("logits ", name, ' ', kTokens, " 1"))),
+                difference(ours, peer.ask_numbers(concat("cached_logits ", name, ' ', kTokens, " 1"))));
+  return text;
 }
 
 }  // namespace bdh::bench

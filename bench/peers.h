@@ -1,5 +1,5 @@
 // What does the same job elsewhere: PyTorch, in a process of its own that answers line by line
-// (bench/pytorch.py). Knows how to ask; nothing of what the answers are compared with.
+// (bench/pytorch.py). Knows how to ask, and how to tell whether both sides compute the same.
 #pragma once
 
 #include <sys/types.h>
@@ -9,14 +9,15 @@
 #include <string>
 #include <vector>
 
-#include "bench/case.h"
+#include "bench/options.h"
+#include "bench/source.h"
 
 namespace bdh::bench {
 
 /// A program that answers every line with one line.
 class Peer {
  public:
-  /// Starts it and waits for its first line. Throws Error(unsupported) when there is none.
+  /// Starts it and waits for its first line. Throws Error(unsupported) when there is none, or when it refuses.
   explicit Peer(const std::vector<std::string>& command);
   ~Peer();
   Peer(const Peer&) = delete;
@@ -26,6 +27,8 @@ class Peer {
   const std::string& greeting() const { return greeting_; }
   /// Throws Error(io) when it has died, Error(unsupported) with its words when it refuses.
   std::string ask(const std::string& question);
+  /// The numbers of an answer.
+  std::vector<double> ask_numbers(const std::string& question);
 
  private:
   std::string read_line();
@@ -36,12 +39,13 @@ class Peer {
   std::string greeting_;
 };
 
-// The peers' cases: reading 512 tokens at once, doing that again for one more token, and one token against a
-// state.
-constexpr const char* kPeerForward = "PyTorch forward";
-constexpr const char* kPeerRecompute = "PyTorch recompute";
-constexpr const char* kPeerCached = "PyTorch cached decode";
+/// Writes the source's model to options.scratch and starts PyTorch on it on that device ("cpu", "cuda:0").
+/// Null, and the reason in *why, when there is none; else *why is its greeting.
+std::shared_ptr<Peer> start_peer(const Options& options, const Source& source, const std::string& device,
+                                 int threads, std::string* why);
 
-std::vector<Case> peer_cases(const std::shared_ptr<Peer>& peer, int threads);
+/// A sentence for the notes: how far the logits of some tokens, read through our session and by the peer
+/// (parallel and cached), lie apart, as a share of the largest.
+std::string agreement(Peer& peer, Subject& subject, DType dtype);
 
 }  // namespace bdh::bench

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <set>
+#include <ctime>
 
 #include "bdh/base/error.h"
 
@@ -15,11 +15,6 @@ std::string format(const char* pattern, double value) {
   char text[64];
   std::snprintf(text, sizeof text, pattern, value);
   return text;
-}
-
-// Three digits.
-std::string format_number(double value) {
-  return format(value < 9.995 ? "%.2f" : value < 99.95 ? "%.1f" : "%.0f", value);
 }
 
 // Cells in columns; the first two are text, the others are numbers.
@@ -55,16 +50,27 @@ std::string section(const std::string& title, const Table& table) {
 }
 
 bool is_shown(const Row& row, Kind kind) {
-  return row.result->of.kind == kind && !row.result->samples.empty();
+  return row.result.of.kind == kind && !row.result.samples.empty();
 }
 
+// "12.3 GB/s", "1.23 TFLOP/s"; nothing for no work.
+std::string rate(double work, double seconds, const char* unit) {
+  if (work == 0 || seconds == 0) return "";
+  const double giga = work / seconds / 1e9;
+  return giga < 999.5 ? format_number(giga) + " G" + unit : format_number(giga / 1e3) + " T" + unit;
+}
+
+std::string byte_rate(const Result& r) { return rate(r.work.bytes + r.work.cached, r.median(), "B/s"); }
+std::string flop_rate(const Result& r) { return rate(r.work.flops, r.median(), "FLOP/s"); }
+std::string threads_of(const Case& c) { return c.threads > 0 ? std::to_string(c.threads) : ""; }
+
 std::string limits_table(const Report& report) {
-  Table table({"limit", "shape", "threads", "median", "spread", "rate"});
+  Table table({"limit", "shape", "dtype", "threads", "median", "spread", "bytes", "flops"});
   for (const Row& row : report.rows) {
     if (!is_shown(row, Kind::limit)) continue;
-    const Result& r = *row.result;
-    table.add({r.of.name, r.of.shape, std::to_string(r.of.threads), format_seconds(r.median()),
-               format_share(r.spread()), format_rate(row)});
+    const Result& r = row.result;
+    table.add({r.of.name, r.of.shape, r.of.dtype, threads_of(r.of), format_seconds(r.median()),
+               format_share(r.spread()), byte_rate(r), flop_rate(r)});
   }
   return section("Limits of this machine", table);
 }
@@ -72,16 +78,22 @@ std::string limits_table(const Report& report) {
 std::string per_token(const Result& r) { return format_seconds(r.median() / r.work.tokens); }
 std::string tokens_per_second(const Result& r) { return format_number(r.work.tokens / r.median()); }
 
+std::string format_peers(const Row& row) {
+  std::string text;
+  for (const auto& [name, ratio] : row.peers)
+    text += concat(text.empty() ? "" : ", ", name, ' ', format_number(ratio), 'x');
+  return text;
+}
+
 std::string paths_table(const Report& report) {
   Table table({"path", "model", "dtype", "threads", "a token", "spread", "tokens/s", "limit a token",
                "bound by", "share", "faster than"});
   for (const Row& row : report.rows) {
     if (!is_shown(row, Kind::path)) continue;
-    const Result& r = *row.result;
-    table.add({r.of.name, r.of.shape, r.of.dtype, std::to_string(r.of.threads), per_token(r),
-               format_share(r.spread()), tokens_per_second(r),
-               format_seconds(row.bound.seconds / r.work.tokens), row.bound.by, format_share(row.share),
-               format_peers(row)});
+    const Result& r = row.result;
+    table.add({r.of.name, r.of.shape, r.of.dtype, threads_of(r.of), per_token(r), format_share(r.spread()),
+               tokens_per_second(r), format_seconds(row.bound.seconds / r.work.tokens), row.bound.by,
+               format_share(row.share), format_peers(row)});
   }
   return section("Paths", table);
 }
@@ -90,62 +102,53 @@ std::string peers_table(const Report& report) {
   Table table({"peer", "model", "dtype", "threads", "a token", "spread", "tokens/s"});
   for (const Row& row : report.rows) {
     if (!is_shown(row, Kind::peer)) continue;
-    const Result& r = *row.result;
-    table.add({r.of.name, r.of.shape, r.of.dtype, std::to_string(r.of.threads), per_token(r),
-               format_share(r.spread()), tokens_per_second(r)});
+    const Result& r = row.result;
+    table.add({r.of.name, r.of.shape, r.of.dtype, threads_of(r.of), per_token(r), format_share(r.spread()),
+               tokens_per_second(r)});
   }
   return section("Peers, with the same parameters and tokens", table);
 }
 
-std::string kernel_key(const Case& c) { return concat(c.name, '/', c.shape, '/', c.dtype, '/', c.threads); }
+bool same_kernel(const Case& a, const Case& b) {
+  return a.kind == b.kind && a.name == b.name && a.shape == b.shape && a.dtype == b.dtype &&
+         a.threads == b.threads;
+}
 
-// The same kernel on the instruction sets after the best one.
-std::string other_isas(const Report& report, const Row& best) {
-  std::string text;
-  for (const Row& row : report.rows) {
-    if (&row == &best || !is_shown(row, Kind::kernel) ||
-        kernel_key(row.result->of) != kernel_key(best.result->of))
-      continue;
-    text += concat(text.empty() ? "" : ", ", row.result->of.isa, ' ', format_rate(row));
+// The first row of the same kernel: what the others are compared with.
+const Row* first_variant(const Report& report, const Row& row) {
+  for (const Row& other : report.rows) {
+    if (is_shown(other, Kind::kernel) && same_kernel(other.result.of, row.result.of)) return &other;
   }
-  return text;
+  return &row;
 }
 
 std::string kernels_table(const Report& report) {
-  Table table({"kernel", "shape", "dtype", "threads", "median", "spread", "rate", "bound by", "share",
-               "other instruction sets"});
-  std::set<std::string> seen;
-  std::string isa;
+  Table table({"kernel", "shape", "dtype", "by", "threads", "median", "spread", "bytes", "flops", "bound by",
+               "share", "times as long"});
   for (const Row& row : report.rows) {
-    if (!is_shown(row, Kind::kernel) || !seen.insert(kernel_key(row.result->of)).second) continue;
-    const Result& r = *row.result;
-    isa = r.of.isa;
-    table.add({r.of.name, r.of.shape, r.of.dtype, std::to_string(r.of.threads), format_seconds(r.median()),
-               format_share(r.spread()), format_rate(row), row.bound.by, format_share(row.share),
-               other_isas(report, row)});
+    if (!is_shown(row, Kind::kernel)) continue;
+    const Result& r = row.result;
+    const Row* first = first_variant(report, row);
+    table.add({r.of.name, r.of.shape, r.of.dtype, r.of.variant, threads_of(r.of), format_seconds(r.median()),
+               format_share(r.spread()), byte_rate(r), flop_rate(r), row.bound.by, format_share(row.share),
+               first == &row ? "" : format_number(r.median() / first->result.median()) + "x"});
   }
-  return section(concat("Kernels, ", isa), table);
+  return section("Kernels", table);
 }
 
 std::string failures(const Report& report) {
   std::string text;
   for (const Row& row : report.rows) {
-    if (!row.result->error.empty())
-      text += concat("\nnot measured: ", row.result->of.id(), ": ", row.result->error);
+    if (!row.result.error.empty())
+      text += concat("\nnot measured: ", row.result.of.id(), ": ", row.result.error);
   }
   return text.empty() ? "" : text + "\n";
 }
 
-std::string megabytes(double bytes) {
-  return bytes >= 1e6 ? format("%.0f MB", bytes / 1048576) : format("%.0f KB", bytes / 1024);
-}
-
 std::string heading(const Report& report) {
-  const Machine& m = report.machine;
-  return concat(m.processor, ", ", m.cores, m.cores == 1 ? " core" : " cores", ", L1 ", megabytes(m.l1),
-                ", L2 ", megabytes(m.l2), ", L3 ", megabytes(m.l3), "; ", report.date,
-                "; load before the start ", format("%.2f", m.load), "\n", report.openblas,
-                "\npeer: ", report.peer, "\n");
+  std::string text;
+  for (const std::string& line : report.heading) text += line + "\n";
+  return concat(text, report.date, "; peer: ", report.peer, "\n");
 }
 
 const char* name_of(Kind kind) {
@@ -162,18 +165,20 @@ const char* name_of(Kind kind) {
 }
 
 Json json_of(const Row& row) {
-  const Result& r = *row.result;
+  const Result& r = row.result;
   Json::Array samples;
   for (const double sample : r.samples) samples.emplace_back(sample);
   Json::Object object{{"kind", name_of(r.of.kind)},
                       {"name", r.of.name},
                       {"shape", r.of.shape},
                       {"dtype", r.of.dtype},
-                      {"isa", r.of.isa},
+                      {"variant", r.of.variant},
                       {"threads", r.of.threads},
                       {"seconds", std::move(samples)},
                       {"median", r.median()},
+                      {"spread", r.spread()},
                       {"bytes", r.work.bytes},
+                      {"cached_bytes", r.work.cached},
                       {"flops", r.work.flops},
                       {"working_set", r.work.working_set},
                       {"tokens", r.work.tokens}};
@@ -186,10 +191,38 @@ Json json_of(const Row& row) {
   Json::Object peers;
   for (const auto& [name, ratio] : row.peers) peers.emplace_back(name, ratio);
   if (!peers.empty()) object.emplace_back("faster_than", std::move(peers));
+  for (const auto& [name, value] : r.details) object.emplace_back(name, value);
   return object;
 }
 
+std::vector<std::pair<std::string, double>> peers_of(const Result& result,
+                                                     const std::vector<Result>& results) {
+  std::vector<std::pair<std::string, double>> peers;
+  const auto& wanted = result.of.peers;
+  for (const Result& peer : results) {
+    if (peer.of.kind != Kind::peer || peer.of.dtype != result.of.dtype) continue;
+    if (std::find(wanted.begin(), wanted.end(), peer.of.name) == wanted.end()) continue;
+    if (result.samples.empty() || peer.samples.empty()) continue;
+    const double ours = result.median() / result.work.tokens, theirs = peer.median() / peer.work.tokens;
+    peers.emplace_back(peer.of.name, theirs / ours);
+  }
+  return peers;
+}
+
 }  // namespace
+
+std::string now(const char* pattern) {
+  const std::time_t time = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&time, &parts);
+  char text[64];
+  std::strftime(text, sizeof text, pattern, &parts);
+  return text;
+}
+
+std::string format_number(double value) {
+  return format(value < 9.995 ? "%.2f" : value < 99.95 ? "%.1f" : "%.0f", value);
+}
 
 std::string format_seconds(double seconds) {
   if (seconds >= 0.9995) return format_number(seconds) + " s";
@@ -198,37 +231,19 @@ std::string format_seconds(double seconds) {
   return format_number(seconds * 1e9) + " ns";
 }
 
-std::string format_rate(const Row& row) {
-  const Result& r = *row.result;
-  const bool computing = row.bound.by == kSgemm || (r.work.bytes == 0 && r.work.flops > 0);
-  return computing ? format_number(r.work.flops / r.median() / 1e9) + " GFLOP/s"
-                   : format_number(r.work.bytes / r.median() / 1e9) + " GB/s";
-}
-
 std::string format_share(double share) { return format(share < 0.0995 ? "%.1f %%" : "%.0f %%", 100 * share); }
 
-std::string format_peers(const Row& row) {
-  std::string text;
-  for (const auto& [name, ratio] : row.peers)
-    text += concat(text.empty() ? "" : ", ", name, ' ', format_number(ratio), 'x');
-  return text;
-}
-
-std::vector<Row> rows_of(const std::vector<Result>& results, const Limits& limits) {
+std::vector<Row> rows_of(const std::vector<Result>& results,
+                         const std::function<Bound(const Result&)>& bound) {
   std::vector<Row> rows;
   for (const Result& result : results) {
-    Row row{&result, {}, 0, {}};
-    if (!result.samples.empty() && (result.of.kind == Kind::kernel || result.of.kind == Kind::path)) {
-      row.bound = limits.bound(result.work, result.of.threads);
+    Row row;
+    row.result = result;
+    row.peers = peers_of(result, results);
+    const bool judged = result.of.kind == Kind::kernel || result.of.kind == Kind::path;
+    if (judged && result.median() > 0) {
+      row.bound = bound(result);
       row.share = row.bound.seconds / result.median();
-    }
-    for (const Result& peer : results) {
-      const auto& wanted = result.of.peers;
-      if (peer.of.kind != Kind::peer || std::find(wanted.begin(), wanted.end(), peer.of.name) == wanted.end())
-        continue;
-      if (result.samples.empty() || peer.samples.empty()) continue;
-      const double ours = result.median() / result.work.tokens, theirs = peer.median() / peer.work.tokens;
-      row.peers.emplace_back(peer.of.name, theirs / ours);
     }
     rows.push_back(std::move(row));
   }
@@ -243,19 +258,15 @@ std::string table_of(const Report& report) {
 }
 
 Json json_of(const Report& report) {
-  const Machine& m = report.machine;
-  Json::Array notes, results;
+  Json::Array notes, roofs, results;
   for (const std::string& note : report.notes) notes.emplace_back(note);
+  for (const Roof& roof : report.roofs)
+    roofs.emplace_back(
+        Json::Object{{"name", roof.name}, {"unit", roof.flops ? "flops" : "bytes"}, {"rate", roof.rate}});
   for (const Row& row : report.rows) results.push_back(json_of(row));
-  Json::Object machine{{"processor", m.processor},
-                       {"cores", m.cores},
-                       {"l1", m.l1},
-                       {"l2", m.l2},
-                       {"l3", m.l3},
-                       {"load", m.load}};
-  return Json::Object{{"date", report.date},         {"machine", std::move(machine)},
-                      {"openblas", report.openblas}, {"peer", report.peer},
-                      {"notes", std::move(notes)},   {"results", std::move(results)}};
+  return Json::Object{{"date", report.date},        {"device", report.device}, {"machine", report.machine},
+                      {"peer", report.peer},        {"notes", std::move(notes)}, {"roofs", std::move(roofs)},
+                      {"results", std::move(results)}};
 }
 
 }  // namespace bdh::bench

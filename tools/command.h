@@ -28,6 +28,7 @@ void add_tokenize(CLI::App& app);
 void add_memory(CLI::App& app);
 void add_models(CLI::App& app);
 void add_validate(CLI::App& app);
+void add_bench(CLI::App& app);
 
 struct CommonOptions {
   std::string directory;

@@ -62,6 +62,7 @@ int run(int argc, char** argv) {
   add_memory(app);
   add_models(app);
   add_validate(app);
+  add_bench(app);
   try {
     parse_and_run(app, argc, argv);
     return 0;

@@ -59,7 +59,7 @@ def norm(x):
 
 def rotate(n, freqs):
     """n (..., T, N): turns each pair by its phase at positions 0 .. T-1. The phase is rounded as float32."""
-    position = torch.arange(n.shape[-2], dtype=torch.float32).unsqueeze(1)
+    position = torch.arange(n.shape[-2], dtype=torch.float32, device=n.device).unsqueeze(1)
     angle = torch.frac(position * freqs.float().flatten()) * (2 * math.pi)
     cos, sin = torch.cos(angle).to(n.dtype), torch.sin(angle).to(n.dtype)
     partner = torch.stack((-n[..., 1::2], n[..., 0::2]), dim=-1).flatten(-2)

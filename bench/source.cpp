@@ -1,11 +1,10 @@
 // Making models, texts and sessions to benchmark with.
-#include "bench/subject.h"
+#include "bench/source.h"
 
 #include <random>
 
 #include "bdh/pretrained/model.h"
 #include "bdh/text/sampler.h"
-#include "kernels/cpu/backend.h"
 
 namespace bdh::bench {
 
@@ -21,43 +20,45 @@ std::vector<int32_t> random_text(int64_t vocab) {
   return text;
 }
 
-std::vector<int32_t> written_text(const Source& source) {
-  const auto weights = std::make_shared<const Weights>(source.config, source.state_dict, cpu::make_backend());
-  Session session(weights);
+std::vector<int32_t> written_text(const Source& source, const std::shared_ptr<Backend>& backend) {
+  Session session(std::make_shared<const Weights>(source.config, source.state_dict, backend));
   Sampler sampler({.seed = kSeed});
-  std::vector<int32_t> text{'\n'};
+  std::vector<int32_t> text{'\n' < source.config.vocab_size ? '\n' : 0};
   while (text.size() < kTextTokens) text.push_back(sampler.next(session.read({&text.back(), 1}), text));
   return text;
 }
 
 }  // namespace
 
-std::shared_ptr<const Source> random_source() {
-  const Config config;
+std::shared_ptr<const Source> random_source(const Config& config, const std::string& name) {
   return std::make_shared<const Source>(
-      Source{"default", config, random_state_dict(config, kSeed), random_text(config.vocab_size)});
+      Source{name, config, random_state_dict(config, kSeed), random_text(config.vocab_size)});
 }
 
-std::shared_ptr<const Source> trained_source(const std::filesystem::path& directory) {
+std::shared_ptr<const Source> trained_source(const std::filesystem::path& directory,
+                                             const std::shared_ptr<Backend>& backend) {
   Source source{"trained", read_config(directory), find_weights(directory).state_dict(), {}};
-  source.text = written_text(source);
+  source.text = written_text(source, backend);
   return std::make_shared<const Source>(std::move(source));
 }
 
-Subject::Subject(std::shared_ptr<const Source> source, DType dtype, int threads)
-    : source_(std::move(source)), dtype_(dtype), threads_(threads) {}
+std::string option_name(DType dtype) {
+  return dtype == DType::f32 ? "f32" : dtype == DType::bf16 ? "bf16" : "f16";
+}
 
 const std::shared_ptr<const Weights>& Subject::weights() {
   if (!weights_) {
-    weights_ = std::make_shared<const Weights>(source_->config, source_->state_dict,
-                                               cpu::make_backend({.threads = threads_, .isa = ""}), dtype_);
+    weights_ =
+        std::make_shared<const Weights>(source_->config, source_->state_dict, make_backend_(), dtype_);
   }
   return weights_;
 }
 
 std::vector<int32_t> Subject::tokens(int64_t position, int64_t count) const {
+  const auto length = static_cast<int64_t>(source_->text.size());
   std::vector<int32_t> some;
-  for (int64_t t = 0; t < count; ++t) some.push_back(source_->text[(position + t) % source_->text.size()]);
+  for (int64_t t = 0; t < count; ++t)
+    some.push_back(source_->text[static_cast<size_t>((position + t) % length)]);
   return some;
 }
 
@@ -65,13 +66,15 @@ std::vector<Session*> Subject::sessions(int64_t position, int64_t count) {
   auto& kept = sessions_[position];
   if (kept.empty()) {
     auto first = std::make_unique<Session>(weights());
-    first->read(tokens(0, position));
+    ReadOptions how;
+    how.chunk = chunk_;
+    if (position > 0) first->read(tokens(0, position), how);
     kept.push_back(std::move(first));
   }
   while (static_cast<int64_t>(kept.size()) < count)
     kept.push_back(std::make_unique<Session>(kept.front()->clone()));
   std::vector<Session*> some;
-  for (int64_t i = 0; i < count; ++i) some.push_back(kept[i].get());
+  for (int64_t i = 0; i < count; ++i) some.push_back(kept[static_cast<size_t>(i)].get());
   return some;
 }
 

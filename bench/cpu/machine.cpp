@@ -1,5 +1,5 @@
 // Looks the machine up, and makes the memory that benchmarks read.
-#include "bench/machine.h"
+#include "bench/cpu/machine.h"
 
 #include <benchmark/benchmark.h>
 

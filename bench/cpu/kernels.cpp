@@ -1,6 +1,6 @@
 // Cases of the CPU kernels. Shapes are those of the default model (D 256, H 4, N 8192) read in chunks of 256
 // tokens. Knows the kernel table and the sizes in which kernels/cpu calls it; nothing of sessions.
-#include "bench/kernels.h"
+#include "bench/cpu/kernels.h"
 
 #include <algorithm>
 #include <memory>
@@ -9,6 +9,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/threads.h"
+#include "bench/source.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernels.h"
@@ -40,13 +41,13 @@ struct Task {
   std::function<void(const Kernels&, int64_t part, int64_t round)> call;
 };
 
-Case case_of(const Task& task, const std::string& isa, int threads) {
-  return {.kind = Kind::kernel,
-          .name = task.name,
-          .shape = task.shape,
-          .dtype = task.dtype,
-          .isa = isa,
-          .threads = threads,
+CpuCase case_of(const Task& task, const std::string& isa, int threads) {
+  return {.of = {.kind = Kind::kernel,
+                 .name = task.name,
+                 .shape = task.shape,
+                 .dtype = task.dtype,
+                 .variant = isa,
+                 .threads = threads},
           .run = [=](benchmark::State& state) {
             const Kernels& kernels = cpu::kernels_for(isa);
             ThreadPool pool(threads);
@@ -67,10 +68,6 @@ struct Floats {
   float* at(int64_t i) const { return reinterpret_cast<float*>(memory.get()) + i; }
   std::shared_ptr<std::byte> memory;
 };
-
-std::string dtype_name(DType dtype) {
-  return dtype == DType::f32 ? "f32" : dtype == DType::bf16 ? "bf16" : "f16";
-}
 
 // ---- rows ----
 
@@ -131,7 +128,7 @@ Task rows_task(Reading reading, DType dtype, const Selection& selection, bool fr
   const double bytes = rows * static_cast<double>(row_bytes);
   return {reading == Reading::dot ? "dot_rows" : "accumulate_rows",
           concat(selection.name, from_memory ? ", memory" : ", cache"),
-          dtype_name(dtype),
+          option_name(dtype),
           slices,
           {.bytes = bytes, .working_set = from_memory ? static_cast<double>(large_block().bytes) : bytes},
           call};
@@ -180,7 +177,7 @@ Task product_task(const std::string& name, int64_t parts, int64_t together, doub
   return {
       concat("multiply: ", name),
       concat(one.m, " x ", one.n, " x ", one.k, ", ", parts * together, " times"),
-      dtype_name(dtype),
+      option_name(dtype),
       parts,
       {.bytes = bytes, .flops = 2 * count * static_cast<double>(one.m * one.n * one.k), .working_set = bytes},
       [=](const Kernels& kernels, int64_t part, int64_t) {
@@ -383,7 +380,7 @@ Task widen_task(DType dtype, bool from_memory) {
   const auto read = static_cast<double>(blocks * bytes);
   return {"widen",
           concat(kBlock, " rows, ", from_memory ? "memory" : "cache"),
-          dtype_name(dtype),
+          option_name(dtype),
           1,
           {.bytes = read + (from_memory ? 0 : kCount * kFloat), .working_set = read},
           [=](const Kernels& kernels, int64_t, int64_t) {
@@ -403,12 +400,12 @@ std::vector<Task> element_tasks() {
 
 }  // namespace
 
-std::vector<Case> kernel_cases(const Machine& machine, bool quick) {
+std::vector<CpuCase> kernel_cases(const Machine& machine, bool quick) {
   std::vector<Task> tasks;
   for (const auto& some : {row_tasks(), product_tasks(), element_tasks()})
     tasks.insert(tasks.end(), some.begin(), some.end());
   const std::vector<std::string> isas = cpu::available_isas();
-  std::vector<Case> cases;
+  std::vector<CpuCase> cases;
   for (const Task& task : tasks) {
     for (const std::string& isa : isas) {
       if (quick && isa != isas.front()) continue;

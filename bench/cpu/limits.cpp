@@ -1,5 +1,5 @@
 // The read stream and sgemm, as cases, and the bounds that follow from them.
-#include "bench/limits.h"
+#include "bench/cpu/limits.h"
 
 #include <cblas.h>
 
@@ -15,6 +15,7 @@ namespace bdh::bench {
 namespace {
 
 constexpr const char* kRead = "read stream";
+constexpr const char* kSgemm = "sgemm";
 
 using Line = uint64_t __attribute__((vector_size(64)));
 
@@ -84,11 +85,8 @@ Work read_together(benchmark::State& state, const Stream& stream, int threads) {
   return {.bytes = static_cast<double>(stream.piece * stream.pieces)};
 }
 
-Case read_case(const Stream& stream, int threads) {
-  return {.kind = Kind::limit,
-          .name = kRead,
-          .shape = name_of(stream.level),
-          .threads = threads,
+CpuCase read_case(const Stream& stream, int threads) {
+  return {.of = {.kind = Kind::limit, .name = kRead, .shape = name_of(stream.level), .threads = threads},
           .seconds = 0.05,
           .run = [=](benchmark::State& state) {
             return stream.own ? read_own(state, stream, threads) : read_together(state, stream, threads);
@@ -123,20 +121,16 @@ Work sgemm(benchmark::State& state, const Shape3& s, int threads) {
 
 std::string text_of(const Shape3& s) { return concat(s.m, " x ", s.n, " x ", s.k); }
 
-Case sgemm_case(const Shape3& s, int threads) {
-  return {.kind = Kind::limit,
-          .name = kSgemm,
-          .shape = text_of(s),
-          .dtype = "f32",
-          .threads = threads,
+CpuCase sgemm_case(const Shape3& s, int threads) {
+  return {.of = {.kind = Kind::limit, .name = kSgemm, .shape = text_of(s), .dtype = "f32", .threads = threads},
           .seconds = 0.1,
           .run = [=](benchmark::State& state) { return sgemm(state, s, threads); }};
 }
 
 }  // namespace
 
-std::vector<Case> limit_cases(const Machine& machine) {
-  std::vector<Case> cases;
+std::vector<CpuCase> limit_cases(const Machine& machine) {
+  std::vector<CpuCase> cases;
   for (int threads = 1;; threads = machine.cores) {
     for (const Stream& stream : streams(machine)) cases.push_back(read_case(stream, threads));
     for (const Shape3& shape : kSgemmShapes) cases.push_back(sgemm_case(shape, threads));
@@ -168,6 +162,16 @@ Bound Limits::bound(const Work& work, int threads) const {
   if (read == 0 || multiply == 0) return {};
   const double moving = work.bytes / read, computing = work.flops / multiply;
   return moving >= computing ? Bound{moving, concat("read ", name_of(level))} : Bound{computing, kSgemm};
+}
+
+std::vector<Roof> Limits::roofs() const {
+  std::vector<Roof> roofs;
+  for (const Level level : {Level::memory, Level::l3, Level::l2, Level::l1}) {
+    const double bytes = rate(kRead, name_of(level), machine_.cores);
+    if (bytes > 0) roofs.push_back({concat("read ", name_of(level)), false, bytes});
+  }
+  roofs.push_back({kSgemm, true, rate(kSgemm, "", machine_.cores)});
+  return roofs;
 }
 
 }  // namespace bdh::bench

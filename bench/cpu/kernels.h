@@ -3,12 +3,12 @@
 
 #include <vector>
 
-#include "bench/case.h"
-#include "bench/machine.h"
+#include "bench/cpu/machine.h"
+#include "bench/cpu/runner.h"
 
 namespace bdh::bench {
 
 /// quick: the best instruction set alone.
-std::vector<Case> kernel_cases(const Machine& machine, bool quick);
+std::vector<CpuCase> kernel_cases(const Machine& machine, bool quick);
 
 }  // namespace bdh::bench

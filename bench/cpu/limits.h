@@ -5,24 +5,15 @@
 #include <string>
 #include <vector>
 
-#include "bench/case.h"
-#include "bench/machine.h"
+#include "bench/cpu/machine.h"
+#include "bench/cpu/runner.h"
 
 namespace bdh::bench {
 
-std::vector<Case> limit_cases(const Machine& machine);
-
-/// The name of the limit on flops; it also stands in Bound::by.
-constexpr const char* kSgemm = "sgemm";
+std::vector<CpuCase> limit_cases(const Machine& machine);
 
 /// "OpenBLAS 0.3.21 ... SkylakeX"
 std::string openblas_description();
-
-/// The least time some work can take, and why.
-struct Bound {
-  double seconds = 0;  // 0: unknown
-  std::string by;      // "read L3", "sgemm"
-};
 
 /// The limits that were measured.
 class Limits {
@@ -32,6 +23,8 @@ class Limits {
   /// The longer of bytes over bandwidth, at the level its working set fits in, and flops over the fastest
   /// sgemm.
   Bound bound(const Work& work, int threads) const;
+  /// With all cores: reading each level of memory, and sgemm.
+  std::vector<Roof> roofs() const;
 
  private:
   double rate(const std::string& name, const std::string& shape, int threads) const;

@@ -1,75 +1,20 @@
-// Cases of sessions reading, and the bytes and flops that each cannot do without (kernels/backend.h has the
-// formulas).
-#include "bench/paths.h"
-
-#include <algorithm>
-#include <cmath>
+// Cases of sessions reading on a CPU.
+#include "bench/cpu/paths.h"
 
 #include "bdh/base/error.h"
-#include "bench/peers.h"
+#include "bench/work.h"
+#include "kernels/cpu/backend.h"
 
 namespace bdh::bench {
 
 namespace {
 
-constexpr double kStateBytes = sizeof(float);
+// Reading 512 tokens at once, doing that again for one more token, and one token against a state.
+constexpr const char* kPeerForward = "PyTorch forward";
+constexpr const char* kPeerRecompute = "PyTorch recompute";
+constexpr const char* kPeerCached = "PyTorch cached decode";
 
-// ---- the work ----
-
-struct Sizes {
-  double layers, width, heads, rows, vocab, element;  // rows: H * N
-
-  explicit Sizes(const Weights& weights)
-      : layers(static_cast<double>(weights.config().n_layer)),
-        width(static_cast<double>(weights.config().n_embd)),
-        heads(static_cast<double>(weights.config().n_head)),
-        rows(static_cast<double>(weights.config().n_head * weights.config().neurons_per_head())),
-        vocab(static_cast<double>(weights.config().vocab_size)),
-        element(static_cast<double>(size_of(weights.dtype()))) {}
-  double matrix() const { return rows * width * element; }     // bytes of E, Ev or the decoder
-  double state() const { return rows * width * kStateBytes; }  // bytes of one layer's S
-};
-
-// Rows that at least one sequence of a batch wants, when each wants `share` of them independently of the
-// others.
-double wanted_by_any(double share, double batch) { return 1 - std::pow(1 - share, batch); }
-
-/// One token of each of `batch` sequences: E whole; of Ev, the decoder and S the active rows, which the read
-/// has counted.
-Work decode_work(const Sizes& m, const std::vector<LayerActivity>& activity, double batch) {
-  Work work{.bytes = m.vocab * m.width * m.element,
-            .flops = 2 * batch * m.vocab * m.width,
-            .working_set = 3 * m.matrix() + batch * m.layers * m.state(),
-            .tokens = batch};
-  for (const LayerActivity& layer : activity) {
-    const double all = static_cast<double>(layer.tokens) * m.rows;
-    const double n = static_cast<double>(layer.n) / all, g = static_cast<double>(layer.g) / all;
-    const double pairs = 2 * static_cast<double>(layer.pairs) / all;
-    work.bytes +=
-        m.matrix() * (1 + wanted_by_any(n, batch) + wanted_by_any(g, batch)) + batch * pairs * m.state();
-    work.flops += 2 * batch * m.rows * m.width * (1 + n + g + pairs);
-  }
-  return work;
-}
-
-/// Reading `tokens` from the start in chunks: three products, scores and scores x for earlier tokens of the
-/// chunk, and with a state its growth and, after the first chunk, recall.
-Work chunk_work(const Sizes& m, double tokens, double chunk, double logits, bool with_state) {
-  const double chunks = std::ceil(tokens / chunk), last = tokens - (chunks - 1) * chunk;
-  const double pairs = (chunks - 1) * chunk * (chunk - 1) / 2 + last * (last - 1) / 2;
-  const double recalled = with_state ? tokens - std::min(chunk, tokens) : 0, added = with_state ? tokens : 0;
-  const double matrices = 6 * tokens + 2 * recalled + 2 * added;
-  const double state_passes =
-      with_state ? 2 * chunks - 1 : 0;  // written by each chunk, read by all but the first
-  return {
-      .bytes = m.layers * (3 * chunks * m.matrix() + state_passes * m.state()),
-      .flops = m.layers * (matrices * m.rows * m.width + 2 * pairs * m.rows + 2 * pairs * m.heads * m.width) +
-               2 * logits * m.width * m.vocab,
-      .working_set = 3 * m.matrix() + (with_state ? m.layers * m.state() : 0),
-      .tokens = tokens};
-}
-
-// ---- the cases ----
+ModelSizes sizes_of(Subject& subject) { return {subject.source().config, subject.weights()->dtype()}; }
 
 using SharedSubject = std::shared_ptr<Subject>;
 
@@ -88,7 +33,7 @@ Work decode(benchmark::State& state, Subject& subject, int64_t position, int64_t
   };
   step();
   time_each(state, step);
-  return decode_work(Sizes(*subject.weights()), activity, static_cast<double>(batch));
+  return uncached(decode_work(sizes_of(subject), activity, static_cast<double>(batch), 1));
 }
 
 struct Prefill {
@@ -107,17 +52,17 @@ Work prefill(benchmark::State& state, Subject& subject, const Prefill& how) {
     Session session(subject.weights());
     state.SetIterationTime(seconds_of([&] { benchmark::DoNotOptimize(session.read(tokens, options)); }));
   }
-  const Sizes sizes(*subject.weights());
+  const ModelSizes sizes = sizes_of(subject);
   const auto count = static_cast<double>(how.tokens);
   if (how.form == Form::recurrent) {
-    Work work = decode_work(sizes, activity, 1);
+    Work work = uncached(decode_work(sizes, activity, 1, 1));
     work.bytes *= count;
     work.flops *= count;
     work.tokens = count;
     return work;
   }
-  return chunk_work(sizes, count, static_cast<double>(how.form == Form::parallel ? how.tokens : how.chunk), 1,
-                    true);
+  return uncached(chunk_work(
+      sizes, count, static_cast<double>(how.form == Form::parallel ? how.tokens : how.chunk), 1, true));
 }
 
 Work forward_once(benchmark::State& state, Subject& subject, int64_t count) {
@@ -126,17 +71,17 @@ Work forward_once(benchmark::State& state, Subject& subject, int64_t count) {
   subject.weights()->packed();
   time_each(state, [&] { benchmark::DoNotOptimize(forward(*subject.weights(), {&span, 1})); });
   const auto rows = static_cast<double>(count);
-  return chunk_work(Sizes(*subject.weights()), rows, rows, rows, false);
+  return uncached(chunk_work(sizes_of(subject), rows, rows, rows, false));
 }
 
 // Adds the cases of one subject.
 class Adder {
  public:
-  Adder(std::vector<Case>& cases, const std::shared_ptr<const Source>& source, DType dtype,
-        std::string dtype_name, int threads)
+  Adder(std::vector<CpuCase>& cases, const std::shared_ptr<const Source>& source, DType dtype, int threads)
       : cases_(cases),
-        subject_(std::make_shared<Subject>(source, dtype, threads)),
-        common_{.kind = Kind::path, .dtype = std::move(dtype_name), .threads = threads},
+        subject_(std::make_shared<Subject>(
+            source, dtype, [threads] { return cpu::make_backend({.threads = threads, .isa = ""}); })),
+        common_{.kind = Kind::path, .dtype = option_name(dtype), .threads = threads},
         model_(source->name) {}
 
   Case& decode_at(int64_t position, int64_t batch = 1) {
@@ -161,15 +106,13 @@ class Adder {
 
  private:
   Case& add(std::string name, std::string shape, double seconds, std::function<Work(benchmark::State&)> run) {
-    Case one = common_;
-    one.name = std::move(name);
-    one.shape = std::move(shape);
-    one.seconds = seconds;
-    one.run = std::move(run);
+    CpuCase one{common_, seconds, std::move(run)};
+    one.of.name = std::move(name);
+    one.of.shape = std::move(shape);
     cases_.push_back(std::move(one));
-    return cases_.back();
+    return cases_.back().of;
   }
-  std::vector<Case>& cases_;
+  std::vector<CpuCase>& cases_;
   SharedSubject subject_;
   Case common_;
   std::string model_;
@@ -192,9 +135,10 @@ void add_forms(Adder& adder) {
   adder.prefill_of({512, Form::parallel, kChunk});
 }
 
-void add_batches(Adder& adder) {
+void add_batches(Adder& adder, int only) {
   adder.decode_at(4096);
-  for (const int64_t batch : {4, 16}) adder.decode_at(512, batch);
+  for (const int64_t batch : only > 0 ? std::vector<int64_t>{only} : std::vector<int64_t>{4, 16})
+    adder.decode_at(512, batch);
 }
 
 void add_short(Adder& adder) {
@@ -204,35 +148,52 @@ void add_short(Adder& adder) {
 
 }  // namespace
 
-std::vector<Case> path_cases(const Machine& machine, const std::shared_ptr<const Source>& random,
+std::vector<CpuCase> path_cases(const Machine& machine, const std::shared_ptr<const Source>& random,
                              const std::shared_ptr<const Source>& trained, const PathOptions& options) {
-  std::vector<Case> cases;
+  std::vector<CpuCase> cases;
+  const auto& first = random ? random : trained;  // the one that the peer has, too
   for (const auto& source : {random, trained}) {
     if (!source) continue;
-    Adder adder(cases, source, DType::f32, "f32", machine.cores);
-    if (source == random) {
+    Adder adder(cases, source, DType::f32, machine.cores);
+    if (source == first) {
       add_main(adder);
     } else {
       add_short(adder);
     }
-    if (!options.quick) {
-      add_forms(adder);
-      add_batches(adder);
-    }
+    if (!options.quick) add_forms(adder);
+    if (!options.quick || options.batch > 0) add_batches(adder, options.batch);
     if (!options.quick && source == trained) adder.prefill_of({512, Form::recurrent, kChunk});
     if (options.full) adder.decode_at(100000);
-    Adder bf16(cases, source, DType::bf16, "bf16", machine.cores);
+    Adder bf16(cases, source, DType::bf16, machine.cores);
     add_short(bf16);
     if (options.quick) continue;
-    Adder f16(cases, source, DType::f16, "f16", machine.cores);
+    Adder f16(cases, source, DType::f16, machine.cores);
     add_short(f16);
     if (machine.cores == 1) continue;
-    Adder single(cases, source, DType::f32, "f32", 1);
+    Adder single(cases, source, DType::f32, 1);
     add_short(single);
-    Adder single_bf16(cases, source, DType::bf16, "bf16", 1);
+    Adder single_bf16(cases, source, DType::bf16, 1);
     single_bf16.decode_at(512);
   }
   return cases;
+}
+
+std::vector<CpuCase> peer_cases(const std::shared_ptr<Peer>& peer, const std::string& model, int threads) {
+  const auto one = [&](const char* name, const char* shape, const std::string& question, double tokens) {
+    return CpuCase{.of = {.kind = Kind::peer,
+                          .name = name,
+                          .shape = concat(model, ", ", shape),
+                          .dtype = "f32",
+                          .threads = threads},
+                   .seconds = 0.3,
+                   .run = [=](benchmark::State& state) {
+                     while (state.KeepRunning()) state.SetIterationTime(peer->ask_numbers(question).at(0));
+                     return Work{.tokens = tokens};
+                   }};
+  };
+  return {one(kPeerForward, "512 tokens", "forward f32 512 1", 512),
+          one(kPeerRecompute, "at 512", "recompute f32 512 1", 1),
+          one(kPeerCached, "at 512", "cached f32 512 1", 1)};
 }
 
 }  // namespace bdh::bench

@@ -1,0 +1,11 @@
+// A run of the benchmarks on this processor. Knows the parts; how anything is measured stands in them.
+#pragma once
+
+#include "bench/options.h"
+#include "bench/report.h"
+
+namespace bdh::bench {
+
+Report run_on_cpu(const Options& options);
+
+}  // namespace bdh::bench

@@ -1,0 +1,307 @@
+// Makes a chunk's buffers layer by layer, and the families that use them.
+#include "bench/cuda/chunk_cases.h"
+
+#include <algorithm>
+
+#include "bdh/base/error.h"
+#include "bench/cuda/plain.h"
+#include "kernels/cuda/attention_chunk.h"
+#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/encode_chunk.h"
+#include "kernels/cuda/gate_chunk.h"
+
+namespace bdh::bench {
+
+namespace {
+
+using namespace bdh::cuda;
+
+constexpr int kFewRows = 1024;     // so many have their buffers twice for each layer
+constexpr int64_t kCompared = 64;  // rows of a result that rungs are compared by
+
+template <class Element>
+Element* offset(void* data, DType dtype, int64_t elements) {
+  return reinterpret_cast<Element*>(static_cast<std::byte*>(data) + elements * static_cast<int64_t>(size_of(dtype)));
+}
+
+void* offset(void* data, DType dtype, int64_t elements) { return offset<std::byte>(data, dtype, elements); }
+
+}  // namespace
+
+ChunkInputs::ChunkInputs(const GpuModel& model, Blas& blas, int segments, int tokens, int64_t position)
+    : model_(model), blas_(blas), tokens_(tokens), states_(model.states(position, segments)) {
+  const Sizes& sizes = model.sizes();
+  const int rows = segments * tokens;
+  plan(position);
+  const int sets = rows <= kFewRows ? 2 * sizes.layers : sizes.layers;
+  for (int i = 0; i < sets; ++i) {
+    Set set;
+    set.layer = i % sizes.layers;
+    fill(set, set.layer > 0 ? &sets_.back() : nullptr);
+    sets_.push_back(std::move(set));
+  }
+  const size_t layer = layer_s_bytes();
+  saved_s_ = DeviceMemory(layer * states_.size(), "a copy of S");
+  for (size_t i = 0; i < states_.size(); ++i)
+    copy(saved_s_.as<std::byte>() + i * layer, states_[i]->s(), layer, model.stream());
+  restore_n();
+  logits_ = DeviceMemory(static_cast<size_t>(rows) * static_cast<size_t>(sizes.vocab) * sizeof(float), "logits");
+  if (has_blas()) {
+    v_ = DeviceMemory(n_bytes(sets_.front()), "v of all neurons");
+    half_s_ = DeviceMemory(layer / 2, "S in 16 bits");
+    mixed_ = DeviceMemory(x_bytes(), "g decoder");
+  }
+  model.stream().wait();
+}
+
+void ChunkInputs::plan(int64_t position) {
+  for (const auto& state : states_) {
+    const auto first = static_cast<int32_t>(plan_.rows.size()), at = static_cast<int32_t>(position);
+    const std::vector<int32_t> text = model_.tokens(position + first, tokens_);
+    for (int i = 0; i < tokens_; ++i) plan_.rows.push_back({text[static_cast<size_t>(i)], at + i, position > 0});
+    plan_.segments.push_back({state->s(), first, tokens_, at});
+  }
+  plan_tiles(plan_, rows_of_tile(activation_dtype(model_.sizes(), model_.packed().dtype)));
+  rows_ = uploaded(plan_.rows, model_.stream());
+  segments_ = uploaded(plan_.segments, model_.stream());
+  tiles_ = uploaded(plan_.tiles, model_.stream());
+}
+
+size_t ChunkInputs::x_bytes() const {
+  return plan_.rows.size() * static_cast<size_t>(model_.sizes().stride) * sizeof(float);
+}
+size_t ChunkInputs::operand_bytes(const Set& set) const {
+  return plan_.rows.size() * static_cast<size_t>(model_.sizes().stride) * size_of(set.buffers.activations);
+}
+size_t ChunkInputs::n_bytes(const Set& set) const {
+  return plan_.rows.size() * static_cast<size_t>(model_.sizes().heads) *
+         static_cast<size_t>(set.buffers.columns) * size_of(set.buffers.activations);
+}
+size_t ChunkInputs::layer_s_bytes() const {
+  return static_cast<size_t>(model_.sizes().rows() * model_.sizes().stride) * sizeof(float);
+}
+
+// Runs one layer of the chunk: its x is what the layer before gave, or the embedding.
+void ChunkInputs::fill(Set& set, const Set* before) {
+  const Sizes& sizes = model_.sizes();
+  const PackedParameters& packed = model_.packed();
+  const Stream& stream = model_.stream();
+  const auto rows = static_cast<int>(plan_.rows.size());
+  set.memory = DeviceMemory(chunk_bytes(sizes, packed.dtype, rows, plan_.longest), "a chunk's buffers");
+  set.buffers = chunk_buffers(sizes, packed.dtype, rows, plan_.longest, set.memory.as<void>());
+  set.buffers.segments = static_cast<int>(plan_.segments.size());
+  set.buffers.row_tiles = static_cast<int>(plan_.tiles.size());
+  set.buffers.row = rows_.as<ChunkRow>();
+  set.buffers.segment = segments_.as<ChunkSegment>();
+  set.buffers.tile = tiles_.as<RowTile>();
+  if (before) {
+    copy(set.buffers.x, before->buffers.x, x_bytes(), stream);
+    copy(set.buffers.x_operand, before->buffers.x_operand, operand_bytes(set), stream);
+  } else {
+    embed_chunk(packed, set.buffers, stream.get());
+  }
+  set.saved_x = copy_of(set.buffers.x, x_bytes(), stream);
+  set.saved_operand = copy_of(set.buffers.x_operand, operand_bytes(set), stream);
+  encode_chunk(packed, set.buffers, set.layer, stream.get());
+  set.saved_n = copy_of(set.buffers.n, n_bytes(set), stream);
+  attention_chunk(packed, set.buffers, set.layer, stream.get());
+  gate_chunk(packed, set.buffers, set.layer, stream.get());
+  stream.wait();
+}
+
+// What the layer gets.
+void ChunkInputs::restore() const {
+  const size_t layer = layer_s_bytes();
+  for (size_t i = 0; i < states_.size(); ++i)
+    copy(states_[i]->s(), saved_s_.as<std::byte>() + i * layer, layer, model_.stream());
+  for (const Set& set : sets_) {
+    copy(set.buffers.x, set.saved_x.as<void>(), x_bytes(), model_.stream());
+    copy(set.buffers.x_operand, set.saved_operand.as<void>(), operand_bytes(set), model_.stream());
+  }
+}
+
+// The gate puts g in n's place.
+void ChunkInputs::restore_n() const {
+  restore();
+  for (const Set& set : sets_) copy(set.buffers.n, set.saved_n.as<void>(), n_bytes(set), model_.stream());
+}
+
+// The products take whole buffers of the weights' type, all heads side by side.
+bool ChunkInputs::has_blas() const {
+  const ChunkBuffers& buffers = sets_.front().buffers;
+  return buffers.activations == model_.packed().dtype && buffers.columns == model_.sizes().neurons;
+}
+
+// ---- by cuBLASLt ----
+
+void ChunkInputs::encode_by_blas(const Set& set) const {
+  const Sizes& sizes = model_.sizes();
+  const ChunkBuffers& b = set.buffers;
+  blas_.multiply({.m = b.rows,
+                  .n = sizes.rows(),
+                  .k = sizes.stride,
+                  .a = {b.x_operand, sizes.stride},
+                  .b = {model_.packed().encoder.as<void>(), sizes.stride, true},
+                  .c = {b.n, sizes.rows()},
+                  .in = b.activations,
+                  .out = b.activations,
+                  .relu = true},
+                 model_.stream().get());
+  rotate_plain(model_.packed(), b, model_.stream().get());
+}
+
+void ChunkInputs::segment_by_blas(const Set& set, const ChunkSegment& segment) const {
+  const Sizes& sizes = model_.sizes();
+  const ChunkBuffers& b = set.buffers;
+  const cudaStream_t stream = model_.stream().get();
+  const int64_t tokens = segment.count, all = sizes.rows(), stride = sizes.stride, width = b.scores_columns;
+  float* s = segment.s + set.layer * all * stride;
+  const Operand r{offset(b.r, b.activations, segment.first * all), all, false, b.columns};
+  const Operand x{offset(b.x_operand, b.activations, segment.first * stride), stride};
+  const Operand scores{offset(b.scores, b.activations, segment.first * width), width, false, b.rows * width};
+  const Operand a{b.attention + segment.first * stride, stride, false, b.rows * stride};
+  const bool half = b.activations != DType::f32;
+  const auto multiply = [&](MatrixProduct p) {
+    p.in = b.activations;
+    p.batch = sizes.heads;
+    blas_.multiply(p, stream);
+  };
+  Operand r_by_columns = r, r_by_rows = r;
+  r_by_columns.transposed = r_by_rows.transposed = true;
+  multiply({.m = tokens, .n = tokens, .k = b.columns, .a = r, .b = r_by_columns, .c = scores, .out = b.activations});
+  mask_plain(const_cast<void*>(scores.data), b.activations, sizes.heads, scores.step, segment.count,
+             b.scores_columns, stream);
+  multiply({.m = tokens, .n = stride, .k = tokens, .a = scores, .b = x, .c = a, .out = DType::f32});
+  if (half) narrow_plain(s, half_s_.as<void>(), b.activations, all * stride, stream);
+  const Operand recalled{half ? half_s_.as<void>() : s, stride, false, sizes.neurons * stride};
+  multiply({.m = tokens, .n = stride, .k = b.columns, .a = r, .b = recalled, .c = a, .out = DType::f32, .beta = 1});
+  multiply({.m = b.columns,
+            .n = stride,
+            .k = tokens,
+            .a = r_by_rows,
+            .b = x,
+            .c = {s, stride, false, sizes.neurons * stride},
+            .out = DType::f32,
+            .beta = 1});
+}
+
+void ChunkInputs::attention_by_blas(const Set& set) const {
+  for (const ChunkSegment& segment : plan_.segments) segment_by_blas(set, segment);
+  norm_plain(model_.packed(), set.buffers, model_.stream().get());
+}
+
+void ChunkInputs::gate_by_blas(const Set& set) const {
+  const Sizes& sizes = model_.sizes();
+  const ChunkBuffers& b = set.buffers;
+  const cudaStream_t stream = model_.stream().get();
+  const int64_t stride = sizes.stride;
+  blas_.multiply({.m = b.rows,
+                  .n = sizes.neurons,
+                  .k = stride,
+                  .a = {b.attended, stride, false, b.rows * stride},
+                  .b = {model_.packed().encoder_v.as<void>(), stride, true, sizes.neurons * stride},
+                  .c = {v_.as<void>(), sizes.rows(), false, sizes.neurons},
+                  .in = b.activations,
+                  .out = b.activations,
+                  .relu = true,
+                  .batch = sizes.heads},
+                 stream);
+  gate_plain(b, v_.as<void>(), b.rows * sizes.rows(), stream);
+  blas_.multiply({.m = b.rows,
+                  .n = stride,
+                  .k = sizes.rows(),
+                  .a = {b.n, sizes.rows()},
+                  .b = {model_.packed().decoder.as<void>(), stride},
+                  .c = {mixed_.as<void>(), stride},
+                  .in = b.activations,
+                  .out = DType::f32},
+                 stream);
+  mix_plain(model_.packed(), b, mixed_.as<float>(), stream);
+}
+
+void ChunkInputs::logits_by_blas(const Set& set) const {
+  const Sizes& sizes = model_.sizes();
+  const ChunkBuffers& b = set.buffers;
+  blas_.multiply({.m = b.rows,
+                  .n = sizes.vocab,
+                  .k = sizes.width,
+                  .a = {b.x_operand, sizes.stride},
+                  .b = {model_.packed().lm_head.as<void>(), sizes.vocab},
+                  .c = {logits_.as<void>(), sizes.vocab},
+                  .in = b.activations,
+                  .out = DType::f32},
+                 model_.stream().get());
+}
+
+// ---- families ----
+
+Family ChunkInputs::family(const std::string& name, const std::string& dtype, const Work& work) const {
+  const size_t segments = plan_.segments.size();
+  const std::string sequences = segments == 1 ? concat(tokens_) : concat(segments, " x ", tokens_);
+  Family made{.of = {.kind = Kind::kernel,
+                     .name = name,
+                     .shape = concat(model_.name(), ", ", sequences, " tokens"),
+                     .dtype = dtype},
+              .work = work,
+              .sets = static_cast<int>(sets_.size())};
+  made.restore = [this] { restore(); };
+  return made;
+}
+
+std::vector<Family> ChunkInputs::families(const std::string& dtype) const {
+  const ModelSizes m = model_.counted();
+  const Sizes& sizes = model_.sizes();
+  const DType activations = sets_.front().buffers.activations;
+  const ChunkShape shape{static_cast<double>(plan_.segments.size()), static_cast<double>(tokens_),
+                         static_cast<double>(size_of(activations))};
+  const cudaStream_t stream = model_.stream().get();
+  const PackedParameters& packed = model_.packed();
+  const auto rung = [this](const char* name, const std::function<void(const Set&)>& queue) {
+    return Rung{name, [this, queue](int i) { queue(sets_[static_cast<size_t>(i) % sets_.size()]); }};
+  };
+  const int64_t rows = std::min<int64_t>(kCompared, static_cast<int64_t>(plan_.rows.size()));
+
+  Family encode = family("encode_chunk", dtype, encode_chunk_work(m, shape));
+  encode.rungs.push_back(rung("bdh", [&packed, stream](const Set& set) {
+    encode_chunk(packed, set.buffers, set.layer, stream);
+  }));
+  encode.output = [=, this] {
+    return floats_of(sets_.front().buffers.r, activations, rows * sizes.heads * sets_.front().buffers.columns,
+                     model_.stream());
+  };
+  Family attention = family("attention_chunk", dtype, attention_chunk_work(m, shape));
+  attention.rungs.push_back(rung("bdh", [&packed, stream](const Set& set) {
+    attention_chunk(packed, set.buffers, set.layer, stream);
+  }));
+  attention.output = [=, this] {
+    return floats_of(sets_.front().buffers.attended, activations, rows * sizes.stride, model_.stream());
+  };
+  Family gate = family("gate_chunk", dtype, gate_chunk_work(m, shape));
+  gate.rungs.push_back(
+      rung("bdh", [&packed, stream](const Set& set) { gate_chunk(packed, set.buffers, set.layer, stream); }));
+  gate.most = gate.sets;
+  gate.restore = [this] { restore_n(); };
+  gate.output = [=, this] {
+    return floats_of(sets_.front().buffers.x, DType::f32, rows * sizes.stride, model_.stream());
+  };
+  Family embed = family("embed_chunk", dtype, embed_work(m, shape.rows(), shape.activation));
+  embed.rungs.push_back(
+      rung("bdh", [&packed, stream](const Set& set) { embed_chunk(packed, set.buffers, stream); }));
+  Family logits = family("project_logits", dtype, logits_work(m, shape.rows()));
+  logits.rungs.push_back(rung("bdh", [this, &packed, stream](const Set& set) {
+    project_logits(packed, set.buffers.x, nullptr, set.buffers.rows, logits_.as<float>(), stream);
+  }));
+  logits.output = [=, this] {
+    return floats_of(logits_.as<void>(), DType::f32, rows * sizes.vocab, model_.stream());
+  };
+  if (has_blas()) {
+    encode.rungs.push_back(rung("cuBLAS", [this](const Set& set) { encode_by_blas(set); }));
+    attention.rungs.push_back(rung("cuBLAS", [this](const Set& set) { attention_by_blas(set); }));
+    gate.rungs.push_back(rung("cuBLAS", [this](const Set& set) { gate_by_blas(set); }));
+    logits.rungs.push_back(rung("cuBLAS", [this](const Set& set) { logits_by_blas(set); }));
+  }
+  // The gate is last but for what restores all of its inputs: embed.
+  return {std::move(encode), std::move(attention), std::move(gate), std::move(logits), std::move(embed)};
+}
+
+}  // namespace bdh::bench

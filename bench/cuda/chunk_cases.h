@@ -1,0 +1,61 @@
+// The kernels of a chunk, as families: ours, and the same work by cuBLASLt with plain kernels between its
+// products and without leaving out what is not causal. Knows how a chunk's buffers are made to look as in the
+// midst of a text.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "bench/cuda/blas.h"
+#include "bench/cuda/model.h"
+#include "bench/cuda/timer.h"
+#include "kernels/cuda/chunk.h"
+
+namespace bdh::bench {
+
+/// The next `tokens` tokens of each of `segments` sequences that have read `position`, in several layers.
+class ChunkInputs {
+ public:
+  ChunkInputs(const GpuModel& model, Blas& blas, int segments, int tokens, int64_t position);
+
+  /// The families refer to the inputs, which must outlive them.
+  std::vector<Family> families(const std::string& dtype) const;
+
+ private:
+  struct Set {
+    cuda::DeviceMemory memory, saved_x, saved_operand, saved_n;
+    cuda::ChunkBuffers buffers;
+    int layer = 0;
+  };
+  void plan(int64_t position);
+  void fill(Set& set, const Set* before);
+  void restore() const;
+  void restore_n() const;
+  Family family(const std::string& name, const std::string& dtype, const Work& work) const;
+  bool has_blas() const;
+
+  // The rungs by cuBLASLt.
+  void encode_by_blas(const Set& set) const;
+  void attention_by_blas(const Set& set) const;
+  void segment_by_blas(const Set& set, const cuda::ChunkSegment& segment) const;
+  void gate_by_blas(const Set& set) const;
+  void logits_by_blas(const Set& set) const;
+
+  size_t x_bytes() const;
+  size_t operand_bytes(const Set& set) const;
+  size_t n_bytes(const Set& set) const;
+  size_t layer_s_bytes() const;
+
+  const GpuModel& model_;
+  Blas& blas_;
+  int tokens_;
+  States states_;
+  cuda::ChunkPlan plan_;
+  cuda::DeviceMemory rows_, segments_, tiles_;
+  std::vector<Set> sets_;
+  cuda::DeviceMemory saved_s_;             // every segment's S of the first layer
+  cuda::DeviceMemory v_, half_s_, mixed_;  // what the products of the cuBLAS rungs leave for the next kernel
+  cuda::DeviceMemory logits_;
+};
+
+}  // namespace bdh::bench

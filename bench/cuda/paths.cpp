@@ -1,0 +1,132 @@
+// Decoding and reading prompts, timed on the wall.
+#include "bench/cuda/paths.h"
+
+#include <algorithm>
+
+#include "bdh/base/error.h"
+#include "bench/stopwatch.h"
+#include "bench/work.h"
+#include "kernels/cuda/runtime.h"
+
+namespace bdh::bench {
+
+namespace {
+
+constexpr int kWarmSteps = 3;
+constexpr int kCountedSteps = 4;  // whose activity stands for all
+constexpr int64_t kApart = 61;    // of the tokens that sequences read
+
+double memory_in_use() {
+  size_t free = 0, total = 0;
+  cuda::check(cudaMemGetInfo(&free, &total), "asking for free memory");
+  return static_cast<double>(total - free);
+}
+
+void wait_for_device() { cuda::check(cudaDeviceSynchronize(), "waiting for the GPU"); }
+
+// Sequences that go on with the text, each elsewhere in it; the token that each would choose is chosen, too.
+class Decoding {
+ public:
+  Decoding(Subject& subject, int64_t position, int64_t batch)
+      : subject_(subject), sessions_(subject.sessions(position, batch)), tokens_(sessions_.size()) {}
+
+  void step(const ReadOptions& options = {}) {
+    spans_.clear();
+    for (size_t i = 0; i < sessions_.size(); ++i) {
+      tokens_[i] = subject_.tokens(sessions_[i]->position() + kApart * static_cast<int64_t>(i), 1).front();
+      spans_.emplace_back(&tokens_[i], 1);
+    }
+    const std::vector<float> logits = read_batch(sessions_, spans_, options);
+    const auto vocab = static_cast<std::ptrdiff_t>(logits.size() / sessions_.size());
+    for (auto row = logits.begin(); row != logits.end(); row += vocab)
+      chosen_ += std::max_element(row, row + vocab) - row;
+  }
+
+  std::vector<LayerActivity> activity() {
+    std::vector<LayerActivity> activity;
+    ReadOptions options;
+    options.activity = &activity;
+    for (int i = 0; i < kCountedSteps; ++i) step(options);
+    return activity;
+  }
+  double session_bytes() const { return static_cast<double>(sessions_.front()->bytes()); }
+  int64_t chosen() const { return chosen_; }
+
+ private:
+  Subject& subject_;
+  std::vector<Session*> sessions_;
+  std::vector<int32_t> tokens_;
+  std::vector<std::span<const int32_t>> spans_;
+  int64_t chosen_ = 0;
+};
+
+ModelSizes sizes_of(Subject& subject) { return {subject.source().config, subject.weights()->dtype()}; }
+
+}  // namespace
+
+std::string at_length(const char* peer, int64_t tokens) { return concat(peer, ' ', tokens); }
+
+Case decode_case(const std::string& model, DType dtype, int64_t position, int64_t batch) {
+  Case one{.kind = Kind::path,
+           .name = concat("decode at ", position),
+           .shape = concat(model, batch == 1 ? "" : concat(", ", batch, " sequences")),
+           .dtype = option_name(dtype)};
+  if (batch == 1) one.peers = {at_length(kPeerRecompute, position), kPeerCached, kPeerGraph, kPeerHalf};
+  return one;
+}
+
+Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk) {
+  return {.kind = Kind::path,
+          .name = concat("prefill ", tokens),
+          .shape = concat(model, ", chunks of ", chunk),
+          .dtype = option_name(dtype),
+          .peers = {at_length(kPeerForward, tokens), at_length(kPeerCompiled, tokens)}};
+}
+
+Result measure_decode(Subject& subject, const Case& of, int64_t position, int64_t batch, int samples,
+                      double seconds) {
+  Decoding decoding(subject, position, batch);
+  for (int i = 0; i < kWarmSteps; ++i) decoding.step();
+  Result result{of, {}, {}, {}, {}};
+  const std::vector<LayerActivity> activity = decoding.activity();
+  result.work = decode_work(sizes_of(subject), activity, static_cast<double>(batch), 2);
+  const double one = std::max(seconds_of([&] { decoding.step(); }), 1e-6);
+  const int steps = static_cast<int>(std::clamp(seconds / one, 2.0, 1000.0));
+  for (int n = 0; n < samples; ++n) {
+    const double taken = seconds_of([&] {
+      for (int i = 0; i < steps; ++i) decoding.step();
+    });
+    result.samples.push_back(taken / steps);
+  }
+  Json::Array layers;
+  for (const LayerActivity& layer : activity) {
+    const Densities active = densities_of(layer, sizes_of(subject));
+    layers.push_back(Json::Object{{"n", active.n}, {"g", active.g}, {"pairs", active.pairs}});
+  }
+  result.details = {{"steps", steps},
+                    {"session_bytes", decoding.session_bytes()},
+                    {"densities", std::move(layers)},
+                    {"chosen", decoding.chosen()}};
+  return result;
+}
+
+Result measure_prefill(Subject& subject, const Case& of, int64_t tokens, int64_t chunk, int samples) {
+  Result result{of, {}, {}, {}, {}};
+  const std::vector<int32_t> text = subject.tokens(0, tokens);
+  ReadOptions how;
+  how.chunk = chunk;
+  double before = 0;
+  for (int n = 0; n < samples + 1; ++n) {  // the first is not kept
+    Session session(subject.weights());
+    wait_for_device();
+    before = memory_in_use();
+    const double taken = seconds_of([&] { session.read(text, how); });
+    if (n > 0) result.samples.push_back(taken);
+    if (n == samples) result.details = {{"memory_before", before}, {"memory_after", memory_in_use()}};
+  }
+  result.work = chunk_work(sizes_of(subject), static_cast<double>(tokens),
+                           static_cast<double>(std::min(chunk, tokens)), 1, true);
+  return result;
+}
+
+}  // namespace bdh::bench

@@ -1,0 +1,32 @@
+// Whole ways of reading on a GPU, through the public sessions: time on the wall, logits on the host, the
+// likeliest token chosen. Knows sessions and the names of the peers that do the same.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bench/case.h"
+#include "bench/source.h"
+
+namespace bdh::bench {
+
+// The peer's part of a name; where it depends on the length read, the length follows.
+constexpr const char *kPeerForward = "PyTorch forward", *kPeerCompiled = "PyTorch compiled",
+                     *kPeerRecompute = "PyTorch recompute", *kPeerCached = "PyTorch cached",
+                     *kPeerGraph = "PyTorch cached, graph", *kPeerHalf = "PyTorch cached, graph, half state";
+
+std::string at_length(const char* peer, int64_t tokens);
+
+/// One token of each of `batch` sequences that have read `position`.
+Case decode_case(const std::string& model, DType dtype, int64_t position, int64_t batch);
+/// The whole of a prompt, in chunks.
+Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk);
+
+/// samples: of about `seconds` each. Details: the sessions' bytes.
+Result measure_decode(Subject& subject, const Case& of, int64_t position, int64_t batch, int samples,
+                      double seconds);
+/// Details: `memory_before` and `memory_after` the reading, bytes of the GPU in use.
+Result measure_prefill(Subject& subject, const Case& of, int64_t tokens, int64_t chunk, int samples);
+
+}  // namespace bdh::bench

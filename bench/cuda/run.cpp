@@ -1,0 +1,315 @@
+// Limits first, then whole paths, kernels, and last the peer, whose compiler takes longest.
+#include "bench/cuda/run.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "bdh/base/error.h"
+#include "bench/cuda/chunk_cases.h"
+#include "bench/cuda/device_info.h"
+#include "bench/cuda/paths.h"
+#include "bench/cuda/step_cases.h"
+#include "bench/peers.h"
+#include "bench/stopwatch.h"
+
+namespace bdh::bench {
+
+namespace {
+
+constexpr int kThreadsOfPeer = 0;  // its own choice
+
+int index_of(const Backend& backend) {
+  const std::string name = backend.name();  // "cuda:0, NVIDIA H100"
+  int index = 0;
+  std::from_chars(name.data() + name.find(':') + 1, name.data() + name.size(), index);
+  return index;
+}
+
+class GpuRun {
+ public:
+  GpuRun(const Options& options, const std::shared_ptr<Backend>& backend, const GpuRunSizes& sizes)
+      : options_(options),
+        sizes_(sizes),
+        backend_(backend),
+        wanted_(options),
+        device_(index_of(*backend)),
+        queue_(std::make_shared<cuda::Queue>(device_)),
+        timer_(queue_->stream, samples(7, 15), options.quick ? 1e-3 : 3e-3) {}
+
+  Report run() {
+    if (wants_trained(options_)) sources_.push_back(trained_source(options_.model, backend_));
+    if (wants_random(options_)) {
+      const std::string name = options_.shape.empty() ? "default" : options_.shape;
+      sources_.push_back(random_source(config_of_shape(options_.shape), name));
+    }
+    report_.date = now("%Y-%m-%d %H:%M UTC");
+    limits();
+    paths();
+    kernels();
+    peers();
+    return finished();
+  }
+
+ private:
+  using SharedSource = std::shared_ptr<const Source>;
+
+  // ---- what is wanted, and for how long ----
+
+  int samples(int quick, int patient) const {
+    return sizes_.samples > 0 ? sizes_.samples : options_.quick ? quick : patient;
+  }
+  bool over() const { return options_.seconds > 0 && since_.seconds() > options_.seconds; }
+
+  /// measure()'s results; a result with an error when it fails or the time is over.
+  template <class Measure>
+  void add(const Case& of, Measure&& measure) {
+    if (options_.progress) options_.progress(of.id());
+    try {
+      if (over()) fail(ErrorKind::unsupported, kTimeOver);
+      for (Result& result : measure()) results_.push_back(std::move(result));
+    } catch (const Error& error) {
+      results_.push_back({of, {}, {}, error.what(), {}});
+    }
+  }
+
+  /// Those that were asked for, or the ones that matter most first.
+  std::vector<DType> dtypes() const {
+    if (!options_.dtype.empty()) return {*dtype_from_option(options_.dtype)};
+    return options_.quick ? std::vector{DType::bf16} : std::vector{DType::bf16, DType::f32};
+  }
+  std::vector<int64_t> batches() const {
+    if (options_.batch > 0) return {options_.batch};
+    return sizes_.batches;
+  }
+  std::shared_ptr<Subject> subject_of(const SharedSource& source, DType dtype) {
+    return std::make_shared<Subject>(
+        source, dtype, [this] { return backend_; }, sizes_.chunks.front());
+  }
+
+  // ---- limits ----
+
+  void limits() {
+    LimitSizes sizes = sizes_.limits;
+    sizes.halves = options_.dtype == "f16";
+    const Case of{.kind = Kind::limit, .name = "limits"};
+    add(of, [&] { return measure_limits(timer_, queue_->stream, blas_, sizes); });
+    info_ = gpu_info(device_);
+  }
+
+  // ---- paths ----
+
+  void paths() {
+    for (const SharedSource& source : sources_) {
+      for (const DType dtype : dtypes()) {
+        const bool main = source == sources_.front() && dtype == dtypes().front();
+        if (!main && options_.quick) continue;
+        const std::shared_ptr<Subject> subject = subject_of(source, dtype);
+        prompts_of(*subject, dtype, main);
+        decoding_of(*subject, dtype, main);
+      }
+    }
+  }
+
+  void decoding_of(Subject& subject, DType dtype, bool main) {
+    for (const int64_t position : sizes_.positions) {
+      if (main || position == sizes_.positions.front()) decode(subject, dtype, position, 1);
+    }
+    subject.forget_sessions();
+    if (!main) return;
+    for (const int64_t batch : batches()) {
+      if (batch > 1) decode(subject, dtype, sizes_.positions.front(), batch);
+      subject.forget_sessions();
+    }
+  }
+
+  void prompts_of(Subject& subject, DType dtype, bool main) {
+    const int64_t typical = sizes_.prompts[std::min<size_t>(2, sizes_.prompts.size() - 1)];
+    for (const int64_t tokens : sizes_.prompts) {
+      if (main || tokens == typical) prefill(subject, dtype, tokens, sizes_.chunks.front());
+    }
+    if (!main || options_.quick) return;
+    for (size_t i = 1; i < sizes_.chunks.size(); ++i) prefill(subject, dtype, typical, sizes_.chunks[i]);
+  }
+
+  void decode(Subject& subject, DType dtype, int64_t position, int64_t batch) {
+    const Case of = decode_case(subject.source().name, dtype, position, batch);
+    if (!wanted_(of)) return;
+    add(of, [&] {
+      return std::vector{
+          measure_decode(subject, of, position, batch, samples(7, 15), options_.quick ? 0.05 : 0.1)};
+    });
+  }
+
+  void prefill(Subject& subject, DType dtype, int64_t tokens, int64_t chunk) {
+    const Case of = prefill_case(subject.source().name, dtype, tokens, chunk);
+    if (!wanted_(of)) return;
+    const int times = tokens > 10000 ? samples(3, 5) : samples(5, 9);
+    add(of, [&] { return std::vector{measure_prefill(subject, of, tokens, chunk, times)}; });
+  }
+
+  // ---- kernels ----
+
+  void kernels() {
+    for (const SharedSource& source : sources_) {
+      for (const DType dtype : dtypes()) {
+        if (options_.quick && source != sources_.front()) continue;
+        const Case of{.kind = Kind::kernel, .name = "kernels", .shape = source->name, .dtype = option_name(dtype)};
+        add(of, [&] {
+          kernels_of(source, dtype);
+          return std::vector<Result>{};
+        });
+      }
+    }
+  }
+
+  void kernels_of(const SharedSource& source, DType dtype) {
+    const GpuModel model(subject_of(source, dtype), queue_);
+    std::vector<int64_t> batches{1};
+    if (options_.batch > 0) batches = {options_.batch};
+    else if (!sizes_.batches.empty()) batches.push_back(sizes_.batches.back());
+    for (const int64_t batch : batches) step_kernels(model, dtype, static_cast<int>(batch));
+    for (const int segments : {1, sizes_.chunk_segments}) chunk_kernels(model, dtype, segments);
+  }
+
+  void step_kernels(const GpuModel& model, DType dtype, int batch) {
+    const Case of{.kind = Kind::kernel, .name = concat("a step of ", batch), .shape = model.name(), .dtype = option_name(dtype)};
+    if (model.sizes().stride > cuda::kWidestStep) return;
+    add(of, [&] {
+      const StepInputs inputs(model, batch, sizes_.positions.front(), static_cast<int64_t>(4 * info_.l2));
+      return measured(inputs.families(option_name(dtype)));
+    });
+  }
+
+  void chunk_kernels(const GpuModel& model, DType dtype, int segments) {
+    const Case of{.kind = Kind::kernel,
+                  .name = concat("a chunk of ", segments, " x ", sizes_.chunk_tokens),
+                  .shape = model.name(),
+                  .dtype = option_name(dtype)};
+    add(of, [&] {
+      const ChunkInputs inputs(model, blas_, segments, sizes_.chunk_tokens, sizes_.positions.front());
+      return measured(inputs.families(option_name(dtype)));
+    });
+  }
+
+  std::vector<Result> measured(const std::vector<Family>& families) {
+    std::vector<Result> results;
+    for (const Family& family : families) {
+      if (!wanted_(family.of)) continue;
+      if (options_.progress) options_.progress(family.of.id());
+      if (over()) {
+        results.push_back({family.of, {}, {}, kTimeOver, {}});
+        continue;
+      }
+      for (Result& result : timer_.measure(family)) results.push_back(std::move(result));
+    }
+    return results;
+  }
+
+  // ---- peers ----
+
+  struct Question {
+    const char* name;
+    const char* question;
+    int64_t length;
+    bool named_by_length;
+    double tokens;
+  };
+
+  // What takes longest comes last.
+  std::vector<Question> questions(DType dtype) const {
+    const int64_t first = sizes_.positions.front();
+    std::vector<Question> all{{kPeerCached, "cached", first, false, 1}, {kPeerGraph, "graph", first, false, 1}};
+    if (dtype != DType::f32) all.push_back({kPeerHalf, "graph_half", first, false, 1});
+    for (const int64_t length : sizes_.positions)
+      if (length <= 8192) all.push_back({kPeerRecompute, "recompute", length, true, 1});
+    for (const int64_t length : sizes_.prompts)
+      if (length <= 8192) all.push_back({kPeerForward, "forward", length, true, static_cast<double>(length)});
+    for (const int64_t length : sizes_.prompts)
+      if (length <= 8192 && length > 512)
+        all.push_back({kPeerCompiled, "compiled", length, true, static_cast<double>(length)});
+    return all;
+  }
+
+  bool asked_for(const Case& peer) const {
+    return wanted_(peer) || std::any_of(results_.begin(), results_.end(), [&](const Result& result) {
+             const auto& names = result.of.peers;
+             return result.of.dtype == peer.dtype && std::find(names.begin(), names.end(), peer.name) != names.end();
+           });
+  }
+
+  // The peer has the first source, at which the main paths were measured.
+  void peers() {
+    if (sources_.empty() || over()) {
+      report_.peer = "none: the time given was over";
+      return;
+    }
+    const SharedSource& source = sources_.front();
+    if (options_.progress) options_.progress("starting PyTorch");
+    const std::shared_ptr<Peer> peer =
+        start_peer(options_, *source, concat("cuda:", device_), kThreadsOfPeer, &report_.peer);
+    if (!peer) return;
+    for (const DType dtype : dtypes()) {
+      agree(*peer, source, dtype);
+      for (const Question& question : questions(dtype)) ask(*peer, source->name, dtype, question);
+    }
+  }
+
+  void agree(Peer& peer, const SharedSource& source, DType dtype) {
+    try {
+      report_.notes.push_back(agreement(peer, *subject_of(source, dtype), dtype));
+    } catch (const Error& error) {
+      report_.notes.push_back(concat("The peer's logits could not be compared: ", error.what()));
+    }
+  }
+
+  void ask(Peer& peer, const std::string& model, DType dtype, const Question& question) {
+    const Case of{.kind = Kind::peer,
+                  .name = question.named_by_length ? at_length(question.name, question.length) : question.name,
+                  .shape = model,
+                  .dtype = option_name(dtype)};
+    if (!asked_for(of)) return;
+    add(of, [&] {
+      Result result{of, {.tokens = question.tokens}, {}, {}, {}};
+      result.samples = peer.ask_numbers(concat(question.question, ' ', of.dtype, ' ', question.length, ' ',
+                                               samples(5, 11)));
+      return std::vector{result};
+    });
+  }
+
+  // ---- the report ----
+
+  Report finished() {
+    const GpuLimits limits(results_);
+    report_.device = info_.name;
+    report_.heading = {info_.text(), Blas::name()};
+    report_.machine = info_.json();
+    report_.machine.emplace_back("blas", Blas::name());
+    report_.machine.emplace_back("seconds", since_.seconds());
+    report_.roofs = limits.roofs();
+    report_.rows = rows_of(
+        results_, [&](const Result& result) { return limits.bound(result.work, result.of.dtype); });
+    return std::move(report_);
+  }
+
+  const Options& options_;
+  const GpuRunSizes& sizes_;
+  std::shared_ptr<Backend> backend_;
+  Wanted wanted_;
+  int device_;
+  std::shared_ptr<const cuda::Queue> queue_;
+  Timer timer_;
+  Blas blas_;
+  Stopwatch since_;
+  GpuInfo info_;
+  std::vector<SharedSource> sources_;  // the first is the main one
+  std::vector<Result> results_;
+  Report report_;
+};
+
+}  // namespace
+
+Report run_on_cuda(const Options& options, const std::shared_ptr<Backend>& backend, const GpuRunSizes& sizes) {
+  return GpuRun(options, backend, sizes).run();
+}
+
+}  // namespace bdh::bench

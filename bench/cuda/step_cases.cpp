@@ -1,0 +1,177 @@
+// Makes a step's buffers layer by layer, and the families that use them.
+#include "bench/cuda/step_cases.h"
+
+#include <algorithm>
+
+#include "bdh/base/error.h"
+#include "kernels/cuda/attention_step.h"
+#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/gate_step.h"
+#include "kernels/cuda/step_simple.h"
+
+namespace bdh::bench {
+
+namespace {
+
+using namespace bdh::cuda;
+
+constexpr int kMostCopies = 16;
+constexpr int64_t kApart = 61;  // of the tokens that sequences read
+
+int copies_for(const Sizes& sizes, int batch, int64_t past_cache) {
+  const auto together = static_cast<int64_t>(DeviceState::bytes_for(sizes)) * batch;
+  return static_cast<int>(std::clamp<int64_t>((past_cache + together - 1) / together, 1, kMostCopies));
+}
+
+}  // namespace
+
+StepInputs::StepInputs(const GpuModel& model, int batch, int64_t position, int64_t past_cache)
+    : model_(model), batch_(batch) {
+  const Sizes& sizes = model.sizes();
+  const int copies = copies_for(sizes, batch, past_cache);
+  for (int i = 0; i < copies; ++i) {
+    states_.push_back(model.states(position, batch));
+    for (int layer = 0; layer < sizes.layers; ++layer) {
+      Set set;
+      set.layer = layer;
+      fill(set, layer > 0 ? &sets_.back() : nullptr, states_.back(), position);
+      activity_.push_back(count(set));
+      sets_.push_back(std::move(set));
+    }
+  }
+  restore_x();
+  const size_t s_bytes = static_cast<size_t>(sizes.rows() * sizes.stride) * sizeof(float);
+  saved_s_ = copy_of(states_.front().front()->s(), s_bytes, model.stream());
+  model.stream().wait();
+}
+
+size_t StepInputs::x_bytes() const {
+  return static_cast<size_t>(batch_) * static_cast<size_t>(model_.sizes().stride) * sizeof(float);
+}
+
+// Runs one layer of the step: its x is what the layer before gave, or the embedding.
+void StepInputs::fill(Set& set, const Set* before, const States& states, int64_t position) {
+  const Sizes& sizes = model_.sizes();
+  const Stream& stream = model_.stream();
+  const auto sequences = static_cast<size_t>(batch_);
+  set.memory = DeviceMemory(step_bytes(sizes, batch_), "a step's buffers");
+  set.arrived = DeviceMemory(sequences * (static_cast<size_t>(sizes.heads) + 1) * sizeof(unsigned), "counters");
+  check(cudaMemsetAsync(set.arrived.as<void>(), 0, set.arrived.bytes(), stream.get()), "clearing GPU memory");
+  set.buffers = step_buffers(sizes, batch_, set.memory.as<void>());
+  set.buffers.arrived = set.arrived.as<unsigned>();
+  std::vector<Sequence> read;
+  for (int i = 0; i < batch_; ++i)
+    read.push_back({states[static_cast<size_t>(i)]->s(), model_.tokens(position + kApart * i, 1).front(),
+                    static_cast<int32_t>(position)});
+  check(cudaMemcpyAsync(const_cast<Sequence*>(set.buffers.sequences), read.data(), sequences * sizeof(Sequence),
+                        cudaMemcpyHostToDevice, stream.get()),
+        "copying tokens to the GPU");
+  stream.wait();
+  if (before) {
+    copy(set.buffers.x, before->gated.x, x_bytes(), stream);
+  } else {
+    embed_step(model_.packed(), set.buffers, stream.get());
+  }
+  set.own_x = copy_of(set.buffers.x, x_bytes(), stream);
+  set.saved_x = copy_of(set.buffers.x, x_bytes(), stream);
+  set.gated = set.buffers;
+  set.gated.x = set.own_x.as<float>();
+  attention_step(model_.packed(), set.buffers, set.layer, stream.get());
+  gate_step(model_.packed(), set.gated, set.layer, stream.get());
+  stream.wait();
+}
+
+LayerActivity StepInputs::count(const Set& set) const {
+  const size_t blocks = static_cast<size_t>(batch_) *
+                        static_cast<size_t>(model_.sizes().heads * blocks_per_head(model_.sizes()));
+  std::vector<StepCounts> counts(blocks);
+  check(cudaMemcpyAsync(counts.data(), set.buffers.counts + static_cast<size_t>(set.layer) * blocks,
+                        blocks * sizeof(StepCounts), cudaMemcpyDeviceToHost, model_.stream().get()),
+        "copying counts from the GPU");
+  model_.stream().wait();
+  LayerActivity activity;
+  activity.tokens = batch_;
+  for (const StepCounts& block : counts) {
+    activity.n += block.n;
+    activity.pairs += block.pairs;
+    activity.g += block.g;
+  }
+  return activity;
+}
+
+// Every x that a layer's end wrote.
+void StepInputs::restore_x() const {
+  for (const Set& set : sets_) copy(set.own_x.as<void>(), set.saved_x.as<void>(), x_bytes(), model_.stream());
+}
+
+// S of the first set, whose results are compared, and x.
+void StepInputs::restore() const {
+  copy(states_.front().front()->s(), saved_s_.as<void>(), saved_s_.bytes(), model_.stream());
+  restore_x();
+}
+
+Case StepInputs::case_of(const std::string& name, const std::string& dtype) const {
+  return {.kind = Kind::kernel,
+          .name = name,
+          .shape = concat(model_.name(), ", ", batch_, batch_ == 1 ? " sequence" : " sequences"),
+          .dtype = dtype};
+}
+
+// Both kernels of a layer, and the simplest version of them, which changes x and so runs once a set.
+Family StepInputs::layer_family(const std::string& dtype) const {
+  const auto set_of = [this](int i) -> const Set& { return sets_[static_cast<size_t>(i) % sets_.size()]; };
+  Family family{.of = case_of("layer_step", dtype), .sets = static_cast<int>(sets_.size())};
+  family.most = family.sets;
+  family.restore = [this] { restore(); };
+  family.output = [this] {
+    return floats_of(sets_.front().gated.x, DType::f32, model_.sizes().width, model_.stream());
+  };
+  family.rungs.push_back({"bdh", [this, set_of](int i) {
+                            const Set& set = set_of(i);
+                            attention_step(model_.packed(), set.buffers, set.layer, model_.stream().get());
+                            gate_step(model_.packed(), set.gated, set.layer, model_.stream().get());
+                          }});
+  family.rungs.push_back({"simple", [this, set_of](int i) {
+                            const Set& set = set_of(i);
+                            layer_step_simple(model_.packed(), set.gated, set.layer, model_.stream().get());
+                          }});
+  return family;
+}
+
+std::vector<Family> StepInputs::families(const std::string& dtype) const {
+  const ModelSizes m = model_.counted();
+  const double batch = batch_;
+  std::vector<Work> attention, gate;
+  for (const LayerActivity& layer : activity_) {
+    const Densities active = densities_of(layer, m);
+    attention.push_back(attention_step_work(m, active, batch));
+    gate.push_back(gate_step_work(m, active, batch));
+  }
+  const auto set_of = [this](int i) -> const Set& { return sets_[static_cast<size_t>(i) % sets_.size()]; };
+  const cudaStream_t stream = model_.stream().get();
+  const auto family = [&](const std::string& name, const Work& work, std::function<void(int)> queue) {
+    Family made{.of = case_of(name, dtype), .work = work, .sets = static_cast<int>(sets_.size())};
+    made.restore = [this] { restore(); };
+    made.rungs.push_back({"bdh", std::move(queue)});
+    return made;
+  };
+  std::vector<Family> families;
+  families.push_back(family("attention_step", mean(attention), [=, this](int i) {
+    attention_step(model_.packed(), set_of(i).buffers, set_of(i).layer, stream);
+  }));
+  families.push_back(family("gate_step", mean(gate), [=, this](int i) {
+    gate_step(model_.packed(), set_of(i).gated, set_of(i).layer, stream);
+  }));
+  families.push_back(layer_family(dtype));
+  families.back().work = mean(attention) + mean(gate);
+  families.push_back(family("embed_step", embed_work(m, batch, 0), [=, this](int i) {
+    embed_step(model_.packed(), set_of(i).gated, stream);
+  }));
+  families.push_back(family("project_logits", logits_work(m, batch), [=, this](int i) {
+    const StepBuffers& buffers = set_of(i).buffers;
+    project_logits(model_.packed(), buffers.x, nullptr, buffers.count, buffers.logits, stream);
+  }));
+  return families;
+}
+
+}  // namespace bdh::bench
