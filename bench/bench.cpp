@@ -18,9 +18,10 @@ namespace {
 Report run_cpu_half(const Options& options) { return run_on_cpu(options); }
 #else
 Report run_cpu_half(const Options&) {
-  fail(ErrorKind::unsupported,
-       "this build has no CPU benchmarks: `make bench` builds them, or cmake with -DBDH_BENCH=ON where Google "
-       "Benchmark and OpenBLAS are installed");
+  fail(
+      ErrorKind::unsupported,
+      "this build has no CPU benchmarks: `make bench` builds them, or cmake with -DBDH_BENCH=ON where Google "
+      "Benchmark and OpenBLAS are installed");
 }
 #endif
 

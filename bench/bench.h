@@ -7,8 +7,8 @@
 
 namespace bdh::bench {
 
-/// Throws Error(unsupported) where this build has no benchmarks for that device, saying how to build them, and
-/// as make_backend and check(options).
+/// Throws Error(unsupported) where this build has no benchmarks for that device, saying how to build them,
+/// and as make_backend and check(options).
 Report run(const Options& options);
 
 }  // namespace bdh::bench

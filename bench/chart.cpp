@@ -218,11 +218,16 @@ std::string grid(const Plot& plot) {
   for (double e = plot.rate.low; e <= plot.rate.high; ++e) {
     const double y = plot.y(std::pow(10, e));
     svg += svg_line(kLeft, y, kLeft + kPlotWidth, y, "stroke=\"#ddd\"");
-    svg += svg_text(kLeft - 6, y + 4, "font-size=\"11\" text-anchor=\"end\" fill=\"#555\"",
-                    power(e, "FLOP/s"));
+    svg +=
+        svg_text(kLeft - 6, y + 4, "font-size=\"11\" text-anchor=\"end\" fill=\"#555\"", power(e, "FLOP/s"));
   }
   return svg + svg_text(kLeft + kPlotWidth / 2, kTop + kPlotHeight + 38,
                         "font-size=\"12\" text-anchor=\"middle\"", "needed flops for each needed byte");
+}
+
+std::string rate_text(double rate, const char* unit) {
+  return rate < 1e12 ? concat(format_number(rate / 1e9), " G", unit)
+                     : concat(format_number(rate / 1e12), " T", unit);
 }
 
 // From where it enters the plot to the highest roof of flops, or to the right edge.
@@ -230,7 +235,8 @@ std::string roof_line(const Plot& plot, const Json& roof, double highest) {
   const double rate = number(roof, "rate"), left = std::pow(10, plot.intensity.low),
                right = std::pow(10, plot.intensity.high), floor = std::pow(10, plot.rate.low);
   const bool flops = text(roof, "unit") == "flops";
-  const double from = flops ? left : std::max(left, floor / rate), to = flops ? right : std::min(right, highest / rate);
+  const double from = flops ? left : std::max(left, floor / rate),
+               to = flops ? right : std::min(right, highest / rate);
   if (rate <= 0 || from >= to) return "";
   const auto at = [&](double intensity) { return plot.y(flops ? rate : rate * intensity); };
   const char* colour = colour_of(text(roof, "name"));
@@ -239,8 +245,7 @@ std::string roof_line(const Plot& plot, const Json& roof, double highest) {
                   concat("stroke=\"", colour, "\" stroke-width=\"2\"")) +
          svg_text(plot.x(label) + (flops ? -6 : 10), at(label) - 6,
                   concat("font-size=\"11\" fill=\"", colour, flops ? "\" text-anchor=\"end\"" : "\""),
-                  concat(text(roof, "name"), ", ", format_number(rate / 1e12),
-                         flops ? " TFLOP/s" : " TB/s"));
+                  concat(text(roof, "name"), ", ", rate_text(rate, flops ? "FLOP/s" : "B/s")));
 }
 
 std::string roofs(const Plot& plot, const Json& report) {
@@ -305,15 +310,15 @@ std::string roofline_chart(const Json& report) {
   const std::vector<roofline::Point> points = roofline::points_of(report);
   const roofline::Plot plot = roofline::plot_of(points, report);
   const double width = roofline::kLeft + roofline::kPlotWidth + roofline::kKey,
-               height = roofline::kTop +
-                        std::max(roofline::kPlotHeight + roofline::kBottom,
-                                 roofline::kLine * static_cast<double>(points.size() + 1));
+               height = roofline::kTop + std::max(roofline::kPlotHeight + roofline::kBottom,
+                                                  roofline::kLine * static_cast<double>(points.size() + 1));
   return svg_picture(width, height,
                      svg_text(24, 28, "font-size=\"18\" font-weight=\"bold\"",
                               "Roofline: circles are kernels, diamonds whole paths; each with its share of "
                               "its limit") +
                          svg_text(24, 48, "font-size=\"12\" fill=\"#555\"", caption_of(report)) +
-                         roofline::grid(plot) + roofline::roofs(plot, report) + roofline::marks(plot, points));
+                         roofline::grid(plot) + roofline::roofs(plot, report) +
+                         roofline::marks(plot, points));
 }
 
 void write_charts(const Json& report, const std::filesystem::path& to) {

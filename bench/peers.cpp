@@ -56,6 +56,26 @@ void write_for_peer(const std::filesystem::path& directory, const Source& source
   write(directory / "tokens.json", Json(std::move(tokens)).dump());
 }
 
+/// Where the peer's copy of a model lies; a temporary place goes when the peer has read it.
+class Scratch {
+ public:
+  explicit Scratch(const std::filesystem::path& wanted) : temporary_(wanted.empty()) {
+    path_ = temporary_ ? std::filesystem::temp_directory_path() / concat("bdh-bench-", getpid())
+                       : wanted / "model";
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    if (temporary_) std::filesystem::remove_all(path_, ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  bool temporary_;
+  std::filesystem::path path_;
+};
+
 /// Largest difference over largest logit.
 double difference(const std::vector<float>& ours, const std::vector<double>& theirs) {
   if (ours.size() != theirs.size()) return INFINITY;
@@ -139,14 +159,14 @@ std::shared_ptr<Peer> start_peer(const Options& options, const Source& source, c
     if (!std::filesystem::exists(options.script))
       fail(ErrorKind::not_found, "there is no ", options.script.string(),
            " (run from the repository, or name it with --peer)");
-    const std::filesystem::path directory = options.scratch / "model";
-    write_for_peer(directory, source);
-    auto peer = std::make_shared<Peer>(
-        std::vector<std::string>{options.python, options.script.string(), directory.string(), "--device",
-                                 device, "--threads", std::to_string(threads)});
+    const Scratch scratch(options.scratch);
+    write_for_peer(scratch.path(), source);
+    auto peer = std::make_shared<Peer>(std::vector<std::string>{options.python, options.script.string(),
+                                                                directory.string(), "--device", device,
+                                                                "--threads", std::to_string(threads)});
     *why = peer->greeting();
     return peer;
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     *why = concat("none: ", error.what());
     return nullptr;
   }

@@ -17,7 +17,8 @@ namespace bdh::bench {
 /// A program that answers every line with one line.
 class Peer {
  public:
-  /// Starts it and waits for its first line. Throws Error(unsupported) when there is none, or when it refuses.
+  /// Starts it and waits for its first line. Throws Error(unsupported) when there is none, or when it
+  /// refuses.
   explicit Peer(const std::vector<std::string>& command);
   ~Peer();
   Peer(const Peer&) = delete;

@@ -49,9 +49,7 @@ std::string section(const std::string& title, const Table& table) {
   return table.has_rows() ? "\n" + title + "\n" + table.text() : "";
 }
 
-bool is_shown(const Row& row, Kind kind) {
-  return row.result.of.kind == kind && !row.result.samples.empty();
-}
+bool is_shown(const Row& row, Kind kind) { return row.result.of.kind == kind && !row.result.samples.empty(); }
 
 // "12.3 GB/s", "1.23 TFLOP/s"; nothing for no work.
 std::string rate(double work, double seconds, const char* unit) {
@@ -264,8 +262,9 @@ Json json_of(const Report& report) {
     roofs.emplace_back(
         Json::Object{{"name", roof.name}, {"unit", roof.flops ? "flops" : "bytes"}, {"rate", roof.rate}});
   for (const Row& row : report.rows) results.push_back(json_of(row));
-  return Json::Object{{"date", report.date},        {"device", report.device}, {"machine", report.machine},
-                      {"peer", report.peer},        {"notes", std::move(notes)}, {"roofs", std::move(roofs)},
+  return Json::Object{{"date", report.date},          {"device", report.device},
+                      {"machine", report.machine},    {"peer", report.peer},
+                      {"notes", std::move(notes)},    {"roofs", std::move(roofs)},
                       {"results", std::move(results)}};
 }
 

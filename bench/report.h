@@ -35,7 +35,8 @@ std::string now(const char* pattern);
 
 /// Rows in the results' order. bound: of a kernel's or path's result. Peers are compared with paths of the
 /// same dtype, by the time of a token.
-std::vector<Row> rows_of(const std::vector<Result>& results, const std::function<Bound(const Result&)>& bound);
+std::vector<Row> rows_of(const std::vector<Result>& results,
+                         const std::function<Bound(const Result&)>& bound);
 
 std::string table_of(const Report& report);
 Json json_of(const Report& report);

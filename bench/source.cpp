@@ -48,8 +48,7 @@ std::string option_name(DType dtype) {
 
 const std::shared_ptr<const Weights>& Subject::weights() {
   if (!weights_) {
-    weights_ =
-        std::make_shared<const Weights>(source_->config, source_->state_dict, make_backend_(), dtype_);
+    weights_ = std::make_shared<const Weights>(source_->config, source_->state_dict, make_backend_(), dtype_);
   }
   return weights_;
 }

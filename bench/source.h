@@ -42,6 +42,7 @@ class Subject {
       : source_(std::move(source)), dtype_(dtype), make_backend_(std::move(backend)), chunk_(chunk) {}
 
   const Source& source() const { return *source_; }
+  const std::shared_ptr<const Source>& shared_source() const { return source_; }
   const std::shared_ptr<const Weights>& weights();
   /// Tokens [position, position + count) of the text, which starts again at its end.
   std::vector<int32_t> tokens(int64_t position, int64_t count) const;

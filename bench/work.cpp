@@ -37,11 +37,15 @@ Densities densities_of(const LayerActivity& layer, const ModelSizes& m) {
 
 double wanted_by_any(double share, double batch) { return 1 - std::pow(1 - share, batch); }
 
-Work attention_step_work(const ModelSizes& m, const Densities& active, double batch) {
+Work attention_rows_work(const ModelSizes& m, const Densities& active, double batch) {
   return {.bytes = 2 * batch * active.pairs * m.state(),
-          .cached = m.matrix(),
-          .flops = 2 * batch * m.rows * m.width * (1 + 2 * active.pairs),
-          .working_set = m.matrix() + batch * m.state()};
+          .flops = 4 * batch * m.rows * m.width * active.pairs,
+          .working_set = batch * m.state()};
+}
+
+Work attention_step_work(const ModelSizes& m, const Densities& active, double batch) {
+  const Work encode{.cached = m.matrix(), .flops = 2 * batch * m.rows * m.width, .working_set = m.matrix()};
+  return encode + attention_rows_work(m, active, batch);
 }
 
 Work gate_step_work(const ModelSizes& m, const Densities& active, double batch) {
@@ -115,6 +119,8 @@ Work logits_work(const ModelSizes& m, double rows) {
   return {.cached = m.width * m.vocab * m.element + rows * (m.width + m.vocab) * kFloat,
           .flops = 2 * rows * m.width * m.vocab};
 }
+
+Work draw_work(const ModelSizes& m, double rows) { return {.cached = rows * m.vocab * kFloat}; }
 
 Work operator+(const Work& a, const Work& b) {
   return {a.bytes + b.bytes, a.cached + b.cached, a.flops + b.flops, a.working_set + b.working_set,

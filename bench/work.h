@@ -46,6 +46,8 @@ Work uncached(Work work);
 // One layer of one token of `batch` sequences.
 Work attention_step_work(const ModelSizes& m, const Densities& active, double batch);
 Work gate_step_work(const ModelSizes& m, const Densities& active, double batch);
+/// The exchange with S alone, r having been made.
+Work attention_rows_work(const ModelSizes& m, const Densities& active, double batch);
 
 /// Rows of a chunk: `segments` sequences of `tokens` each. activation: bytes of one.
 struct ChunkShape {
@@ -61,6 +63,8 @@ Work gate_chunk_work(const ModelSizes& m, const ChunkShape& shape);
 Work embed_work(const ModelSizes& m, double rows, double activation);
 /// logits of `rows` rows of x.
 Work logits_work(const ModelSizes& m, double rows);
+/// A token drawn from each of `rows` rows of logits.
+Work draw_work(const ModelSizes& m, double rows);
 
 Work operator+(const Work& a, const Work& b);
 /// The middle of works that were done in turn.

@@ -1,5 +1,6 @@
 // `bdh bench`: kernels and whole paths against the limits of this machine and beside PyTorch.
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -29,7 +30,15 @@ void write_file(const std::string& path, const std::string& text) {
   file.commit();
 }
 
+// Before minutes are spent on what is to be written there.
+void make_directory_of(const std::string& file) {
+  const std::filesystem::path directory = std::filesystem::path(file).parent_path();
+  if (!directory.empty()) std::filesystem::create_directories(directory);
+}
+
 void run(BenchCommand command) {
+  make_directory_of(command.json);
+  make_directory_of(command.chart);
   command.bench.script = command.peer;
   if (!command.no_peers) command.bench.python = command.python.empty() ? default_python() : command.python;
   bench::Report report;
@@ -45,8 +54,8 @@ void run(BenchCommand command) {
   const Json json = bench::json_of(report);
   const bool print_json = command.to_stdout && command.json.empty();
   if (!command.json.empty()) write_file(command.json, json.dump(1) + "\n");
-  if (!command.chart.empty()) bench::write_charts(json, command.chart);
   write_out(print_json ? json.dump(1) + "\n" : bench::table_of(report));
+  if (!command.chart.empty()) bench::write_charts(json, command.chart);
 }
 
 void add_what(CLI::App& command, bench::Options& options) {
@@ -73,11 +82,13 @@ void add_where(CLI::App& command, BenchCommand& options) {
       ->expected(0, 1)
       ->type_name("[FILE]")
       ->trigger_on_parse();
-  command.add_option("--chart", options.chart, "draw bars and a roofline: a directory, or a name ending in .svg");
+  command.add_option("--chart", options.chart,
+                     "draw bars and a roofline: a directory, or a name ending in .svg");
   command.add_flag("--no-peers", options.no_peers, "leave PyTorch out");
   command.add_option("--python", options.python, "Python with PyTorch; by default $PYTHON, or python3");
   command.add_option("--peer", options.peer, "the peer's script; by default bench/pytorch.py");
-  command.add_option("--scratch", options.bench.scratch, "where the peer's copy of the model is put");
+  command.add_option("--scratch", options.bench.scratch,
+                     "where the peer's copy of the model is kept; by default nowhere");
 }
 
 }  // namespace
@@ -90,7 +101,8 @@ void add_bench(CLI::App& app) {
   command->add_option("--device", options->bench.device, "auto, cpu, cuda or cuda:N; auto is the default");
   add_what(*command, options->bench);
   add_where(*command, *options);
-  command->footer("Example: bdh bench --device cuda --kernel 'attention|decode' --json results.json --chart charts");
+  command->footer(
+      "Example: bdh bench --device cuda --kernel 'attention|decode' --json results.json --chart charts");
   command->callback([options, command] {
     options->to_stdout = command->count("--json") > 0;
     run(*options);

@@ -122,9 +122,10 @@ Work sgemm(benchmark::State& state, const Shape3& s, int threads) {
 std::string text_of(const Shape3& s) { return concat(s.m, " x ", s.n, " x ", s.k); }
 
 CpuCase sgemm_case(const Shape3& s, int threads) {
-  return {.of = {.kind = Kind::limit, .name = kSgemm, .shape = text_of(s), .dtype = "f32", .threads = threads},
-          .seconds = 0.1,
-          .run = [=](benchmark::State& state) { return sgemm(state, s, threads); }};
+  return {
+      .of = {.kind = Kind::limit, .name = kSgemm, .shape = text_of(s), .dtype = "f32", .threads = threads},
+      .seconds = 0.1,
+      .run = [=](benchmark::State& state) { return sgemm(state, s, threads); }};
 }
 
 }  // namespace

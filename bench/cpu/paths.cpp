@@ -149,7 +149,7 @@ void add_short(Adder& adder) {
 }  // namespace
 
 std::vector<CpuCase> path_cases(const Machine& machine, const std::shared_ptr<const Source>& random,
-                             const std::shared_ptr<const Source>& trained, const PathOptions& options) {
+                                const std::shared_ptr<const Source>& trained, const PathOptions& options) {
   std::vector<CpuCase> cases;
   const auto& first = random ? random : trained;  // the one that the peer has, too
   for (const auto& source : {random, trained}) {

@@ -47,8 +47,12 @@ Report empty_report(const Machine& m) {
   report.device = concat(m.processor, ", ", m.cores, m.cores == 1 ? " core" : " cores");
   report.heading = {describe(m), openblas_description()};
   report.date = now("%Y-%m-%d %H:%M UTC");
-  report.machine = {{"processor", m.processor}, {"cores", m.cores}, {"l1", m.l1},
-                    {"l2", m.l2},               {"l3", m.l3},       {"load", m.load},
+  report.machine = {{"processor", m.processor},
+                    {"cores", m.cores},
+                    {"l1", m.l1},
+                    {"l2", m.l2},
+                    {"l3", m.l3},
+                    {"load", m.load},
                     {"openblas", openblas_description()}};
   if (m.load > 0.3 * m.cores)
     report.notes.emplace_back(
@@ -73,10 +77,9 @@ Report run_on_cpu(const Options& options) {
   if (options.threads > 0) machine.cores = options.threads;
   const int threads = machine.cores;
   const auto backend = [threads] { return cpu::make_backend({.threads = threads, .isa = ""}); };
-  const auto random =
-      wants_random(options)
-          ? random_source(config_of_shape(options.shape), options.shape.empty() ? "default" : options.shape)
-          : nullptr;
+  const auto random = wants_random(options) ? random_source(config_of_shape(options.shape),
+                                                            options.shape.empty() ? "default" : options.shape)
+                                            : nullptr;
   const auto trained = wants_trained(options) ? trained_source(options.model, backend()) : nullptr;
   const auto& first = random ? random : trained;
 
@@ -97,8 +100,8 @@ Report run_on_cpu(const Options& options) {
       wanted_of(cases, Wanted(options)), {.repetitions = options.quick ? 3 : 5, .before = watch(options)});
   const Limits limits(machine, results);
   report.roofs = limits.roofs();
-  report.rows = rows_of(
-      results, [&](const Result& result) { return limits.bound(result.work, result.of.threads); });
+  report.rows =
+      rows_of(results, [&](const Result& result) { return limits.bound(result.work, result.of.threads); });
   return report;
 }
 

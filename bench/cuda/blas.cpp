@@ -32,7 +32,8 @@ cudaDataType_t type_of(DType dtype) {
 }
 
 // Everything of a product but where its numbers are.
-using Key = std::tuple<int64_t, int64_t, int64_t, std::array<int64_t, 6>, bool, bool, DType, DType, float, bool, int>;
+using Key =
+    std::tuple<int64_t, int64_t, int64_t, std::array<int64_t, 6>, bool, bool, DType, DType, float, bool, int>;
 
 Key key_of(const MatrixProduct& p) {
   return {p.m,
@@ -67,7 +68,8 @@ class Layout {
  private:
   template <class Value>
   void set(cublasLtMatrixLayoutAttribute_t attribute, Value value) {
-    check_blas(cublasLtMatrixLayoutSetAttribute(layout_, attribute, &value, sizeof value), "describing a matrix");
+    check_blas(cublasLtMatrixLayoutSetAttribute(layout_, attribute, &value, sizeof value),
+               "describing a matrix");
   }
   cublasLtMatrixLayout_t layout_ = nullptr;
 };
@@ -75,7 +77,8 @@ class Layout {
 class Description {
  public:
   explicit Description(const MatrixProduct& p) {
-    check_blas(cublasLtMatmulDescCreate(&description_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+    check_blas(cublasLtMatmulDescCreate(&description_, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+               "describing a product");
     // Row-major C = A B is column-major C' = B' A': B comes first.
     set(CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -133,17 +136,15 @@ struct Event {
 }  // namespace
 
 struct Blas::Parts {
-  Parts() : workspace(kWorkspace, "cuBLASLt's workspace") {
-    check_blas(cublasLtCreate(&handle), "starting");
-  }
+  Parts() : workspace(kWorkspace, "cuBLASLt's workspace") { check_blas(cublasLtCreate(&handle), "starting"); }
   ~Parts() { cublasLtDestroy(handle); }
 
   cublasStatus_t start(const Plan& plan, const MatrixProduct& p, cudaStream_t stream) {
     const float one = 1;
     void* c = const_cast<void*>(p.c.data);
-    return cublasLtMatmul(handle, plan.description.get(), &one, p.b.data, plan.b.get(), p.a.data, plan.a.get(),
-                          &p.beta, c, plan.c.get(), c, plan.c.get(), &plan.algorithm, workspace.as<void>(),
-                          workspace.bytes(), stream);
+    return cublasLtMatmul(handle, plan.description.get(), &one, p.b.data, plan.b.get(), p.a.data,
+                          plan.a.get(), &p.beta, c, plan.c.get(), c, plan.c.get(), &plan.algorithm,
+                          workspace.as<void>(), workspace.bytes(), stream);
   }
 
   std::vector<cublasLtMatmulHeuristicResult_t> proposals(const Plan& plan) {
@@ -155,12 +156,12 @@ struct Blas::Parts {
       preference.set(attribute, uint32_t{16});
     std::vector<cublasLtMatmulHeuristicResult_t> found(kProposals);
     int count = 0;
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle, plan.description.get(), plan.b.get(), plan.a.get(), plan.c.get(),
-                                       plan.c.get(), preference.preference, kProposals, found.data(), &count);
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        handle, plan.description.get(), plan.b.get(), plan.a.get(), plan.c.get(), plan.c.get(),
+        preference.preference, kProposals, found.data(), &count);
     if (status != CUBLAS_STATUS_SUCCESS || count == 0)
-      fail(ErrorKind::unsupported, "cuBLASLt has no way to do this product (",
-           cublasLtGetStatusName(status), ")");
+      fail(ErrorKind::unsupported, "cuBLASLt has no way to do this product (", cublasLtGetStatusName(status),
+           ")");
     found.resize(static_cast<size_t>(count));
     return found;
   }

@@ -6,6 +6,7 @@
 #include "bdh/base/error.h"
 #include "bench/cuda/plain.h"
 #include "kernels/cuda/attention_chunk.h"
+#include "kernels/cuda/attention_rows.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/encode_chunk.h"
 #include "kernels/cuda/gate_chunk.h"
@@ -21,7 +22,8 @@ constexpr int64_t kCompared = 64;  // rows of a result that rungs are compared b
 
 template <class Element>
 Element* offset(void* data, DType dtype, int64_t elements) {
-  return reinterpret_cast<Element*>(static_cast<std::byte*>(data) + elements * static_cast<int64_t>(size_of(dtype)));
+  return reinterpret_cast<Element*>(static_cast<std::byte*>(data) +
+                                    elements * static_cast<int64_t>(size_of(dtype)));
 }
 
 void* offset(void* data, DType dtype, int64_t elements) { return offset<std::byte>(data, dtype, elements); }
@@ -33,6 +35,7 @@ ChunkInputs::ChunkInputs(const GpuModel& model, Blas& blas, int segments, int to
   const Sizes& sizes = model.sizes();
   const int rows = segments * tokens;
   plan(position);
+  counts_ = DeviceMemory(static_cast<size_t>(sizes.layers) * sizeof(ChunkCounts), "counts");
   const int sets = rows <= kFewRows ? 2 * sizes.layers : sizes.layers;
   for (int i = 0; i < sets; ++i) {
     Set set;
@@ -45,7 +48,8 @@ ChunkInputs::ChunkInputs(const GpuModel& model, Blas& blas, int segments, int to
   for (size_t i = 0; i < states_.size(); ++i)
     copy(saved_s_.as<std::byte>() + i * layer, states_[i]->s(), layer, model.stream());
   restore_n();
-  logits_ = DeviceMemory(static_cast<size_t>(rows) * static_cast<size_t>(sizes.vocab) * sizeof(float), "logits");
+  logits_ =
+      DeviceMemory(static_cast<size_t>(rows) * static_cast<size_t>(sizes.vocab) * sizeof(float), "logits");
   if (has_blas()) {
     v_ = DeviceMemory(n_bytes(sets_.front()), "v of all neurons");
     half_s_ = DeviceMemory(layer / 2, "S in 16 bits");
@@ -58,7 +62,8 @@ void ChunkInputs::plan(int64_t position) {
   for (const auto& state : states_) {
     const auto first = static_cast<int32_t>(plan_.rows.size()), at = static_cast<int32_t>(position);
     const std::vector<int32_t> text = model_.tokens(position + first, tokens_);
-    for (int i = 0; i < tokens_; ++i) plan_.rows.push_back({text[static_cast<size_t>(i)], at + i, position > 0});
+    for (int i = 0; i < tokens_; ++i)
+      plan_.rows.push_back({text[static_cast<size_t>(i)], at + i, position > 0});
     plan_.segments.push_back({state->s(), first, tokens_, at});
   }
   plan_tiles(plan_, rows_of_tile(activation_dtype(model_.sizes(), model_.packed().dtype)));
@@ -89,6 +94,7 @@ void ChunkInputs::fill(Set& set, const Set* before) {
   const auto rows = static_cast<int>(plan_.rows.size());
   set.memory = DeviceMemory(chunk_bytes(sizes, packed.dtype, rows, plan_.longest), "a chunk's buffers");
   set.buffers = chunk_buffers(sizes, packed.dtype, rows, plan_.longest, set.memory.as<void>());
+  set.buffers.single_rows = plan_.single_rows(sizes);
   set.buffers.segments = static_cast<int>(plan_.segments.size());
   set.buffers.row_tiles = static_cast<int>(plan_.tiles.size());
   set.buffers.row = rows_.as<ChunkRow>();
@@ -102,11 +108,33 @@ void ChunkInputs::fill(Set& set, const Set* before) {
   }
   set.saved_x = copy_of(set.buffers.x, x_bytes(), stream);
   set.saved_operand = copy_of(set.buffers.x_operand, operand_bytes(set), stream);
+  set.buffers.counts = counts_.as<ChunkCounts>();
+  check(cudaMemsetAsync(counts_.as<void>(), 0, counts_.bytes(), stream.get()), "clearing GPU memory");
   encode_chunk(packed, set.buffers, set.layer, stream.get());
   set.saved_n = copy_of(set.buffers.n, n_bytes(set), stream);
-  attention_chunk(packed, set.buffers, set.layer, stream.get());
+  attend(set);
   gate_chunk(packed, set.buffers, set.layer, stream.get());
-  stream.wait();
+  count(set);
+  set.buffers.counts = nullptr;
+}
+
+void ChunkInputs::attend(const Set& set) const {
+  (set.buffers.single_rows ? attention_rows : attention_chunk)(model_.packed(), set.buffers, set.layer,
+                                                               model_.stream().get());
+}
+
+void ChunkInputs::count(const Set& set) {
+  ChunkCounts counts{};
+  check(cudaMemcpyAsync(&counts, set.buffers.counts + set.layer, sizeof counts, cudaMemcpyDeviceToHost,
+                        model_.stream().get()),
+        "copying counts from the GPU");
+  model_.stream().wait();
+  LayerActivity layer;
+  layer.tokens = set.buffers.rows;
+  layer.n = static_cast<int64_t>(counts.n);
+  layer.pairs = static_cast<int64_t>(counts.pairs);
+  layer.g = static_cast<int64_t>(counts.g);
+  active_.push_back(densities_of(layer, model_.counted()));
 }
 
 // What the layer gets.
@@ -168,13 +196,26 @@ void ChunkInputs::segment_by_blas(const Set& set, const ChunkSegment& segment) c
   };
   Operand r_by_columns = r, r_by_rows = r;
   r_by_columns.transposed = r_by_rows.transposed = true;
-  multiply({.m = tokens, .n = tokens, .k = b.columns, .a = r, .b = r_by_columns, .c = scores, .out = b.activations});
+  multiply({.m = tokens,
+            .n = tokens,
+            .k = b.columns,
+            .a = r,
+            .b = r_by_columns,
+            .c = scores,
+            .out = b.activations});
   mask_plain(const_cast<void*>(scores.data), b.activations, sizes.heads, scores.step, segment.count,
              b.scores_columns, stream);
   multiply({.m = tokens, .n = stride, .k = tokens, .a = scores, .b = x, .c = a, .out = DType::f32});
   if (half) narrow_plain(s, half_s_.as<void>(), b.activations, all * stride, stream);
   const Operand recalled{half ? half_s_.as<void>() : s, stride, false, sizes.neurons * stride};
-  multiply({.m = tokens, .n = stride, .k = b.columns, .a = r, .b = recalled, .c = a, .out = DType::f32, .beta = 1});
+  multiply({.m = tokens,
+            .n = stride,
+            .k = b.columns,
+            .a = r,
+            .b = recalled,
+            .c = a,
+            .out = DType::f32,
+            .beta = 1});
   multiply({.m = b.columns,
             .n = stride,
             .k = tokens,
@@ -248,60 +289,97 @@ Family ChunkInputs::family(const std::string& name, const std::string& dtype, co
   return made;
 }
 
-std::vector<Family> ChunkInputs::families(const std::string& dtype) const {
-  const ModelSizes m = model_.counted();
-  const Sizes& sizes = model_.sizes();
-  const DType activations = sets_.front().buffers.activations;
-  const ChunkShape shape{static_cast<double>(plan_.segments.size()), static_cast<double>(tokens_),
-                         static_cast<double>(size_of(activations))};
-  const cudaStream_t stream = model_.stream().get();
-  const PackedParameters& packed = model_.packed();
-  const auto rung = [this](const char* name, const std::function<void(const Set&)>& queue) {
-    return Rung{name, [this, queue](int i) { queue(sets_[static_cast<size_t>(i) % sets_.size()]); }};
-  };
-  const int64_t rows = std::min<int64_t>(kCompared, static_cast<int64_t>(plan_.rows.size()));
+Rung ChunkInputs::rung(const char* name, std::function<void(const Set&)> queue) const {
+  return {name,
+          [this, queue = std::move(queue)](int i) { queue(sets_[static_cast<size_t>(i) % sets_.size()]); }};
+}
 
-  Family encode = family("encode_chunk", dtype, encode_chunk_work(m, shape));
-  encode.rungs.push_back(rung("bdh", [&packed, stream](const Set& set) {
-    encode_chunk(packed, set.buffers, set.layer, stream);
+int64_t ChunkInputs::compared_rows() const {
+  return std::min<int64_t>(kCompared, static_cast<int64_t>(plan_.rows.size()));
+}
+
+ChunkShape ChunkInputs::shape() const {
+  return {static_cast<double>(plan_.segments.size()), static_cast<double>(tokens_),
+          static_cast<double>(size_of(sets_.front().buffers.activations))};
+}
+
+Family ChunkInputs::encode_family(const std::string& dtype) const {
+  Family made = family("encode_chunk", dtype, encode_chunk_work(model_.counted(), shape()));
+  made.rungs.push_back(rung("bdh", [this](const Set& set) {
+    encode_chunk(model_.packed(), set.buffers, set.layer, model_.stream().get());
   }));
-  encode.output = [=, this] {
-    return floats_of(sets_.front().buffers.r, activations, rows * sizes.heads * sets_.front().buffers.columns,
+  if (has_blas()) made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { encode_by_blas(set); }));
+  made.output = [this] {
+    const ChunkBuffers& b = sets_.front().buffers;
+    return floats_of(b.r, b.activations, compared_rows() * model_.sizes().heads * b.columns, model_.stream());
+  };
+  return made;
+}
+
+Family ChunkInputs::attention_family(const std::string& dtype) const {
+  const ModelSizes m = model_.counted();
+  std::vector<Work> rows;
+  for (const Densities& active : active_)
+    rows.push_back(attention_rows_work(m, active, static_cast<double>(plan_.rows.size())));
+  Family made = single_rows() ? family("attention_rows", dtype, mean(rows))
+                              : family("attention_chunk", dtype, attention_chunk_work(m, shape()));
+  made.rungs.push_back(rung("bdh", [this](const Set& set) { attend(set); }));
+  if (has_blas() && !single_rows())
+    made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { attention_by_blas(set); }));
+  made.output = [this] {
+    const ChunkBuffers& b = sets_.front().buffers;
+    return floats_of(b.attended, b.activations, compared_rows() * model_.sizes().stride, model_.stream());
+  };
+  return made;
+}
+
+// Each set's n is there for one gate.
+Family ChunkInputs::gate_family(const std::string& dtype) const {
+  Family made = family("gate_chunk", dtype, gate_chunk_work(model_.counted(), shape()));
+  made.most = made.sets;
+  made.restore = [this] { restore_n(); };
+  made.rungs.push_back(rung("bdh", [this](const Set& set) {
+    gate_chunk(model_.packed(), set.buffers, set.layer, model_.stream().get());
+  }));
+  if (has_blas()) made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { gate_by_blas(set); }));
+  made.output = [this] {
+    return floats_of(sets_.front().buffers.x, DType::f32, compared_rows() * model_.sizes().stride,
                      model_.stream());
   };
-  Family attention = family("attention_chunk", dtype, attention_chunk_work(m, shape));
-  attention.rungs.push_back(rung("bdh", [&packed, stream](const Set& set) {
-    attention_chunk(packed, set.buffers, set.layer, stream);
+  return made;
+}
+
+Family ChunkInputs::embed_family(const std::string& dtype) const {
+  Family made =
+      family("embed_chunk", dtype, embed_work(model_.counted(), shape().rows(), shape().activation));
+  made.rungs.push_back(rung(
+      "bdh", [this](const Set& set) { embed_chunk(model_.packed(), set.buffers, model_.stream().get()); }));
+  return made;
+}
+
+Family ChunkInputs::logits_family(const std::string& dtype) const {
+  Family made = family("project_logits", dtype, logits_work(model_.counted(), shape().rows()));
+  made.rungs.push_back(rung("bdh", [this](const Set& set) {
+    project_logits(model_.packed(), set.buffers.x, nullptr, set.buffers.rows, logits_.as<float>(),
+                   model_.stream().get());
   }));
-  attention.output = [=, this] {
-    return floats_of(sets_.front().buffers.attended, activations, rows * sizes.stride, model_.stream());
+  if (has_blas()) made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { logits_by_blas(set); }));
+  made.output = [this] {
+    return floats_of(logits_.as<void>(), DType::f32, compared_rows() * model_.sizes().vocab, model_.stream());
   };
-  Family gate = family("gate_chunk", dtype, gate_chunk_work(m, shape));
-  gate.rungs.push_back(
-      rung("bdh", [&packed, stream](const Set& set) { gate_chunk(packed, set.buffers, set.layer, stream); }));
-  gate.most = gate.sets;
-  gate.restore = [this] { restore_n(); };
-  gate.output = [=, this] {
-    return floats_of(sets_.front().buffers.x, DType::f32, rows * sizes.stride, model_.stream());
-  };
-  Family embed = family("embed_chunk", dtype, embed_work(m, shape.rows(), shape.activation));
-  embed.rungs.push_back(
-      rung("bdh", [&packed, stream](const Set& set) { embed_chunk(packed, set.buffers, stream); }));
-  Family logits = family("project_logits", dtype, logits_work(m, shape.rows()));
-  logits.rungs.push_back(rung("bdh", [this, &packed, stream](const Set& set) {
-    project_logits(packed, set.buffers.x, nullptr, set.buffers.rows, logits_.as<float>(), stream);
-  }));
-  logits.output = [=, this] {
-    return floats_of(logits_.as<void>(), DType::f32, rows * sizes.vocab, model_.stream());
-  };
-  if (has_blas()) {
-    encode.rungs.push_back(rung("cuBLAS", [this](const Set& set) { encode_by_blas(set); }));
-    attention.rungs.push_back(rung("cuBLAS", [this](const Set& set) { attention_by_blas(set); }));
-    gate.rungs.push_back(rung("cuBLAS", [this](const Set& set) { gate_by_blas(set); }));
-    logits.rungs.push_back(rung("cuBLAS", [this](const Set& set) { logits_by_blas(set); }));
-  }
-  // The gate is last but for what restores all of its inputs: embed.
-  return {std::move(encode), std::move(attention), std::move(gate), std::move(logits), std::move(embed)};
+  return made;
+}
+
+// Each family's restore() puts back what the one before it changed.
+std::vector<Family> ChunkInputs::families(const std::string& dtype) const {
+  std::vector<Family> families;
+  families.push_back(encode_family(dtype));
+  families.push_back(attention_family(dtype));
+  families.push_back(gate_family(dtype));
+  if (single_rows()) return families;
+  families.push_back(logits_family(dtype));
+  families.push_back(embed_family(dtype));
+  return families;
 }
 
 }  // namespace bdh::bench

@@ -18,7 +18,8 @@ class ChunkInputs {
  public:
   ChunkInputs(const GpuModel& model, Blas& blas, int segments, int tokens, int64_t position);
 
-  /// The families refer to the inputs, which must outlive them.
+  /// The families refer to the inputs, which must outlive them. Where every sequence reads one token, they
+  /// are what a batch of decoding takes.
   std::vector<Family> families(const std::string& dtype) const;
 
  private:
@@ -33,6 +34,17 @@ class ChunkInputs {
   void restore_n() const;
   Family family(const std::string& name, const std::string& dtype, const Work& work) const;
   bool has_blas() const;
+  bool single_rows() const { return sets_.front().buffers.single_rows; }
+  Family encode_family(const std::string& dtype) const;
+  Family attention_family(const std::string& dtype) const;
+  Family gate_family(const std::string& dtype) const;
+  Family embed_family(const std::string& dtype) const;
+  Family logits_family(const std::string& dtype) const;
+  Rung rung(const char* name, std::function<void(const Set&)> queue) const;
+  int64_t compared_rows() const;
+  ChunkShape shape() const;
+  void attend(const Set& set) const;
+  void count(const Set& set);
 
   // The rungs by cuBLASLt.
   void encode_by_blas(const Set& set) const;
@@ -53,6 +65,8 @@ class ChunkInputs {
   cuda::ChunkPlan plan_;
   cuda::DeviceMemory rows_, segments_, tiles_;
   std::vector<Set> sets_;
+  std::vector<Densities> active_;          // of each set
+  cuda::DeviceMemory counts_;              // of every layer
   cuda::DeviceMemory saved_s_;             // every segment's S of the first layer
   cuda::DeviceMemory v_, half_s_, mixed_;  // what the products of the cuBLAS rungs leave for the next kernel
   cuda::DeviceMemory logits_;

@@ -48,7 +48,8 @@ GpuInfo gpu_info(int index) {
   const size_t first = answer.find(", "), second = answer.find(", ", first + 1);
   if (second == std::string::npos || first == std::string::npos) return info;
   info.driver = answer.substr(0, first);
-  info.clocks = concat(answer.substr(first + 2, second - first - 2), " SM, ", answer.substr(second + 2), " memory");
+  info.clocks =
+      concat(answer.substr(first + 2, second - first - 2), " SM, ", answer.substr(second + 2), " memory");
   return info;
 }
 
@@ -59,9 +60,9 @@ std::string GpuInfo::text() const {
 }
 
 Json::Object GpuInfo::json() const {
-  return {{"name", name},     {"capability", capability}, {"multiprocessors", multiprocessors},
-          {"l2", l2},         {"memory", memory},         {"driver", driver},
-          {"cuda", cuda},     {"clocks_mhz", clocks}};
+  return {{"name", name}, {"capability", capability}, {"multiprocessors", multiprocessors},
+          {"l2", l2},     {"memory", memory},         {"driver", driver},
+          {"cuda", cuda}, {"clocks_mhz", clocks}};
 }
 
 }  // namespace bdh::bench

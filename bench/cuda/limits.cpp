@@ -94,7 +94,8 @@ class Measuring {
                           .in = dtype,
                           .out = dtype};
     add({.of = limit_case(kProduct, concat(s.m, " x ", s.n, " x ", s.k), option_name(dtype)),
-         .work = {.bytes = as_number(s.m * s.k + s.k * s.n + s.m * s.n) * as_number(static_cast<int64_t>(size_of(dtype))),
+         .work = {.bytes = as_number(s.m * s.k + s.k * s.n + s.m * s.n) *
+                           as_number(static_cast<int64_t>(size_of(dtype))),
                   .flops = 2 * as_number(s.m) * as_number(s.n) * as_number(s.k)},
          .rungs = {{"", [&](int) { blas_.multiply(p, stream_.get()); }}}});
   }
@@ -134,7 +135,8 @@ GpuLimits::GpuLimits(const std::vector<Result>& results) {
 }
 
 double GpuLimits::rate(const std::string& name) const {
-  const auto found = std::find_if(roofs_.begin(), roofs_.end(), [&](const Roof& r) { return r.name == name; });
+  const auto found =
+      std::find_if(roofs_.begin(), roofs_.end(), [&](const Roof& r) { return r.name == name; });
   return found == roofs_.end() ? 0 : found->rate;
 }
 

@@ -51,8 +51,9 @@ std::vector<float> floats_of(const void* from, DType dtype, int64_t count, const
 template <class Element>
 cuda::DeviceMemory uploaded(const std::vector<Element>& from, const cuda::Stream& stream) {
   cuda::DeviceMemory memory(from.size() * sizeof(Element), "a benchmark's inputs");
-  cuda::check(cudaMemcpyAsync(memory.as<void>(), from.data(), memory.bytes(), cudaMemcpyHostToDevice, stream.get()),
-              "copying inputs to the GPU");
+  cuda::check(
+      cudaMemcpyAsync(memory.as<void>(), from.data(), memory.bytes(), cudaMemcpyHostToDevice, stream.get()),
+      "copying inputs to the GPU");
   stream.wait();
   return memory;
 }

@@ -27,19 +27,27 @@ void wait_for_device() { cuda::check(cudaDeviceSynchronize(), "waiting for the G
 // Sequences that go on with the text, each elsewhere in it; the token that each would choose is chosen, too.
 class Decoding {
  public:
-  Decoding(Subject& subject, int64_t position, int64_t batch)
-      : subject_(subject), sessions_(subject.sessions(position, batch)), tokens_(sessions_.size()) {}
+  Decoding(Subject& subject, const DecodePlan& plan)
+      : subject_(subject),
+        sessions_(subject.sessions(plan.position, plan.batch)),
+        tokens_(sessions_.size()),
+        draws_(plan.draws ? sessions_.size() : 0,
+               Draw{.greedy = true, .vocab = subject.source().config.vocab_size}) {}
 
-  void step(const ReadOptions& options = {}) {
+  void step(ReadOptions options = {}) {
     spans_.clear();
     for (size_t i = 0; i < sessions_.size(); ++i) {
       tokens_[i] = subject_.tokens(sessions_[i]->position() + kApart * static_cast<int64_t>(i), 1).front();
       spans_.emplace_back(&tokens_[i], 1);
     }
+    options.draws = draws_;
     const std::vector<float> logits = read_batch(sessions_, spans_, options);
     const auto vocab = static_cast<std::ptrdiff_t>(logits.size() / sessions_.size());
-    for (auto row = logits.begin(); row != logits.end(); row += vocab)
-      chosen_ += std::max_element(row, row + vocab) - row;
+    for (size_t i = 0; i < sessions_.size(); ++i) {
+      const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i) * vocab;
+      const bool drawn = !draws_.empty() && draws_[i].token >= 0;
+      chosen_ += drawn ? draws_[i].token : std::max_element(row, row + vocab) - row;
+    }
   }
 
   std::vector<LayerActivity> activity() {
@@ -57,7 +65,8 @@ class Decoding {
   std::vector<Session*> sessions_;
   std::vector<int32_t> tokens_;
   std::vector<std::span<const int32_t>> spans_;
-  int64_t chosen_ = 0;
+  std::vector<Draw> draws_;  // one for each session, or none
+  int64_t chosen_ = 0;       // the sum of all tokens: a reason to choose them
 };
 
 ModelSizes sizes_of(Subject& subject) { return {subject.source().config, subject.weights()->dtype()}; }
@@ -66,10 +75,12 @@ ModelSizes sizes_of(Subject& subject) { return {subject.source().config, subject
 
 std::string at_length(const char* peer, int64_t tokens) { return concat(peer, ' ', tokens); }
 
-Case decode_case(const std::string& model, DType dtype, int64_t position, int64_t batch) {
+Case decode_case(const std::string& model, DType dtype, int64_t position, int64_t batch,
+                 const std::string& how) {
   Case one{.kind = Kind::path,
            .name = concat("decode at ", position),
-           .shape = concat(model, batch == 1 ? "" : concat(", ", batch, " sequences")),
+           .shape = concat(model, batch == 1 ? "" : concat(", ", batch, " sequences"),
+                           how.empty() ? "" : ", ", how),
            .dtype = option_name(dtype)};
   if (batch == 1) one.peers = {at_length(kPeerRecompute, position), kPeerCached, kPeerGraph, kPeerHalf};
   return one;
@@ -83,16 +94,16 @@ Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t
           .peers = {at_length(kPeerForward, tokens), at_length(kPeerCompiled, tokens)}};
 }
 
-Result measure_decode(Subject& subject, const Case& of, int64_t position, int64_t batch, int samples,
-                      double seconds) {
-  Decoding decoding(subject, position, batch);
+Result measure_decode(Subject& subject, const Case& of, const DecodePlan& plan) {
+  Decoding decoding(subject, plan);
   for (int i = 0; i < kWarmSteps; ++i) decoding.step();
   Result result{of, {}, {}, {}, {}};
   const std::vector<LayerActivity> activity = decoding.activity();
-  result.work = decode_work(sizes_of(subject), activity, static_cast<double>(batch), 2);
+  result.work = decode_work(sizes_of(subject), activity, static_cast<double>(plan.batch), 2);
+  decoding.step();
   const double one = std::max(seconds_of([&] { decoding.step(); }), 1e-6);
-  const int steps = static_cast<int>(std::clamp(seconds / one, 2.0, 1000.0));
-  for (int n = 0; n < samples; ++n) {
+  const int steps = static_cast<int>(std::clamp(plan.seconds / one, 2.0, 1000.0));
+  for (int n = 0; n < plan.samples; ++n) {
     const double taken = seconds_of([&] {
       for (int i = 0; i < steps; ++i) decoding.step();
     });

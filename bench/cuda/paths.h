@@ -1,5 +1,5 @@
-// Whole ways of reading on a GPU, through the public sessions: time on the wall, logits on the host, the
-// likeliest token chosen. Knows sessions and the names of the peers that do the same.
+// Whole ways of reading on a GPU, through the public sessions: time on the wall, the likeliest next token
+// chosen. Knows sessions and the names of the peers that do the same.
 #pragma once
 
 #include <memory>
@@ -18,14 +18,21 @@ constexpr const char *kPeerForward = "PyTorch forward", *kPeerCompiled = "PyTorc
 
 std::string at_length(const char* peer, int64_t tokens);
 
-/// One token of each of `batch` sequences that have read `position`.
-Case decode_case(const std::string& model, DType dtype, int64_t position, int64_t batch);
+/// One token of each of `batch` sequences that have read `position`. how: what is special about it, or "".
+Case decode_case(const std::string& model, DType dtype, int64_t position, int64_t batch,
+                 const std::string& how = "");
 /// The whole of a prompt, in chunks.
 Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk);
 
-/// samples: of about `seconds` each. Details: the sessions' bytes.
-Result measure_decode(Subject& subject, const Case& of, int64_t position, int64_t batch, int samples,
-                      double seconds);
+/// How decoding is measured.
+struct DecodePlan {
+  int64_t position, batch;
+  bool draws = true;  // the GPU chooses the likeliest token; else its logits come to the host, which does
+  int samples = 7;
+  double seconds = 0.05;  // of a sample, about
+};
+/// Details: the sessions' bytes and how active the neurons were.
+Result measure_decode(Subject& subject, const Case& of, const DecodePlan& plan);
 /// Details: `memory_before` and `memory_after` the reading, bytes of the GPU in use.
 Result measure_prefill(Subject& subject, const Case& of, int64_t tokens, int64_t chunk, int samples);
 

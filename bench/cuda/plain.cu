@@ -132,14 +132,17 @@ __global__ void mix(Sizes sizes, ChunkBuffers buffers, const float* y) {
   }
 }
 
-Grid row_grid(const Sizes& sizes, dim3 blocks) { return {blocks, dim3(kThreads), row_shared(sizes, kThreads)}; }
+Grid row_grid(const Sizes& sizes, dim3 blocks) {
+  return {blocks, dim3(kThreads), row_shared(sizes, kThreads)};
+}
 
 }  // namespace
 
 void fill_random(void* data, DType dtype, int64_t count, uint32_t seed, cudaStream_t stream) {
   with_element(dtype, [&](auto element) {
     using Element = decltype(element);
-    launch(stream, {blocks_for(count), dim3(kThreads)}, fill<Element>, static_cast<Element*>(data), count, seed);
+    launch(stream, {blocks_for(count), dim3(kThreads)}, fill<Element>, static_cast<Element*>(data), count,
+           seed);
   });
 }
 
@@ -180,7 +183,8 @@ void mask_plain(void* scores, DType dtype, int count, int64_t step, int tokens, 
 void narrow_plain(const float* from, void* to, DType dtype, int64_t count, cudaStream_t stream) {
   with_element(dtype, [&](auto element) {
     using Element = decltype(element);
-    launch(stream, {blocks_for(count), dim3(kThreads)}, narrow<Element>, from, static_cast<Element*>(to), count);
+    launch(stream, {blocks_for(count), dim3(kThreads)}, narrow<Element>, from, static_cast<Element*>(to),
+           count);
   });
 }
 

@@ -13,7 +13,8 @@ namespace bdh::bench {
 
 /// Numbers between -1 and 1 that no cache and no power saving can profit from.
 void fill_random(void* data, DType dtype, int64_t count, uint32_t seed, cudaStream_t stream);
-/// Reads `bytes` (a multiple of 16) `rounds` times past the first-level cache. sink: 16 bytes, hardly ever written.
+/// Reads `bytes` (a multiple of 16) `rounds` times past the first-level cache. sink: 16 bytes, hardly ever
+/// written.
 void read_stream(const void* data, int64_t bytes, int rounds, void* sink, cudaStream_t stream);
 /// A kernel of one thread that does nothing.
 void do_nothing(cudaStream_t stream);
@@ -21,7 +22,8 @@ void do_nothing(cudaStream_t stream);
 void wait_a_while(int64_t microseconds, cudaStream_t stream);
 
 /// r = rotate(n): (R, H, columns), neurons [0, N) of each head.
-void rotate_plain(const cuda::PackedParameters& packed, const cuda::ChunkBuffers& buffers, cudaStream_t stream);
+void rotate_plain(const cuda::PackedParameters& packed, const cuda::ChunkBuffers& buffers,
+                  cudaStream_t stream);
 /// Zero on and above the diagonal: `count` matrices of tokens x columns, each `step` elements after the last.
 void mask_plain(void* scores, DType dtype, int count, int64_t step, int tokens, int columns,
                 cudaStream_t stream);

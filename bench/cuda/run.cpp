@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 #include "bdh/base/error.h"
 #include "bench/cuda/chunk_cases.h"
@@ -11,6 +12,7 @@
 #include "bench/cuda/step_cases.h"
 #include "bench/peers.h"
 #include "bench/stopwatch.h"
+#include "kernels/cuda/backend.h"
 
 namespace bdh::bench {
 
@@ -67,7 +69,7 @@ class GpuRun {
     try {
       if (over()) fail(ErrorKind::unsupported, kTimeOver);
       for (Result& result : measure()) results_.push_back(std::move(result));
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       results_.push_back({of, {}, {}, error.what(), {}});
     }
   }
@@ -111,14 +113,29 @@ class GpuRun {
   }
 
   void decoding_of(Subject& subject, DType dtype, bool main) {
+    const int64_t first = sizes_.positions.front();
     for (const int64_t position : sizes_.positions) {
-      if (main || position == sizes_.positions.front()) decode(subject, dtype, position, 1);
+      if (main || position == first) decode(subject, dtype, {.position = position, .batch = 1});
     }
+    if (main) decode(subject, dtype, {.position = first, .batch = 1, .draws = false}, "logits to the host");
     subject.forget_sessions();
     if (!main) return;
     for (const int64_t batch : batches()) {
-      if (batch > 1) decode(subject, dtype, sizes_.positions.front(), batch);
+      if (batch > 1) decode(subject, dtype, {.position = first, .batch = batch});
       subject.forget_sessions();
+    }
+    if (options_.batch == 0) crossover(subject, dtype);
+  }
+
+  // The same batch by the sparse step and by dense products: kDenseBatch should lie where they are equal.
+  void crossover(Subject& subject, DType dtype) {
+    const std::pair<int, const char*> ways[] = {{std::numeric_limits<int>::max(), "sparse"}, {1, "dense"}};
+    for (const auto& [dense_batch, name] : ways) {
+      const auto backend = cuda::make_backend(device_, dense_batch);
+      Subject other(
+          subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
+      for (const int64_t batch : sizes_.crossover)
+        decode(other, dtype, {.position = sizes_.positions.front(), .batch = batch}, name);
     }
   }
 
@@ -131,13 +148,12 @@ class GpuRun {
     for (size_t i = 1; i < sizes_.chunks.size(); ++i) prefill(subject, dtype, typical, sizes_.chunks[i]);
   }
 
-  void decode(Subject& subject, DType dtype, int64_t position, int64_t batch) {
-    const Case of = decode_case(subject.source().name, dtype, position, batch);
+  void decode(Subject& subject, DType dtype, DecodePlan plan, const char* how = "") {
+    const Case of = decode_case(subject.source().name, dtype, plan.position, plan.batch, how);
     if (!wanted_(of)) return;
-    add(of, [&] {
-      return std::vector{
-          measure_decode(subject, of, position, batch, samples(7, 15), options_.quick ? 0.05 : 0.1)};
-    });
+    plan.samples = samples(7, 15);
+    plan.seconds = options_.quick ? 0.05 : 0.1;
+    add(of, [&] { return std::vector{measure_decode(subject, of, plan)}; });
   }
 
   void prefill(Subject& subject, DType dtype, int64_t tokens, int64_t chunk) {
@@ -153,7 +169,8 @@ class GpuRun {
     for (const SharedSource& source : sources_) {
       for (const DType dtype : dtypes()) {
         if (options_.quick && source != sources_.front()) continue;
-        const Case of{.kind = Kind::kernel, .name = "kernels", .shape = source->name, .dtype = option_name(dtype)};
+        const Case of{
+            .kind = Kind::kernel, .name = "kernels", .shape = source->name, .dtype = option_name(dtype)};
         add(of, [&] {
           kernels_of(source, dtype);
           return std::vector<Result>{};
@@ -165,14 +182,21 @@ class GpuRun {
   void kernels_of(const SharedSource& source, DType dtype) {
     const GpuModel model(subject_of(source, dtype), queue_);
     std::vector<int64_t> batches{1};
-    if (options_.batch > 0) batches = {options_.batch};
-    else if (!sizes_.batches.empty()) batches.push_back(sizes_.batches.back());
+    if (options_.batch > 0)
+      batches = {options_.batch};
+    else if (!sizes_.batches.empty())
+      batches.push_back(sizes_.batches.back());
     for (const int64_t batch : batches) step_kernels(model, dtype, static_cast<int>(batch));
-    for (const int segments : {1, sizes_.chunk_segments}) chunk_kernels(model, dtype, segments);
+    for (const int segments : {1, sizes_.chunk_segments})
+      chunk_kernels(model, dtype, segments, sizes_.chunk_tokens);
+    if (batches.back() > 1) chunk_kernels(model, dtype, static_cast<int>(batches.back()), 1);
   }
 
   void step_kernels(const GpuModel& model, DType dtype, int batch) {
-    const Case of{.kind = Kind::kernel, .name = concat("a step of ", batch), .shape = model.name(), .dtype = option_name(dtype)};
+    const Case of{.kind = Kind::kernel,
+                  .name = concat("a step of ", batch),
+                  .shape = model.name(),
+                  .dtype = option_name(dtype)};
     if (model.sizes().stride > cuda::kWidestStep) return;
     add(of, [&] {
       const StepInputs inputs(model, batch, sizes_.positions.front(), static_cast<int64_t>(4 * info_.l2));
@@ -180,13 +204,13 @@ class GpuRun {
     });
   }
 
-  void chunk_kernels(const GpuModel& model, DType dtype, int segments) {
+  void chunk_kernels(const GpuModel& model, DType dtype, int segments, int tokens) {
     const Case of{.kind = Kind::kernel,
-                  .name = concat("a chunk of ", segments, " x ", sizes_.chunk_tokens),
+                  .name = concat("a chunk of ", segments, " x ", tokens),
                   .shape = model.name(),
                   .dtype = option_name(dtype)};
     add(of, [&] {
-      const ChunkInputs inputs(model, blas_, segments, sizes_.chunk_tokens, sizes_.positions.front());
+      const ChunkInputs inputs(model, blas_, segments, tokens, sizes_.positions.front());
       return measured(inputs.families(option_name(dtype)));
     });
   }
@@ -218,7 +242,8 @@ class GpuRun {
   // What takes longest comes last.
   std::vector<Question> questions(DType dtype) const {
     const int64_t first = sizes_.positions.front();
-    std::vector<Question> all{{kPeerCached, "cached", first, false, 1}, {kPeerGraph, "graph", first, false, 1}};
+    std::vector<Question> all{{kPeerCached, "cached", first, false, 1},
+                              {kPeerGraph, "graph", first, false, 1}};
     if (dtype != DType::f32) all.push_back({kPeerHalf, "graph_half", first, false, 1});
     for (const int64_t length : sizes_.positions)
       if (length <= 8192) all.push_back({kPeerRecompute, "recompute", length, true, 1});
@@ -233,7 +258,8 @@ class GpuRun {
   bool asked_for(const Case& peer) const {
     return wanted_(peer) || std::any_of(results_.begin(), results_.end(), [&](const Result& result) {
              const auto& names = result.of.peers;
-             return result.of.dtype == peer.dtype && std::find(names.begin(), names.end(), peer.name) != names.end();
+             return result.of.dtype == peer.dtype &&
+                    std::find(names.begin(), names.end(), peer.name) != names.end();
            });
   }
 
@@ -257,21 +283,22 @@ class GpuRun {
   void agree(Peer& peer, const SharedSource& source, DType dtype) {
     try {
       report_.notes.push_back(agreement(peer, *subject_of(source, dtype), dtype));
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       report_.notes.push_back(concat("The peer's logits could not be compared: ", error.what()));
     }
   }
 
   void ask(Peer& peer, const std::string& model, DType dtype, const Question& question) {
-    const Case of{.kind = Kind::peer,
-                  .name = question.named_by_length ? at_length(question.name, question.length) : question.name,
-                  .shape = model,
-                  .dtype = option_name(dtype)};
+    const Case of{
+        .kind = Kind::peer,
+        .name = question.named_by_length ? at_length(question.name, question.length) : question.name,
+        .shape = model,
+        .dtype = option_name(dtype)};
     if (!asked_for(of)) return;
     add(of, [&] {
       Result result{of, {.tokens = question.tokens}, {}, {}, {}};
-      result.samples = peer.ask_numbers(concat(question.question, ' ', of.dtype, ' ', question.length, ' ',
-                                               samples(5, 11)));
+      result.samples = peer.ask_numbers(
+          concat(question.question, ' ', of.dtype, ' ', question.length, ' ', samples(5, 11)));
       return std::vector{result};
     });
   }
@@ -286,8 +313,8 @@ class GpuRun {
     report_.machine.emplace_back("blas", Blas::name());
     report_.machine.emplace_back("seconds", since_.seconds());
     report_.roofs = limits.roofs();
-    report_.rows = rows_of(
-        results_, [&](const Result& result) { return limits.bound(result.work, result.of.dtype); });
+    report_.rows =
+        rows_of(results_, [&](const Result& result) { return limits.bound(result.work, result.of.dtype); });
     return std::move(report_);
   }
 
@@ -308,7 +335,8 @@ class GpuRun {
 
 }  // namespace
 
-Report run_on_cuda(const Options& options, const std::shared_ptr<Backend>& backend, const GpuRunSizes& sizes) {
+Report run_on_cuda(const Options& options, const std::shared_ptr<Backend>& backend,
+                   const GpuRunSizes& sizes) {
   return GpuRun(options, backend, sizes).run();
 }
 

@@ -14,13 +14,14 @@ namespace bdh::bench {
 /// How much is read; a test has less.
 struct GpuRunSizes {
   LimitSizes limits{};
-  std::vector<int64_t> positions{512, 4096, 100000};       // of decoding
-  std::vector<int64_t> batches{8, 64};                     // at the first position
+  std::vector<int64_t> positions{512, 4096, 100000};  // of decoding
+  std::vector<int64_t> batches{8, 64};                // at the first position
+  std::vector<int64_t> crossover{2, 4, 8, 16};        // read sparsely and densely, to find which suits
   std::vector<int64_t> prompts{512, 2048, 8192, 131072};
-  std::vector<int64_t> chunks{512, 256, 128};              // the first for every prompt
-  int chunk_tokens = 512;                                  // of a kernel's chunk
-  int chunk_segments = 8;                                  // of the larger one
-  int samples = 0;                                         // of everything; 0: as many as are worth it
+  std::vector<int64_t> chunks{512, 256, 128};  // the first for every prompt
+  int chunk_tokens = 512;                      // of a kernel's chunk
+  int chunk_segments = 8;                      // of the larger one
+  int samples = 0;                             // of everything; 0: as many as are worth it
 };
 
 /// backend: one of a GPU.

@@ -40,6 +40,12 @@ StepInputs::StepInputs(const GpuModel& model, int batch, int64_t position, int64
     }
   }
   restore_x();
+  const DrawRequest greedy{
+      .u = 0.5, .temperature = 1, .top_p = 1, .top_k = 0, .vocab = sizes.vocab, .greedy = true};
+  const DrawRequest drawn{
+      .u = 0.5, .temperature = 0.8f, .top_p = 0.95f, .top_k = 50, .vocab = sizes.vocab, .greedy = false};
+  greedy_ = uploaded(std::vector(static_cast<size_t>(batch), greedy), model.stream());
+  drawn_ = uploaded(std::vector(static_cast<size_t>(batch), drawn), model.stream());
   const size_t s_bytes = static_cast<size_t>(sizes.rows() * sizes.stride) * sizeof(float);
   saved_s_ = copy_of(states_.front().front()->s(), s_bytes, model.stream());
   model.stream().wait();
@@ -55,7 +61,8 @@ void StepInputs::fill(Set& set, const Set* before, const States& states, int64_t
   const Stream& stream = model_.stream();
   const auto sequences = static_cast<size_t>(batch_);
   set.memory = DeviceMemory(step_bytes(sizes, batch_), "a step's buffers");
-  set.arrived = DeviceMemory(sequences * (static_cast<size_t>(sizes.heads) + 1) * sizeof(unsigned), "counters");
+  set.arrived =
+      DeviceMemory(sequences * (static_cast<size_t>(sizes.heads) + 1) * sizeof(unsigned), "counters");
   check(cudaMemsetAsync(set.arrived.as<void>(), 0, set.arrived.bytes(), stream.get()), "clearing GPU memory");
   set.buffers = step_buffers(sizes, batch_, set.memory.as<void>());
   set.buffers.arrived = set.arrived.as<unsigned>();
@@ -63,8 +70,8 @@ void StepInputs::fill(Set& set, const Set* before, const States& states, int64_t
   for (int i = 0; i < batch_; ++i)
     read.push_back({states[static_cast<size_t>(i)]->s(), model_.tokens(position + kApart * i, 1).front(),
                     static_cast<int32_t>(position)});
-  check(cudaMemcpyAsync(const_cast<Sequence*>(set.buffers.sequences), read.data(), sequences * sizeof(Sequence),
-                        cudaMemcpyHostToDevice, stream.get()),
+  check(cudaMemcpyAsync(const_cast<Sequence*>(set.buffers.sequences), read.data(),
+                        sequences * sizeof(Sequence), cudaMemcpyHostToDevice, stream.get()),
         "copying tokens to the GPU");
   stream.wait();
   if (before) {
@@ -78,23 +85,22 @@ void StepInputs::fill(Set& set, const Set* before, const States& states, int64_t
   set.gated.x = set.own_x.as<float>();
   attention_step(model_.packed(), set.buffers, set.layer, stream.get());
   gate_step(model_.packed(), set.gated, set.layer, stream.get());
+  project_logits(model_.packed(), set.buffers.x, nullptr, batch_, set.buffers.logits, stream.get());
   stream.wait();
 }
 
 LayerActivity StepInputs::count(const Set& set) const {
-  const size_t blocks = static_cast<size_t>(batch_) *
-                        static_cast<size_t>(model_.sizes().heads * blocks_per_head(model_.sizes()));
-  std::vector<StepCounts> counts(blocks);
-  check(cudaMemcpyAsync(counts.data(), set.buffers.counts + static_cast<size_t>(set.layer) * blocks,
-                        blocks * sizeof(StepCounts), cudaMemcpyDeviceToHost, model_.stream().get()),
+  std::vector<StepCounts> totals(static_cast<size_t>(batch_));
+  check(cudaMemcpyAsync(totals.data(), set.buffers.totals + int64_t{set.layer} * batch_,
+                        totals.size() * sizeof(StepCounts), cudaMemcpyDeviceToHost, model_.stream().get()),
         "copying counts from the GPU");
   model_.stream().wait();
   LayerActivity activity;
   activity.tokens = batch_;
-  for (const StepCounts& block : counts) {
-    activity.n += block.n;
-    activity.pairs += block.pairs;
-    activity.g += block.g;
+  for (const StepCounts& sequence : totals) {
+    activity.n += sequence.n;
+    activity.pairs += sequence.pairs;
+    activity.g += sequence.g;
   }
   return activity;
 }
@@ -164,13 +170,21 @@ std::vector<Family> StepInputs::families(const std::string& dtype) const {
   }));
   families.push_back(layer_family(dtype));
   families.back().work = mean(attention) + mean(gate);
-  families.push_back(family("embed_step", embed_work(m, batch, 0), [=, this](int i) {
-    embed_step(model_.packed(), set_of(i).gated, stream);
-  }));
+  families.push_back(family("embed_step", embed_work(m, batch, 0),
+                            [=, this](int i) { embed_step(model_.packed(), set_of(i).gated, stream); }));
   families.push_back(family("project_logits", logits_work(m, batch), [=, this](int i) {
     const StepBuffers& buffers = set_of(i).buffers;
     project_logits(model_.packed(), buffers.x, nullptr, buffers.count, buffers.logits, stream);
   }));
+  const auto draw = [=, this](const DeviceMemory& requests) {
+    return [=, this, &requests](int i) {
+      const StepBuffers& buffers = set_of(i).buffers;
+      draw_tokens(buffers.logits, model_.sizes().vocab, requests.as<const DrawRequest>(), buffers.count,
+                  buffers.tokens, stream);
+    };
+  };
+  families.push_back(family("draw_tokens, greedy", draw_work(m, batch), draw(greedy_)));
+  families.push_back(family("draw_tokens, top_k 50, top_p 0.95", draw_work(m, batch), draw(drawn_)));
   return families;
 }
 

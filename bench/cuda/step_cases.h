@@ -43,7 +43,8 @@ class StepInputs {
   std::vector<States> states_;
   std::vector<Set> sets_;
   std::vector<LayerActivity> activity_;
-  cuda::DeviceMemory saved_s_;  // the first sequence's S of the first set's layer
+  cuda::DeviceMemory greedy_, drawn_;  // requests for every sequence
+  cuda::DeviceMemory saved_s_;         // the first sequence's S of the first set's layer
 };
 
 }  // namespace bdh::bench

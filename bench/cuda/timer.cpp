@@ -59,7 +59,8 @@ double Timer::sample(const Family& family, const std::function<void()>& start) c
 // Whole rounds of the sets, or, for what is slow, as many iterations as the time allows.
 int Timer::iterations_for(const Family& family, const Rung& rung) const {
   const double one = std::max(sample(family, [&] { rung.queue(0); }), 1e-7);
-  const auto wanted = static_cast<int>(std::clamp(std::ceil(seconds_ / one), 1.0, static_cast<double>(family.most)));
+  const auto wanted =
+      static_cast<int>(std::clamp(std::ceil(seconds_ / one), 1.0, static_cast<double>(family.most)));
   const bool slow = one * family.sets > 10 * seconds_;
   if (slow) return wanted;
   const int rounds = (wanted + family.sets - 1) / family.sets;
@@ -84,7 +85,7 @@ std::vector<Result> Timer::measure(const Family& family) const {
   const auto guarded = [&](size_t i, const std::function<void()>& act) {
     try {
       if (all[i].result.error.empty()) act();
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       all[i].result.error = error.what();
     }
   };

@@ -26,7 +26,8 @@ struct Family {
   int most = 1 << 9;  // iterations in a graph
   /// Queues what puts inputs back that rungs change. Called before each sample, not timed.
   std::function<void()> restore{};
-  /// Some numbers that iteration 0 wrote, the stream being idle; rungs are compared by them. Empty: they are not.
+  /// Some numbers that iteration 0 wrote, the stream being idle; rungs are compared by them. Empty: they are
+  /// not.
   std::function<std::vector<float>()> output{};
   std::vector<Rung> rungs{};
 };
@@ -52,7 +53,8 @@ class Timer {
   double seconds_;
 };
 
-/// norm(a - b) / norm(b); 1 where b is zero and a is not, infinite where sizes differ or a number is not finite.
+/// norm(a - b) / norm(b); 1 where b is zero and a is not, infinite where sizes differ or a number is not
+/// finite.
 double relative_difference(const std::vector<float>& a, const std::vector<float>& b);
 
 }  // namespace bdh::bench

@@ -15,7 +15,8 @@ using bdh::test::TemporaryDirectory;
 
 namespace {
 
-Result made_up(Kind kind, const std::string& name, const std::string& variant, double seconds, const Work& work) {
+Result made_up(Kind kind, const std::string& name, const std::string& variant, double seconds,
+               const Work& work) {
   Result result;
   result.of.kind = kind;
   result.of.name = name;
@@ -59,7 +60,9 @@ Report made_up_report() {
   return report;
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 size_t count_of(const std::string& text, const std::string& part) {
   size_t count = 0;

@@ -35,7 +35,9 @@ LayerActivity activity_of(int64_t tokens, int64_t n, int64_t pairs, int64_t g) {
 
 }  // namespace
 
-TEST_CASE("bench work: the default model's token is the worked example of 29.5 MB of state and 21.8 MB of weights") {
+TEST_CASE(
+    "bench work: the default model's token is the worked example of 29.5 MB of state and 21.8 MB of "
+    "weights") {
   const ModelSizes m({}, DType::bf16);
   LayerActivity layer = activity_of(1, 8192, 7209, 1638);  // densities 0.25, 0.44, 0.05
   const std::vector<LayerActivity> one{layer};
@@ -58,6 +60,9 @@ TEST_CASE("bench work: a step's kernels") {
   CHECK(attention.bytes == 2 * 2 * 24 * 4);  // read and written, two sequences, half of 48 floats
   CHECK(attention.cached == 48 * 4);
   CHECK(attention.flops == 2 * 2 * 48 * (1 + 0.5 + 0.5));
+  CHECK(attention_rows_work(m, active, 2).bytes == attention.bytes);
+  CHECK(attention_rows_work(m, active, 2).flops == 2 * 2 * 48 * (0.5 + 0.5));
+  CHECK(draw_work(m, 3).cached == 3 * 10 * 4);
   const Work gate = gate_step_work(m, active, 2);
   CHECK(gate.bytes == 0);
   CHECK(gate.cached == 48 * 4 * (0.75 + 0.4375));
@@ -123,8 +128,8 @@ TEST_CASE("bench options: shapes") {
   CHECK(config.n_head == 2);
   CHECK(config.mlp_internal_dim_multiplier == 8);
   CHECK(config_of_shape("small").n_embd < 256);
-  for (const char* wrong : {"6x256x4", "6x256x4x128x2", "6x256x4x", "ax2x3x4", "6,256,4,128", "tall", "0x4x2x2",
-                            "-1x4x2x2", "trained", "99999999999999999999x1x1x1", "6x256x4x128 "})
+  for (const char* wrong : {"6x256x4", "6x256x4x128x2", "6x256x4x", "ax2x3x4", "6,256,4,128", "tall",
+                            "0x4x2x2", "-1x4x2x2", "trained", "99999999999999999999x1x1x1", "6x256x4x128 "})
     CHECK_THROWS_AS(config_of_shape(wrong), Error);
 }
 

@@ -1,5 +1,5 @@
-// `bdh bench`: what it says of itself, of wrong arguments, of a build without benchmarks and of a machine without a
-// GPU. Runs the built program; measures nothing.
+// `bdh bench`: what it says of itself, of wrong arguments, of a build without benchmarks and of a machine
+// without a GPU. Runs the built program; measures nothing.
 #ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
@@ -14,7 +14,9 @@ using bdh::test::run_command;
 
 namespace {
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 void check_error(const CommandResult& result, int exit_code, const std::string& part) {
   CAPTURE(result.err);
@@ -29,8 +31,9 @@ void check_error(const CommandResult& result, int exit_code, const std::string& 
 TEST_CASE("bdh bench: --help names its options and has an example") {
   const CommandResult result = run_command({"bench", "--help"});
   CHECK(result.exit_code == 0);
-  for (const char* option : {"--device", "--kernel", "--shape", "--dtype", "--batch", "--threads", "--json", "--quick",
-                             "--no-peers", "--chart", "--model", "--seconds", "Example: bdh bench"})
+  for (const char* option :
+       {"--device", "--kernel", "--shape", "--dtype", "--batch", "--threads", "--json", "--quick",
+        "--no-peers", "--chart", "--model", "--seconds", "Example: bdh bench"})
     CHECK_MESSAGE(contains(result.out, option), option);
 }
 

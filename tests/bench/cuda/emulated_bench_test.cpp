@@ -1,5 +1,5 @@
-// The GPU benchmarks on the emulator: that every rung of a kernel computes the same on the buffers it is given, and
-// that a whole run gathers what it should. Times mean nothing here.
+// The GPU benchmarks on the emulator: that every rung of a kernel computes the same on the buffers it is
+// given, and that a whole run gathers what it should. Times mean nothing here.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -8,9 +8,11 @@
 #include "bdh/pretrained/backends.h"
 #include "bench/chart.h"
 #include "bench/cuda/chunk_cases.h"
+#include "bench/cuda/paths.h"
 #include "bench/cuda/run.h"
 #include "bench/cuda/step_cases.h"
 #include "kernels/cuda/backend.h"
+#include "tests/support/temporary.h"
 
 using namespace bdh;
 using namespace bdh::bench;
@@ -65,6 +67,7 @@ GpuRunSizes small_run() {
                   .width = 8};
   sizes.positions = {5, 9};
   sizes.batches = {2};
+  sizes.crossover = {2};
   sizes.prompts = {6, 20};
   sizes.chunks = {8, 4};
   sizes.chunk_tokens = 24;
@@ -87,7 +90,7 @@ TEST_CASE("GPU bench: the step's rungs agree, and its activity is a step's") {
   for (const int batch : {1, 3}) {
     const StepInputs inputs(small.model, batch, 9, 1);
     const std::vector<Family> families = inputs.families("bf16");
-    CHECK(families.size() == 5);
+    CHECK(families.size() == 7);
     for (const Family& family : families)
       check_family(timer, family, family.of.name == "layer_step" ? 2 : 1, 1e-5);
     CHECK(inputs.activity().size() == 2);
@@ -123,7 +126,7 @@ TEST_CASE("GPU bench: the chunk's rungs agree, one sequence and several") {
     const SmallModel small(dtype, "1x64x2x2");
     const Timer timer(small.model.stream(), 2, 1e-6);
     Blas blas;
-    for (const int segments : {1, 2}) {
+    for (const int segments : {1, dtype == DType::f32 ? 1 : 2}) {
       const ChunkInputs inputs(small.model, blas, segments, 24, 9);
       const std::vector<Family> families = inputs.families(option_name(dtype));
       CHECK(families.size() == 5);
@@ -134,12 +137,26 @@ TEST_CASE("GPU bench: the chunk's rungs agree, one sequence and several") {
   }
 }
 
+TEST_CASE("GPU bench: a batch of single tokens is read as sessions read it") {
+  const SmallModel small(DType::f32, "1x64x2x2");
+  const Timer timer(small.model.stream(), 2, 1e-6);
+  Blas blas;
+  const ChunkInputs inputs(small.model, blas, 3, 1, 9);
+  const std::vector<Family> families = inputs.families("f32");
+  REQUIRE(families.size() == 3);
+  check_family(timer, families[0], 2, 1e-5);
+  check_family(timer, families[1], 1, 1e-5);
+  check_family(timer, families[2], 2, 1e-5);
+  CHECK(families[1].of.name == "attention_rows");
+  CHECK(families[1].work.bytes > 0);
+}
+
 TEST_CASE("GPU bench: a rung that fails is an error and stops nobody") {
   const SmallModel small(DType::f32);
   const Timer timer(small.model.stream(), 2, 1e-4);
-  const Family family{.of = {.name = "broken"},
-                      .rungs = {{"good", [](int) {}},
-                                {"bad", [](int) { cuda::check(cudaErrorInvalidValue, "breaking"); }}}};
+  const Family family{
+      .of = {.name = "broken"},
+      .rungs = {{"good", [](int) {}}, {"bad", [](int) { cuda::check(cudaErrorInvalidValue, "breaking"); }}}};
   const std::vector<Result> results = timer.measure(family);
   REQUIRE(results.size() == 2);
   CHECK(results[0].samples.size() == 2);
@@ -170,7 +187,8 @@ TEST_CASE("GPU bench: a whole run has limits, paths and every kernel, and draws 
   CHECK(report.roofs.size() == 4);  // memory, cache, products of bfloat16 and float32
   for (const char* path : {"decode at 5", "decode at 9", "prefill 6", "prefill 20"})
     CHECK(row_of(report, path, "") != nullptr);
-  for (const char* kernel : {"attention_step", "gate_step", "embed_step", "project_logits", "embed_chunk"})
+  for (const char* kernel : {"attention_step", "gate_step", "embed_step", "project_logits", "embed_chunk",
+                             "attention_rows", "draw_tokens, greedy"})
     CHECK(row_of(report, kernel, "bdh") != nullptr);
   for (const char* kernel : {"encode_chunk", "attention_chunk", "gate_chunk"}) {
     CHECK(row_of(report, kernel, "bdh") != nullptr);
@@ -182,6 +200,52 @@ TEST_CASE("GPU bench: a whole run has limits, paths and every kernel, and draws 
   CHECK(bar_chart(json).find("attention_step") != std::string::npos);
   CHECK(roofline_chart(json).find("decode at 5") != std::string::npos);
   CHECK(table_of(report).find("Emulated GPU") != std::string::npos);
+}
+
+TEST_CASE("GPU bench: a peer is asked what the paths are compared with, and may refuse") {
+  const test::TemporaryDirectory directory;
+  Options options;
+  options.shape = "1x64x2x2";
+  options.quick = true;
+  options.filter = "decode_at_5/1x64x2x2/|prefill_6/";
+  options.python = "/bin/sh";
+  options.scratch = directory.path();
+  options.script = directory.write("peer", R"(
+echo "made-up peer"
+while read -r question dtype tokens count; do
+  case $question in
+    logits | cached_logits) echo 1 2 3 ;;
+    graph) echo "error: no graphs" ;;
+    *) echo 1000 2000 1500 ;;
+  esac
+done
+)");
+  const Report report = run_on_cuda(options, cuda::make_backend(), small_run());
+  CHECK(report.peer == "made-up peer");
+  REQUIRE(report.notes.size() == 1);
+  CHECK(report.notes[0].find("logits") != std::string::npos);
+  const Row* cached = row_of(report, kPeerCached, "");
+  REQUIRE(cached != nullptr);
+  CHECK(cached->result.median() == 1500);
+  REQUIRE(row_of(report, kPeerGraph, "") != nullptr);
+  CHECK(row_of(report, kPeerGraph, "")->result.error.find("no graphs") != std::string::npos);
+  CHECK(row_of(report, at_length(kPeerForward, 6), "") != nullptr);
+  CHECK(row_of(report, at_length(kPeerForward, 20), "") == nullptr);
+  const Row* decode = row_of(report, "decode at 5", "");
+  REQUIRE(decode != nullptr);
+  REQUIRE(decode->peers.size() == 3);  // recompute, cached, half state
+  for (const auto& [name, ratio] : decode->peers) CHECK(ratio > 1);
+  CHECK(row_of(report, "prefill 6", "")->peers.size() == 1);
+}
+
+TEST_CASE("GPU bench: without a peer's script there is a reason") {
+  Options options;
+  options.shape = "1x64x2x2";
+  options.filter = "nothing";
+  options.python = "/bin/sh";
+  options.script = "no/such/script";
+  CHECK(run_on_cuda(options, cuda::make_backend(), small_run()).peer.find("no/such/script") !=
+        std::string::npos);
 }
 
 TEST_CASE("GPU bench: a filter, a dtype, a batch and the time are kept to") {

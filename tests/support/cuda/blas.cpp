@@ -1,5 +1,5 @@
-// Stands in for cuBLASLt where the bench runs on the emulator: the same products with plain loops. As the real one
-// does when it chooses an algorithm, the first product of its sizes writes C more often than once.
+// Stands in for cuBLASLt where the bench runs on the emulator: the same products with plain loops. As the
+// real one does when it chooses an algorithm, the first product of its sizes writes C more often than once.
 #include "bench/cuda/blas.h"
 
 #include <algorithm>
@@ -32,7 +32,8 @@ void multiply_now(const MatrixProduct& p) {
         if (p.relu) sum = std::max(sum, 0.0f);
         const int64_t index = matrix * p.c.step + i * p.c.stride + j;
         convert(DType::f32, &sum, p.out,
-                static_cast<std::byte*>(const_cast<void*>(p.c.data)) + index * static_cast<int64_t>(size_of(p.out)),
+                static_cast<std::byte*>(const_cast<void*>(p.c.data)) +
+                    index * static_cast<int64_t>(size_of(p.out)),
                 1);
       }
     }
@@ -51,7 +52,8 @@ Blas::Blas() : parts_(std::make_unique<Parts>()) {}
 Blas::~Blas() = default;
 
 void Blas::multiply(const MatrixProduct& product, cudaStream_t stream) {
-  const int times = parts_->seen.insert({product.m, product.n, product.k, product.beta, product.batch}).second ? 2 : 1;
+  const int times =
+      parts_->seen.insert({product.m, product.n, product.k, product.beta, product.batch}).second ? 2 : 1;
   for (int i = 0; i < times; ++i) {
     cuda::check(emulation::launch("multiply", nullptr, dim3(1), dim3(1), 0, stream,
                                   [product] { multiply_now(product); }),
