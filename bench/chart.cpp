@@ -152,7 +152,7 @@ constexpr double kLeft = 76, kTop = 64, kPlotWidth = 620, kPlotHeight = 480, kKe
 
 // Powers of ten.
 struct Range {
-  double low, high;
+  int low, high;
   double place(double value) const { return (std::log10(value) - low) / (high - low); }
 };
 
@@ -189,8 +189,8 @@ Plot plot_of(const std::vector<Point>& points, const Json& report) {
   Plot plot{{-1, 3}, {9, 12}};
   const auto widen = [](Range& range, double value) {
     if (value <= 0 || !std::isfinite(value)) return;
-    range = {std::min(range.low, std::floor(std::log10(value))),
-             std::max(range.high, std::ceil(std::log10(value)))};
+    range = {std::min(range.low, static_cast<int>(std::floor(std::log10(value)))),
+             std::max(range.high, static_cast<int>(std::ceil(std::log10(value))))};
   };
   for (const Point& point : points) {
     widen(plot.intensity, point.intensity);
@@ -201,21 +201,21 @@ Plot plot_of(const std::vector<Point>& points, const Json& report) {
   return plot;
 }
 
-std::string power(double exponent, std::string_view unit) {
+std::string power(int exponent, std::string_view unit) {
   constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P"};
-  const int index = std::clamp(static_cast<int>(std::floor(exponent / 3)), 0, 5);
+  const int index = std::clamp(exponent / 3, 0, 5);
   return concat(std::pow(10, exponent - 3 * index), " ", kPrefixes[index], unit);
 }
 
 std::string grid(const Plot& plot) {
   std::string svg;
-  for (double e = plot.intensity.low; e <= plot.intensity.high; ++e) {
+  for (int e = plot.intensity.low; e <= plot.intensity.high; ++e) {
     const double x = plot.x(std::pow(10, e));
     svg += svg_line(x, kTop, x, kTop + kPlotHeight, "stroke=\"#ddd\"");
     svg += svg_text(x, kTop + kPlotHeight + 16, "font-size=\"11\" text-anchor=\"middle\" fill=\"#555\"",
                     concat(std::pow(10, e)));
   }
-  for (double e = plot.rate.low; e <= plot.rate.high; ++e) {
+  for (int e = plot.rate.low; e <= plot.rate.high; ++e) {
     const double y = plot.y(std::pow(10, e));
     svg += svg_line(kLeft, y, kLeft + kPlotWidth, y, "stroke=\"#ddd\"");
     svg +=

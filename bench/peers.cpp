@@ -162,7 +162,7 @@ std::shared_ptr<Peer> start_peer(const Options& options, const Source& source, c
     const Scratch scratch(options.scratch);
     write_for_peer(scratch.path(), source);
     auto peer = std::make_shared<Peer>(std::vector<std::string>{options.python, options.script.string(),
-                                                                directory.string(), "--device", device,
+                                                                scratch.path().string(), "--device", device,
                                                                 "--threads", std::to_string(threads)});
     *why = peer->greeting();
     return peer;

@@ -112,15 +112,15 @@ void ChunkInputs::fill(Set& set, const Set* before) {
   check(cudaMemsetAsync(counts_.as<void>(), 0, counts_.bytes(), stream.get()), "clearing GPU memory");
   encode_chunk(packed, set.buffers, set.layer, stream.get());
   set.saved_n = copy_of(set.buffers.n, n_bytes(set), stream);
-  attend(set);
+  attend(set.buffers, set.layer);
   gate_chunk(packed, set.buffers, set.layer, stream.get());
   count(set);
   set.buffers.counts = nullptr;
 }
 
-void ChunkInputs::attend(const Set& set) const {
-  (set.buffers.single_rows ? attention_rows : attention_chunk)(model_.packed(), set.buffers, set.layer,
-                                                               model_.stream().get());
+void ChunkInputs::attend(const ChunkBuffers& buffers, int layer) const {
+  (buffers.single_rows ? attention_rows : attention_chunk)(model_.packed(), buffers, layer,
+                                                           model_.stream().get());
 }
 
 void ChunkInputs::count(const Set& set) {
@@ -289,9 +289,27 @@ Family ChunkInputs::family(const std::string& name, const std::string& dtype, co
   return made;
 }
 
-Rung ChunkInputs::rung(const char* name, std::function<void(const Set&)> queue) const {
-  return {name,
-          [this, queue = std::move(queue)](int i) { queue(sets_[static_cast<size_t>(i) % sets_.size()]); }};
+const ChunkInputs::Set& ChunkInputs::set_of(int iteration) const {
+  return sets_[static_cast<size_t>(iteration) % sets_.size()];
+}
+
+// Ours, on every unit that the GPU has for these numbers.
+void ChunkInputs::add_units(Family& family, const Queue& queue) const {
+  const bool halves = sets_.front().buffers.activations != DType::f32;
+  const std::vector<Unit> units = halves ? units_of(model_.device()) : std::vector{Unit::warps};
+  for (const Unit unit : units) {
+    const std::string name = unit == units.front() ? "bdh" : concat("bdh, ", name_of(unit));
+    family.rungs.push_back({name, [this, queue, unit](int i) {
+                              ChunkBuffers buffers = set_of(i).buffers;
+                              buffers.unit = unit;
+                              queue(buffers, set_of(i).layer);
+                            }});
+  }
+}
+
+void ChunkInputs::add_blas(Family& family, std::function<void(const Set&)> queue) const {
+  if (!has_blas()) return;
+  family.rungs.push_back({"cuBLAS", [this, queue = std::move(queue)](int i) { queue(set_of(i)); }});
 }
 
 int64_t ChunkInputs::compared_rows() const {
@@ -305,10 +323,10 @@ ChunkShape ChunkInputs::shape() const {
 
 Family ChunkInputs::encode_family(const std::string& dtype) const {
   Family made = family("encode_chunk", dtype, encode_chunk_work(model_.counted(), shape()));
-  made.rungs.push_back(rung("bdh", [this](const Set& set) {
-    encode_chunk(model_.packed(), set.buffers, set.layer, model_.stream().get());
-  }));
-  if (has_blas()) made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { encode_by_blas(set); }));
+  add_units(made, [this](const ChunkBuffers& buffers, int layer) {
+    encode_chunk(model_.packed(), buffers, layer, model_.stream().get());
+  });
+  add_blas(made, [this](const Set& set) { encode_by_blas(set); });
   made.output = [this] {
     const ChunkBuffers& b = sets_.front().buffers;
     return floats_of(b.r, b.activations, compared_rows() * model_.sizes().heads * b.columns, model_.stream());
@@ -316,6 +334,7 @@ Family ChunkInputs::encode_family(const std::string& dtype) const {
   return made;
 }
 
+// Single rows have no product in their attention.
 Family ChunkInputs::attention_family(const std::string& dtype) const {
   const ModelSizes m = model_.counted();
   std::vector<Work> rows;
@@ -323,9 +342,13 @@ Family ChunkInputs::attention_family(const std::string& dtype) const {
     rows.push_back(attention_rows_work(m, active, static_cast<double>(plan_.rows.size())));
   Family made = single_rows() ? family("attention_rows", dtype, mean(rows))
                               : family("attention_chunk", dtype, attention_chunk_work(m, shape()));
-  made.rungs.push_back(rung("bdh", [this](const Set& set) { attend(set); }));
-  if (has_blas() && !single_rows())
-    made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { attention_by_blas(set); }));
+  const auto queue = [this](const ChunkBuffers& buffers, int layer) { attend(buffers, layer); };
+  if (single_rows()) {
+    made.rungs.push_back({"bdh", [this, queue](int i) { queue(set_of(i).buffers, set_of(i).layer); }});
+  } else {
+    add_units(made, queue);
+    add_blas(made, [this](const Set& set) { attention_by_blas(set); });
+  }
   made.output = [this] {
     const ChunkBuffers& b = sets_.front().buffers;
     return floats_of(b.attended, b.activations, compared_rows() * model_.sizes().stride, model_.stream());
@@ -338,10 +361,10 @@ Family ChunkInputs::gate_family(const std::string& dtype) const {
   Family made = family("gate_chunk", dtype, gate_chunk_work(model_.counted(), shape()));
   made.most = made.sets;
   made.restore = [this] { restore_n(); };
-  made.rungs.push_back(rung("bdh", [this](const Set& set) {
-    gate_chunk(model_.packed(), set.buffers, set.layer, model_.stream().get());
-  }));
-  if (has_blas()) made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { gate_by_blas(set); }));
+  add_units(made, [this](const ChunkBuffers& buffers, int layer) {
+    gate_chunk(model_.packed(), buffers, layer, model_.stream().get());
+  });
+  add_blas(made, [this](const Set& set) { gate_by_blas(set); });
   made.output = [this] {
     return floats_of(sets_.front().buffers.x, DType::f32, compared_rows() * model_.sizes().stride,
                      model_.stream());
@@ -352,18 +375,19 @@ Family ChunkInputs::gate_family(const std::string& dtype) const {
 Family ChunkInputs::embed_family(const std::string& dtype) const {
   Family made =
       family("embed_chunk", dtype, embed_work(model_.counted(), shape().rows(), shape().activation));
-  made.rungs.push_back(rung(
-      "bdh", [this](const Set& set) { embed_chunk(model_.packed(), set.buffers, model_.stream().get()); }));
+  made.rungs.push_back(
+      {"bdh", [this](int i) { embed_chunk(model_.packed(), set_of(i).buffers, model_.stream().get()); }});
   return made;
 }
 
 Family ChunkInputs::logits_family(const std::string& dtype) const {
   Family made = family("project_logits", dtype, logits_work(model_.counted(), shape().rows()));
-  made.rungs.push_back(rung("bdh", [this](const Set& set) {
-    project_logits(model_.packed(), set.buffers.x, nullptr, set.buffers.rows, logits_.as<float>(),
-                   model_.stream().get());
-  }));
-  if (has_blas()) made.rungs.push_back(rung("cuBLAS", [this](const Set& set) { logits_by_blas(set); }));
+  made.rungs.push_back({"bdh", [this](int i) {
+                          const ChunkBuffers& buffers = set_of(i).buffers;
+                          project_logits(model_.packed(), buffers.x, nullptr, buffers.rows,
+                                         logits_.as<float>(), model_.stream().get());
+                        }});
+  add_blas(made, [this](const Set& set) { logits_by_blas(set); });
   made.output = [this] {
     return floats_of(logits_.as<void>(), DType::f32, compared_rows() * model_.sizes().vocab, model_.stream());
   };

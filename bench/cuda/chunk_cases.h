@@ -40,10 +40,13 @@ class ChunkInputs {
   Family gate_family(const std::string& dtype) const;
   Family embed_family(const std::string& dtype) const;
   Family logits_family(const std::string& dtype) const;
-  Rung rung(const char* name, std::function<void(const Set&)> queue) const;
+  using Queue = std::function<void(const cuda::ChunkBuffers& buffers, int layer)>;
+  void add_units(Family& family, const Queue& queue) const;
+  void add_blas(Family& family, std::function<void(const Set&)> queue) const;
+  const Set& set_of(int iteration) const;
   int64_t compared_rows() const;
   ChunkShape shape() const;
-  void attend(const Set& set) const;
+  void attend(const cuda::ChunkBuffers& buffers, int layer) const;
   void count(const Set& set);
 
   // The rungs by cuBLASLt.

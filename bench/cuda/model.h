@@ -15,6 +15,11 @@ namespace bdh::bench {
 
 using States = std::vector<std::unique_ptr<cuda::DeviceState>>;
 
+/// The units that products of 16-bit elements can run on, the backend's own choice first.
+std::vector<cuda::Unit> units_of(int device);
+/// "mma", "wgmma"
+const char* name_of(cuda::Unit unit);
+
 class GpuModel {
  public:
   GpuModel(const std::shared_ptr<Subject>& subject, std::shared_ptr<const cuda::Queue> queue)
@@ -25,6 +30,7 @@ class GpuModel {
   }
   const cuda::Sizes& sizes() const { return packed().sizes; }
   const cuda::Stream& stream() const { return queue_->stream; }
+  int device() const { return queue_->device; }
   const std::string& name() const { return subject_->source().name; }
   ModelSizes counted() const { return {subject_->source().config, packed().dtype}; }
   std::vector<int32_t> tokens(int64_t position, int64_t count) const {

@@ -86,10 +86,11 @@ Case decode_case(const std::string& model, DType dtype, int64_t position, int64_
   return one;
 }
 
-Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk) {
+Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk,
+                  const std::string& how) {
   return {.kind = Kind::path,
           .name = concat("prefill ", tokens),
-          .shape = concat(model, ", chunks of ", chunk),
+          .shape = concat(model, ", chunks of ", chunk, how.empty() ? "" : ", ", how),
           .dtype = option_name(dtype),
           .peers = {at_length(kPeerForward, tokens), at_length(kPeerCompiled, tokens)}};
 }

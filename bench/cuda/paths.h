@@ -22,7 +22,8 @@ std::string at_length(const char* peer, int64_t tokens);
 Case decode_case(const std::string& model, DType dtype, int64_t position, int64_t batch,
                  const std::string& how = "");
 /// The whole of a prompt, in chunks.
-Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk);
+Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk,
+                  const std::string& how = "");
 
 /// How decoding is measured.
 struct DecodePlan {

@@ -125,13 +125,29 @@ class GpuRun {
       subject.forget_sessions();
     }
     if (options_.batch == 0) crossover(subject, dtype);
+    if (dtype != DType::f32) other_unit(subject, dtype);
+  }
+
+  // Prompts and the largest batch on the tensor cores' other instructions: Options::unit should be the
+  // faster.
+  void other_unit(Subject& subject, DType dtype) {
+    const std::vector<cuda::Unit> units = units_of(device_);
+    if (units.size() < 2) return;
+    const auto backend = cuda::make_backend(device_, {.unit = units.back()});
+    Subject other(
+        subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
+    for (const int64_t tokens : sizes_.prompts)
+      prefill(other, dtype, tokens, sizes_.chunks.front(), name_of(units.back()));
+    const int64_t batch = batches().empty() ? 1 : batches().back();
+    if (batch > 1)
+      decode(other, dtype, {.position = sizes_.positions.front(), .batch = batch}, name_of(units.back()));
   }
 
   // The same batch by the sparse step and by dense products: kDenseBatch should lie where they are equal.
   void crossover(Subject& subject, DType dtype) {
     const std::pair<int, const char*> ways[] = {{std::numeric_limits<int>::max(), "sparse"}, {1, "dense"}};
     for (const auto& [dense_batch, name] : ways) {
-      const auto backend = cuda::make_backend(device_, dense_batch);
+      const auto backend = cuda::make_backend(device_, {.dense_batch = dense_batch});
       Subject other(
           subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
       for (const int64_t batch : sizes_.crossover)
@@ -156,8 +172,8 @@ class GpuRun {
     add(of, [&] { return std::vector{measure_decode(subject, of, plan)}; });
   }
 
-  void prefill(Subject& subject, DType dtype, int64_t tokens, int64_t chunk) {
-    const Case of = prefill_case(subject.source().name, dtype, tokens, chunk);
+  void prefill(Subject& subject, DType dtype, int64_t tokens, int64_t chunk, const char* how = "") {
+    const Case of = prefill_case(subject.source().name, dtype, tokens, chunk, how);
     if (!wanted_(of)) return;
     const int times = tokens > 10000 ? samples(3, 5) : samples(5, 9);
     add(of, [&] { return std::vector{measure_prefill(subject, of, tokens, chunk, times)}; });
