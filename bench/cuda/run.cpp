@@ -133,7 +133,7 @@ class GpuRun {
   void other_unit(Subject& subject, DType dtype) {
     const std::vector<cuda::Unit> units = units_of(device_);
     if (units.size() < 2) return;
-    const auto backend = cuda::make_backend(device_, {.unit = units.back()});
+    auto backend = cuda::make_backend(device_, {.unit = units.back()});
     Subject other(
         subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
     for (const int64_t tokens : sizes_.prompts)
@@ -147,7 +147,7 @@ class GpuRun {
   void crossover(Subject& subject, DType dtype) {
     const std::pair<int, const char*> ways[] = {{std::numeric_limits<int>::max(), "sparse"}, {1, "dense"}};
     for (const auto& [dense_batch, name] : ways) {
-      const auto backend = cuda::make_backend(device_, {.dense_batch = dense_batch});
+      auto backend = cuda::make_backend(device_, {.dense_batch = dense_batch});
       Subject other(
           subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
       for (const int64_t batch : sizes_.crossover)
@@ -321,7 +321,28 @@ class GpuRun {
 
   // ---- the report ----
 
+  static double detail_of(const Result& result, std::string_view name) {
+    for (const auto& [key, value] : result.details)
+      if (key == name) return value.as_number();
+    return 0;
+  }
+
+  // Rungs that do not compute the same, and whether memory grew with a prompt.
+  void add_notes() {
+    for (const Result& result : results_) {
+      const double differs = detail_of(result, "differs"), most = result.of.dtype == "f32" ? 1e-3 : 0.05,
+                   before = detail_of(result, "memory_before"), after = detail_of(result, "memory_after");
+      if (!(differs <= most))
+        report_.notes.push_back(
+            concat(result.of.id(), " differs by ", differs, " from the first way to do it."));
+      if (after != before)
+        report_.notes.push_back(
+            concat(result.of.id(), " left ", (after - before) / 1048576, " MB more in use."));
+    }
+  }
+
   Report finished() {
+    add_notes();
     const GpuLimits limits(results_);
     report_.device = info_.name;
     report_.heading = {info_.text(), Blas::name()};

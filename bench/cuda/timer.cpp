@@ -14,6 +14,7 @@ namespace {
 
 using cuda::check;
 
+constexpr double kLongRound = 0.1;   // seconds of a round of all sets that is not worth waiting for
 constexpr int64_t kHeadStart = 300;  // microseconds that the GPU waits while a sample is queued
 
 class Event {
@@ -61,8 +62,7 @@ int Timer::iterations_for(const Family& family, const Rung& rung) const {
   const double one = std::max(sample(family, [&] { rung.queue(0); }), 1e-7);
   const auto wanted =
       static_cast<int>(std::clamp(std::ceil(seconds_ / one), 1.0, static_cast<double>(family.most)));
-  const bool slow = one * family.sets > 10 * seconds_;
-  if (slow) return wanted;
+  if (one * family.sets > kLongRound) return wanted;
   const int rounds = (wanted + family.sets - 1) / family.sets;
   return std::max(family.sets, std::min(rounds * family.sets, family.most / family.sets * family.sets));
 }

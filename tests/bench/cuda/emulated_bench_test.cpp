@@ -39,7 +39,7 @@ double number_of(const Result& result, const std::string& name) {
 
 // Measures a family; its rungs must agree.
 std::vector<Result> check_family(const Timer& timer, const Family& family, size_t rungs, double tolerance) {
-  const std::vector<Result> results = timer.measure(family);
+  std::vector<Result> results = timer.measure(family);
   CAPTURE(family.of.id());
   CHECK(results.size() == rungs);
   for (const Result& result : results) {
@@ -202,6 +202,7 @@ TEST_CASE("GPU bench: a whole run has limits, paths and every kernel, and draws 
   }
   CHECK(row_of(report, "layer_step", "simple") != nullptr);
   CHECK(report.peer == "none was asked for");
+  CHECK(report.notes.empty());  // rungs agree, and prompts leave no memory in use
   const Json json = json_of(report);
   CHECK(bar_chart(json).find("attention_step") != std::string::npos);
   CHECK(roofline_chart(json).find("decode at 5") != std::string::npos);
