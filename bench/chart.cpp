@@ -54,6 +54,11 @@ std::string caption_of(const Json& report) {
   return concat(text(report, "device"), "; ", text(report, "date"), "; ", text(report, "peer"));
 }
 
+std::string rate_text(double rate, const char* unit) {
+  return rate < 1e12 ? concat(format_number(rate / 1e9), " G", unit)
+                     : concat(format_number(rate / 1e12), " T", unit);
+}
+
 // Those of a kind that were judged by a limit; of several ways to do a kernel's work the first.
 std::vector<const Json*> judged(const Json& report, std::string_view kind) {
   std::vector<const Json*> found;
@@ -92,8 +97,8 @@ std::string kernel_remark(const Json& result) {
   const double bytes = number(result, "bytes") + number_or_zero(result, "cached_bytes"),
                median = number(result, "median");
   const bool computes = colour_of(text(result, "limit_by")) == kProductColour;
-  const double giga = (computes ? number(result, "flops") : bytes) / median / 1e9;
-  return concat(format_seconds(median), ", ", format_number(giga), computes ? " GFLOP/s" : " GB/s");
+  const double work = computes ? number(result, "flops") : bytes;
+  return concat(format_seconds(median), ", ", rate_text(work / median, computes ? "FLOP/s" : "B/s"));
 }
 
 std::string axis(double plot, double bottom) {
@@ -225,11 +230,6 @@ std::string grid(const Plot& plot) {
                         "font-size=\"12\" text-anchor=\"middle\"", "needed flops for each needed byte");
 }
 
-std::string rate_text(double rate, const char* unit) {
-  return rate < 1e12 ? concat(format_number(rate / 1e9), " G", unit)
-                     : concat(format_number(rate / 1e12), " T", unit);
-}
-
 // From where it enters the plot to the highest roof of flops, or to the right edge.
 std::string roof_line(const Plot& plot, const Json& roof, double highest) {
   const double rate = number(roof, "rate"), left = std::pow(10, plot.intensity.low),
@@ -258,7 +258,7 @@ std::string roofs(const Plot& plot, const Json& report) {
 }
 
 std::string mark(double x, double y, const Point& point) {
-  return point.path ? svg_diamond(x, y, 6, point.colour) : svg_circle(x, y, 5, point.colour, true);
+  return point.path ? svg_diamond(x, y, 6, point.colour) : svg_circle(x, y, 5, point.colour);
 }
 
 // Points carry numbers; the key beside the plot says what they are.

@@ -13,17 +13,17 @@
 namespace bdh::bench {
 
 struct Options {
-  std::string device = "auto";      // as make_backend takes it
-  std::string filter;               // a regular expression over ids; "": everything
-  std::string shape;                // "": default, and trained where a model is given
-  std::filesystem::path model;      // a trained model's directory
-  std::string dtype;                // f32, bf16 or f16; "": those that matter
-  int batch = 0;                    // sequences decoded together; 0: one and several
-  int threads = 0;                  // CPU threads; 0: the cores
-  bool quick = false;               // the main cases, fewer repetitions
-  bool full = false;                // on a CPU: decoding after 100,000 tokens too
-  double seconds = 0;               // start nothing more after so long; 0: take the time it takes
-  std::string python;               // runs the peer; "": no peers
+  std::string device = "auto";  // as make_backend takes it
+  std::string filter;           // a regular expression over ids; "": everything
+  std::string shape;            // "": default, and trained where a model is given
+  std::filesystem::path model;  // a trained model's directory
+  std::string dtype;            // f32, bf16 or f16; "": those that matter
+  int batch = 0;                // sequences decoded together; 0: one and several
+  int threads = 0;              // CPU threads; 0: the cores
+  bool quick = false;           // the main cases, fewer repetitions
+  bool full = false;            // on a CPU: decoding after 100,000 tokens too
+  double seconds = 0;  // start nothing more after so long, and wait for no peer; 0: take the time it takes
+  std::string python;  // runs the peer; "": no peers
   std::filesystem::path script;     // the peer
   std::filesystem::path scratch{};  // the peer's copy of the model goes there; "": a temporary directory
   std::function<void(const std::string&)> progress{};  // called with each case's id; may throw to stop

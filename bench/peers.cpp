@@ -2,16 +2,20 @@
 // is gone.
 #include "bench/peers.h"
 
+#include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
@@ -89,7 +93,7 @@ double difference(const std::vector<float>& ours, const std::vector<double>& the
 
 }  // namespace
 
-Peer::Peer(const std::vector<std::string>& command) {
+Peer::Peer(const std::vector<std::string>& command, double patience) {
   std::array<int, 2> ends{};
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
     fail(ErrorKind::io, "no socket pair for the peer");
@@ -97,21 +101,32 @@ Peer::Peer(const std::vector<std::string>& command) {
   process_ = spawn(command, ends[1], ends[0]);
   close(ends[1]);
   try {
+    set_patience(patience);
     greeting_ = read_line();
   } catch (const Error&) {
-    stop();
+    stop(true);
     fail(ErrorKind::unsupported, command.front(), " did not start; its reason stands above");
   }
   if (greeting_.rfind(kRefusal, 0) != 0) return;
-  stop();
+  stop(false);
   fail(ErrorKind::unsupported, greeting_.substr(std::string(kRefusal).size()));
 }
 
-Peer::~Peer() { stop(); }
+Peer::~Peer() { stop(false); }
 
-void Peer::stop() {
-  close(socket_);
-  if (process_ > 0) waitpid(process_, nullptr, 0);
+// It ends by itself when nobody can ask it any more.
+void Peer::stop(bool kill_it) {
+  if (socket_ >= 0) close(std::exchange(socket_, -1));
+  if (process_ <= 0) return;
+  if (kill_it) kill(process_, SIGKILL);
+  waitpid(std::exchange(process_, -1), nullptr, 0);
+}
+
+void Peer::set_patience(double seconds) const {
+  const auto whole = static_cast<time_t>(seconds);
+  const timeval time{whole, static_cast<suseconds_t>((seconds - static_cast<double>(whole)) * 1e6)};
+  if (setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) != 0)
+    fail(ErrorKind::io, "the peer has stopped; its reason stands above");
 }
 
 std::string Peer::read_line() {
@@ -124,6 +139,10 @@ std::string Peer::read_line() {
     }
     std::array<char, 4096> some{};
     const ssize_t count = recv(socket_, some.data(), some.size(), 0);
+    if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+      stop(true);
+      fail(ErrorKind::io, "the peer had no answer when the time was over");
+    }
     if (count <= 0) fail(ErrorKind::io, "the peer has stopped; its reason stands above");
     unread_.append(some.data(), static_cast<size_t>(count));
   }
@@ -152,7 +171,7 @@ std::vector<double> Peer::ask_numbers(const std::string& question) {
 }
 
 std::shared_ptr<Peer> start_peer(const Options& options, const Source& source, const std::string& device,
-                                 int threads, std::string* why) {
+                                 int threads, double patience, std::string* why) {
   *why = "none was asked for";
   if (options.python.empty()) return nullptr;
   try {
@@ -161,9 +180,10 @@ std::shared_ptr<Peer> start_peer(const Options& options, const Source& source, c
            " (run from the repository, or name it with --peer)");
     const Scratch scratch(options.scratch);
     write_for_peer(scratch.path(), source);
-    auto peer = std::make_shared<Peer>(std::vector<std::string>{options.python, options.script.string(),
-                                                                scratch.path().string(), "--device", device,
-                                                                "--threads", std::to_string(threads)});
+    auto peer = std::make_shared<Peer>(
+        std::vector<std::string>{options.python, options.script.string(), scratch.path().string(), "--device",
+                                 device, "--threads", std::to_string(threads)},
+        patience);
     *why = peer->greeting();
     return peer;
   } catch (const std::exception& error) {

@@ -38,9 +38,9 @@ std::string svg_line(double x1, double y1, double x2, double y2, std::string_vie
                 number(y2), "\" ", style, "/>\n");
 }
 
-std::string svg_circle(double x, double y, double radius, std::string_view colour, bool filled) {
+std::string svg_circle(double x, double y, double radius, std::string_view colour) {
   return concat("<circle cx=\"", number(x), "\" cy=\"", number(y), "\" r=\"", number(radius), "\" fill=\"",
-                filled ? colour : "#fff", "\" stroke=\"", colour, "\" stroke-width=\"1.5\"/>\n");
+                colour, "\"/>\n");
 }
 
 std::string svg_diamond(double x, double y, double radius, std::string_view colour) {

@@ -84,7 +84,7 @@ Report run_on_cpu(const Options& options) {
   const auto& first = random ? random : trained;
 
   Report report = empty_report(machine);
-  const std::shared_ptr<Peer> peer = start_peer(options, *first, "cpu", threads, &report.peer);
+  const std::shared_ptr<Peer> peer = start_peer(options, *first, "cpu", threads, 0, &report.peer);
   if (peer) {
     Subject subject(first, DType::f32, backend);
     report.notes.push_back(agreement(*peer, subject, DType::f32));

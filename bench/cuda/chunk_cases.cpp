@@ -64,7 +64,7 @@ void ChunkInputs::plan(int64_t position) {
     const std::vector<int32_t> text = model_.tokens(position + first, tokens_);
     for (int i = 0; i < tokens_; ++i)
       plan_.rows.push_back({text[static_cast<size_t>(i)], at + i, position > 0});
-    plan_.segments.push_back({state->s(), first, tokens_, at});
+    plan_.segments.push_back({state->s(), first, tokens_, position > 0});
   }
   plan_tiles(plan_, rows_of_tile(activation_dtype(model_.sizes(), model_.packed().dtype)));
   rows_ = uploaded(plan_.rows, model_.stream());

@@ -62,6 +62,12 @@ class GpuRun {
   }
   bool over() const { return options_.seconds > 0 && since_.seconds() > options_.seconds; }
 
+  // Seconds that a peer may take for one answer; 0: as long as it likes.
+  double patience() const {
+    constexpr double kLeast = 5;
+    return options_.seconds > 0 ? std::max(options_.seconds - since_.seconds(), kLeast) : 0;
+  }
+
   /// measure()'s results; a result with an error when it fails or the time is over.
   template <class Measure>
   void add(const Case& of, Measure&& measure) {
@@ -288,7 +294,7 @@ class GpuRun {
     const SharedSource& source = sources_.front();
     if (options_.progress) options_.progress("starting PyTorch");
     const std::shared_ptr<Peer> peer =
-        start_peer(options_, *source, concat("cuda:", device_), kThreadsOfPeer, &report_.peer);
+        start_peer(options_, *source, concat("cuda:", device_), kThreadsOfPeer, patience(), &report_.peer);
     if (!peer) return;
     for (const DType dtype : dtypes()) {
       agree(*peer, source, dtype);
@@ -298,6 +304,7 @@ class GpuRun {
 
   void agree(Peer& peer, const SharedSource& source, DType dtype) {
     try {
+      peer.set_patience(patience());
       report_.notes.push_back(agreement(peer, *subject_of(source, dtype), dtype));
     } catch (const std::exception& error) {
       report_.notes.push_back(concat("The peer's logits could not be compared: ", error.what()));
@@ -313,6 +320,7 @@ class GpuRun {
     if (!asked_for(of)) return;
     add(of, [&] {
       Result result{of, {.tokens = question.tokens}, {}, {}, {}};
+      peer.set_patience(patience());
       result.samples = peer.ask_numbers(
           concat(question.question, ' ', of.dtype, ' ', question.length, ' ', samples(5, 11)));
       return std::vector{result};
