@@ -7,7 +7,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/model/session.h"
-#include "kernels/cpu/backend.h"
+#include "tests/support/backends.h"
 
 using namespace bdh;
 
@@ -25,8 +25,8 @@ Config tiny() {
 
 std::vector<float> logits_of(const TensorMap& state_dict, std::vector<std::string>* warnings = nullptr) {
   const std::vector<int32_t> tokens{1, 2, 3, 10, 4};
-  const auto weights = std::make_shared<Weights>(tiny(), state_dict, cpu::make_backend({1, ""}), std::nullopt,
-                                                 "test", warnings);
+  const auto weights =
+      std::make_shared<Weights>(tiny(), state_dict, test::backend(), std::nullopt, "test", warnings);
   return Session(weights).read(tokens);
 }
 

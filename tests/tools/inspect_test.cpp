@@ -41,7 +41,7 @@ TEST_CASE("bdh inspect: a directory") {
   CHECK(json.find("neurons_per_head")->as_integer() == 32);
   CHECK(json.find("parameters")->as_integer() == tiny_config().parameters());
   CHECK(json.find("state_bytes")->as_integer() == tiny_config().state_bytes());
-  CHECK(json.find("session_bytes")->as_integer() > tiny_config().state_bytes());
+  CHECK(json.find("session_bytes")->as_integer() >= tiny_config().state_bytes());
   CHECK(json.find("weight_bytes")->as_integer() == 4 * (tiny_config().parameters() + 32));
   CHECK(json.find("metadata")->find("format_version")->as_string() == "1");
   CHECK(json.find("warnings")->as_array().empty());

@@ -61,7 +61,8 @@ TEST_CASE("bdh memory: the estimate is what a run takes") {
   bdh::test::write_model(directory.path(), config);
   for (const char* dtype : {"f32", "bf16"}) {
     CAPTURE(dtype);
-    const Json json = memory(directory, {"--measure", "--dtype", dtype, "--threads", "2", "--chunk", "64"});
+    const Json json = memory(
+        directory, {"--measure", "--device", "cpu", "--dtype", dtype, "--threads", "2", "--chunk", "64"});
     const Json& measured = *json.find("measured");
     const auto estimate = static_cast<double>(measured.find("estimate_bytes")->as_integer());
     const auto took = static_cast<double>(measured.find("peak_bytes")->as_integer() -
