@@ -9,6 +9,7 @@
 #include "bdh/model/session.h"
 #include "kernels/cpu/backend.h"
 #include "kernels/cuda/backend.h"
+#include "tests/support/backends.h"
 
 namespace bdh {
 

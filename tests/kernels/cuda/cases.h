@@ -1,0 +1,62 @@
+// A step and a chunk put together by hand, every buffer poisoned: what a test of one kernel fills with its
+// inputs. Knows the kernels' buffers, not what kernels do with them.
+#pragma once
+
+#include <vector>
+
+#include "kernels/cuda/chunk.h"
+#include "kernels/cuda/step.h"
+#include "tests/kernels/cuda/reference.h"
+
+namespace bdh::test {
+
+/// Random states of all layers, (L, H*N, D).
+struct CaseState {
+  CaseState(const KernelModel& model, uint64_t seed);
+  /// As they are on the GPU now.
+  Numbers now(const KernelModel& model) const;
+  Numbers before;
+  cuda::DeviceMemory memory;
+};
+
+struct StepCase {
+  /// One sequence at each position.
+  StepCase(const KernelModel& model, const std::vector<int64_t>& positions);
+  /// Everything as at first, NaN where nothing was given.
+  void reset();
+
+  const KernelModel& model;
+  int count;
+  std::vector<cuda::Sequence> sequences;
+  std::vector<CaseState> states;
+  Numbers x;  // (B, D)
+  cuda::DeviceMemory memory, arrived;
+  cuda::StepBuffers buffers;
+  cuda::Stream stream;
+};
+
+/// Tokens of one sequence.
+struct CaseSegment {
+  int32_t count;
+  int64_t position;
+  bool keeps;  // has a state
+};
+
+struct ChunkCase {
+  ChunkCase(const KernelModel& model, const std::vector<CaseSegment>& segments);
+  void reset();
+
+  const KernelModel& model;
+  cuda::ChunkPlan plan;
+  std::vector<CaseState> states;  // of every segment, whether it has one or not
+  Numbers x;                      // (R, D)
+  cuda::DeviceMemory memory, rows, segments, tiles, counts;
+  cuda::ChunkBuffers buffers;
+  cuda::Stream stream;
+};
+
+/// The parts of one head in an array (R, H, columns), and back.
+Numbers with_columns(const KernelModel& model, const Numbers& rows, int columns);
+Numbers without_columns(const KernelModel& model, const Numbers& rows, int columns);
+
+}  // namespace bdh::test

@@ -1,0 +1,90 @@
+// gate_step against float64: x and counts, for any density; and the simplest step against both families.
+#include "kernels/cuda/gate_step.h"
+
+#include <doctest/doctest.h>
+
+#include "kernels/cuda/attention_step.h"
+#include "kernels/cuda/step_simple.h"
+#include "tests/kernels/cuda/cases.h"
+
+using namespace bdh;
+using namespace bdh::test;
+
+namespace {
+
+constexpr double kTolerance = 2e-5;
+constexpr int kLayer = 1;
+
+Numbers part(const Numbers& from, size_t which, int64_t count) {
+  const auto begin = from.begin() + static_cast<std::ptrdiff_t>(which) * count;
+  return {begin, begin + count};
+}
+
+Numbers x_of(const StepCase& step) {
+  const cuda::Sizes sizes = step.model.sizes();
+  return unpadded(download(step.buffers.x, int64_t{step.count} * sizes.stride), sizes.width, sizes.stride);
+}
+
+int gated(const StepCase& step, size_t sequence) {
+  const auto blocks = static_cast<size_t>(step.model.dims.heads * blocks_per_head(step.model.sizes()));
+  std::vector<cuda::StepCounts> counts(static_cast<size_t>(step.count) * blocks);
+  download_bytes(counts.data(), step.buffers.counts + kLayer * static_cast<int64_t>(counts.size()),
+                 counts.size() * sizeof(cuda::StepCounts));
+  int sum = 0;
+  for (size_t i = 0; i < blocks; ++i) sum += counts[sequence * blocks + i].g;
+  return sum;
+}
+
+void check(const KernelModel& model, double density) {
+  const cuda::Sizes sizes = model.sizes();
+  StepCase step(model, {0, 3, 100000});
+  const Numbers n = random_activity(step.count * sizes.rows(), 21, density);
+  const Numbers attended = random_numbers(int64_t{step.count} * sizes.heads * sizes.width, 22, 1.7);
+  const auto run = [&] {
+    step.reset();
+    upload(step.buffers.n, n);
+    upload(step.buffers.attended, padded(attended, sizes.width, sizes.stride));
+    cuda::gate_step(model.packed(), step.buffers, kLayer, step.stream.get());
+    return x_of(step);
+  };
+  const Numbers got = run();
+  for (size_t i = 0; i < 3; ++i) {
+    Numbers g = part(n, i, sizes.rows());
+    const Numbers v = gate_values(model, part(attended, i, int64_t{sizes.heads} * sizes.width));
+    int active = 0;
+    for (size_t j = 0; j < g.size(); ++j) active += (g[j] *= v[j]) != 0;
+    const Numbers want = mixed(part(step.x, i, sizes.width), decode(model, g));
+    CHECK(worst(part(got, i, sizes.width), want) <= kTolerance);
+    CHECK(std::abs(gated(step, i) - active) <= 1);
+  }
+  CHECK(run() == got);
+}
+
+}  // namespace
+
+TEST_CASE("CUDA gate step: float64's numbers for any density, the same bits twice") {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    CAPTURE(name_of(dtype));
+    for (const double density : {0.0, 0.05, 0.5, 1.0}) {
+      CAPTURE(density);
+      check(KernelModel(config_of(2, 20, 5, 7, 33), dtype), density);
+      check(KernelModel(config_of(2, 48, 3, 9, 33), dtype), density);
+    }
+    check(KernelModel(config_of(2, 300, 2, 1, 33), dtype), 0.5);
+  }
+}
+
+TEST_CASE("CUDA: the simplest step gives what the fast ones give, state and counts included") {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const KernelModel model(config_of(2, 44, 3, 9, 33), dtype);
+    StepCase fast(model, {0, 100000}), simple(model, {0, 100000});
+    cuda::attention_step(model.packed(), fast.buffers, kLayer, fast.stream.get());
+    cuda::gate_step(model.packed(), fast.buffers, kLayer, fast.stream.get());
+    cuda::layer_step_simple(model.packed(), simple.buffers, kLayer, simple.stream.get());
+    CHECK(worst(x_of(simple), x_of(fast)) <= kTolerance);
+    for (size_t i = 0; i < 2; ++i) {
+      CHECK(worst(simple.states[i].now(model), fast.states[i].now(model)) <= kTolerance);
+      CHECK(std::abs(gated(simple, i) - gated(fast, i)) <= 1);
+    }
+  }
+}
