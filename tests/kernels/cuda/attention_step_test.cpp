@@ -43,8 +43,7 @@ Expected expected_of(const StepCase& step, size_t sequence) {
 void check_counts(const StepCase& step, size_t sequence, const Numbers& n) {
   const auto blocks = static_cast<size_t>(step.model.dims.heads * blocks_per_head(step.model.sizes()));
   std::vector<cuda::StepCounts> counts(static_cast<size_t>(step.count) * blocks);
-  download_bytes(counts.data(), step.buffers.counts + kLayer * static_cast<int64_t>(counts.size()),
-                 counts.size() * sizeof(cuda::StepCounts));
+  download_bytes(counts.data(), step.buffers.counts, counts.size() * sizeof(cuda::StepCounts));
   int active = 0, pairs = 0, want_active = 0, want_pairs = 0;
   for (size_t i = 0; i < blocks; ++i)
     active += counts[sequence * blocks + i].n, pairs += counts[sequence * blocks + i].pairs;
