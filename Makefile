@@ -18,7 +18,7 @@ configure = @tools/setup/configure.sh
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all demo test sanitize fuzz parity bench lint clean help
+.PHONY: all demo test sanitize fuzz parity bench gpu gpu-build lint clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -40,6 +40,7 @@ test: ## build and run the tests
 	$(compile) bdh_command bdh_tests bdh_cuda_tests
 	@$(BUILD)/bdh_tests
 	@$(BUILD)/bdh_cuda_tests
+	@tests/gpu/run_test.sh
 
 sanitize: BUILD = build-sanitize
 sanitize: ## the tests again, with the address and undefined-behaviour sanitizers
@@ -77,12 +78,20 @@ bench: ## measure kernels and paths against their limits and peers
 	$(compile) bdh_command
 	@bench/run.sh $(BUILD) $(DEMO)
 
+gpu: ## on a GPU machine: tests, sanitizers and bench, and their record
+	@[ -n "$(GPU_BUILD)" ] || LLVM=$(LLVM) tools/setup/packages.sh build test $(compiler)
+	@GPU_BUILD=$(GPU_BUILD) tools/gpu/run.sh $(DEMO)
+
+gpu-build: ## binaries for make gpu GPU_BUILD=build-gpu on another machine
+	$(packages) test
+	@tools/gpu/build.sh build-gpu
+
 lint: BUILD = build-lint
 lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
 	$(packages) test bench lint
 	$(configure) $(BUILD) $(CXX) BDH_TESTS=ON BDH_BENCH=ON
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
-	@shellcheck -S warning .ci/run tools/setup/*.sh bench/*.sh tests/fuzz/*.sh
+	@shellcheck -S warning .ci/run tools/*/*.sh bench/*.sh tests/*/*.sh
 	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM)
 
 clean: ## remove everything that was built
@@ -90,5 +99,5 @@ clean: ## remove everything that was built
 
 help: ## this list
 	@printf 'make TARGET [CXX=clang++] [WERROR=ON] [NO_INSTALL=1]\n\n'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 	@printf '\nWhat is missing is installed with apt (NO_INSTALL=1 only names it).\n'
