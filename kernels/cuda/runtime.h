@@ -97,12 +97,14 @@ class Graph {
   ~Graph();
   Graph(Graph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
   Graph& operator=(Graph&&) = delete;
-  /// Records what `queue()` queues on the stream.
+  /// Records what `queue(stream)` queues on the stream it is given: one of its own, because what another
+  /// thread queues on a stream that is being recorded is recorded too.
   template <class Queue>
-  static Graph record(const Stream& stream, Queue&& queue) {
+  static Graph record(Queue&& queue) {
+    const Stream stream;
     begin(stream);
     try {
-      queue();
+      queue(stream.get());
     } catch (...) {
       abandon(stream);
       throw;

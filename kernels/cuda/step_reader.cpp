@@ -106,8 +106,7 @@ const Graph& StepReader::graph_for(const PackedParameters& packed, const StepBuf
   const Key key{packed.id, buffers.count, gives.logits, gives.draws};
   if (const auto found = graphs_.find(key); found != graphs_.end()) return found->second;
   if (graphs_.size() >= kMostGraphs) graphs_.clear();
-  cudaStream_t stream = queue_->stream.get();
-  Graph graph = Graph::record(queue_->stream, [&] {
+  Graph graph = Graph::record([&](cudaStream_t stream) {
     check(cudaMemcpyAsync(const_cast<Sequence*>(buffers.sequences), input_.as<void>(), input_bytes(buffers),
                           cudaMemcpyHostToDevice, stream),
           "copying tokens to the GPU");
