@@ -61,9 +61,11 @@ void ChunkReader::read(const PackedParameters& packed, std::span<const Segment> 
   for (;;) {
     plan(sizes, readings);
     if (plan_.rows.empty()) return;
+    prepare(packed, !activity.empty());
     const ChunkBuffers buffers = send_plan(packed, !activity.empty());
     queue_chunk(packed, buffers, queue_->stream.get());
     bring_wanted(packed, buffers.x);
+    for (Reading& reading : readings) reading.finish_piece();
     if (!activity.empty()) add_activity(sizes, activity);
   }
 }
@@ -101,19 +103,31 @@ void ChunkReader::add_piece(Reading& reading, int64_t count, int64_t vocab) {
   }
   plan_.segments.push_back({reading.state ? reading.state->s() : nullptr, first, static_cast<int32_t>(count),
                             static_cast<int32_t>(position)});
-  reading.done += count;
-  if (reading.state) reading.state->advance(count);
+  reading.piece = count;
+}
+
+// All the memory of a chunk, before anything is queued: where it is refused, nothing has been read.
+void ChunkReader::prepare(const PackedParameters& packed, bool counting) {
+  const size_t rows = std::min(kLogitRows, wanted_.size()),
+               logits = rows * static_cast<size_t>(packed.sizes.vocab) * sizeof(float);
+  plan_tiles(plan_, rows_of_tile(activation_dtype(packed.sizes, packed.dtype)));
+  Layout size(nullptr);
+  lay_out(plan_, wanted_.size(), size);
+  grow(memory_,
+       chunk_bytes(packed.sizes, packed.dtype, static_cast<int64_t>(plan_.rows.size()), plan_.longest),
+       working);
+  grow(plan_staging_, size.bytes(), pinned);
+  grow(plan_memory_, size.bytes(), working);
+  grow(logits_memory_, logits, working);
+  grow(logits_staging_, logits, pinned);
+  grow(tokens_memory_, rows * sizeof(int32_t), working);
+  grow(tokens_staging_, rows * sizeof(int32_t), pinned);
+  if (counting) grow(counts_, static_cast<size_t>(packed.sizes.layers) * sizeof(ChunkCounts), working);
 }
 
 ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool counting) {
   cudaStream_t stream = queue_->stream.get();
-  plan_tiles(plan_, rows_of_tile(activation_dtype(packed.sizes, packed.dtype)));
   const auto rows = static_cast<int>(plan_.rows.size());
-  grow(memory_, chunk_bytes(packed.sizes, packed.dtype, rows, plan_.longest), working);
-  Layout size(nullptr);
-  lay_out(plan_, wanted_.size(), size);
-  grow(plan_staging_, size.bytes(), pinned);
-  grow(plan_memory_, size.bytes(), working);
   Layout staging(plan_staging_.as<void>()), there(plan_memory_.as<void>());
   const PlanArrays from = lay_out(plan_, wanted_.size(), staging), to = lay_out(plan_, wanted_.size(), there);
   copy_to(from.rows, plan_.rows);
@@ -122,7 +136,7 @@ ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool countin
   std::transform(wanted_.begin(), wanted_.end(), from.wanted, [](const Wanted& row) { return row.row; });
   std::transform(wanted_.begin(), wanted_.end(), from.draws,
                  [](const Wanted& row) { return request_of(row.draw ? *row.draw : Draw{}); });
-  check(cudaMemcpyAsync(plan_memory_.as<void>(), plan_staging_.as<void>(), size.bytes(),
+  check(cudaMemcpyAsync(plan_memory_.as<void>(), plan_staging_.as<void>(), there.bytes(),
                         cudaMemcpyHostToDevice, stream),
         "copying tokens to the GPU");
 
@@ -135,7 +149,6 @@ ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool countin
   buffers.segments = static_cast<int>(plan_.segments.size());
   buffers.row_tiles = static_cast<int>(plan_.tiles.size());
   if (!counting) return buffers;
-  grow(counts_, static_cast<size_t>(packed.sizes.layers) * sizeof(ChunkCounts), working);
   check(cudaMemsetAsync(counts_.as<void>(), 0, counts_.bytes(), stream), "clearing GPU memory");
   buffers.counts = counts_.as<ChunkCounts>();
   return buffers;
@@ -149,7 +162,6 @@ void ChunkReader::bring_wanted(const PackedParameters& packed, const float* x) {
   const auto drawn = [](const Wanted& row) { return row.draw != nullptr; };
   for (size_t first = 0; first < wanted_.size(); first += kLogitRows) {
     const std::span wanted = std::span(wanted_).subspan(first, std::min(kLogitRows, wanted_.size() - first));
-    grow(logits_memory_, wanted.size() * vocab * sizeof(float), working);
     project_logits(packed, x, plan.wanted + first, static_cast<int>(wanted.size()),
                    logits_memory_.as<float>(), queue_->stream.get());
     if (std::all_of(wanted.begin(), wanted.end(), drawn)) {
@@ -163,7 +175,6 @@ void ChunkReader::bring_wanted(const PackedParameters& packed, const float* x) {
 
 void ChunkReader::bring_logits(std::span<const Wanted> wanted, size_t vocab) {
   const size_t bytes = wanted.size() * vocab * sizeof(float);
-  grow(logits_staging_, bytes, pinned);
   check(cudaMemcpyAsync(logits_staging_.as<void>(), logits_memory_.as<void>(), bytes, cudaMemcpyDeviceToHost,
                         queue_->stream.get()),
         "copying logits from the GPU");
@@ -176,8 +187,6 @@ void ChunkReader::bring_logits(std::span<const Wanted> wanted, size_t vocab) {
 void ChunkReader::bring_tokens(std::span<const Wanted> wanted, const DrawRequest* draws, size_t vocab) {
   cudaStream_t stream = queue_->stream.get();
   const size_t bytes = wanted.size() * sizeof(int32_t);
-  grow(tokens_memory_, bytes, working);
-  grow(tokens_staging_, bytes, pinned);
   draw_tokens(logits_memory_.as<float>(), static_cast<int>(vocab), draws, static_cast<int>(wanted.size()),
               tokens_memory_.as<int32_t>(), stream);
   check(cudaMemcpyAsync(tokens_staging_.as<void>(), tokens_memory_.as<void>(), bytes, cudaMemcpyDeviceToHost,

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -29,6 +30,11 @@ class ChunkReader {
     const Segment* segment;
     DeviceState* state;  // null: read at once, nothing kept
     int64_t done = 0;
+    int64_t piece = 0;  // tokens in the chunk under way
+    void finish_piece() {
+      if (state) state->advance(piece);
+      done += std::exchange(piece, 0);
+    }
     int64_t left() const { return static_cast<int64_t>(segment->tokens.size()) - done; }
   };
   // Where logits of a row of the chunk go, or what is drawn from them.
@@ -40,6 +46,7 @@ class ChunkReader {
 
   void plan(const Sizes& sizes, std::span<Reading> readings);
   void add_piece(Reading& reading, int64_t count, int64_t vocab);
+  void prepare(const PackedParameters& packed, bool counting);
   ChunkBuffers send_plan(const PackedParameters& packed, bool counting);
   void bring_wanted(const PackedParameters& packed, const float* x);
   void bring_logits(std::span<const Wanted> wanted, size_t vocab);
