@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kProductThreads) apply(Sizes sizes, ChunkBuffe
 template <class Activation, Unit unit>
 __global__ void __launch_bounds__(kProductThreads) recall(Sizes sizes, ChunkBuffers buffers, int layer) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
-  if (place.segment.position == 0) return;
+  if (!place.segment.recalls) return;
   const int split = blockIdx.x % kSplits, n0 = blockIdx.x / kSplits * Tile<Activation, unit>::columns;
   const int share =
       static_cast<int>(rounded_up(tiles(buffers.columns, kSplits), Tile<Activation, unit>::depth));
@@ -133,14 +133,14 @@ __global__ void __launch_bounds__(kProductThreads) recall(Sizes sizes, ChunkBuff
       });
 }
 
-// Grid: (D tiles, neuron tiles, heads * segments).
+// Grid: (neuron tiles, D tiles, heads * segments).
 template <class Activation, Unit unit>
 __global__ void __launch_bounds__(kProductThreads) update(Sizes sizes, ChunkBuffers buffers, int layer) {
-  const int head = blockIdx.z % sizes.heads, m0 = blockIdx.y * Tile<Activation, unit>::rows;
+  const int head = blockIdx.z % sizes.heads, m0 = blockIdx.x * Tile<Activation, unit>::rows;
   const Place<Activation> place(sizes, buffers, head, blockIdx.z / sizes.heads, m0);
   if (!place.segment.s) return;
   float* s = place.segment.s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
-  const int n0 = blockIdx.x * Tile<Activation, unit>::columns;
+  const int n0 = blockIdx.y * Tile<Activation, unit>::columns;
   product<unit, Along::other, Along::other>(
       place.r, place.x, m0, n0, 0, place.segment.count,
       [&](int neuron, int column, float first, float second) {
@@ -195,7 +195,7 @@ void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers
            buffers);
     launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared}, recall<Activation, unit>,
            sizes, buffers, layer);
-    launch(stream, {dim3(width, tiles(sizes.neurons, T::rows), heads * segments), threads, T::shared},
+    launch(stream, {dim3(tiles(sizes.neurons, T::rows), width, heads * segments), threads, T::shared},
            update<Activation, unit>, sizes, buffers, layer);
   });
   combine_attention(packed, buffers, stream);

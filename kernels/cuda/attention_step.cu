@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kStepThreads)
   if (threadIdx.x == 0) place.counts(buffers) = {active, pairs, 0};
   __syncthreads();
   add_warps(parts, sizes.stride, place.partial(sizes, buffers));
-  unsigned* arrived = buffers.arrived + place.sequence * (sizes.heads + 1) + place.head;
+  unsigned* arrived = buffers.arrived + int64_t{place.sequence} * (sizes.heads + 1) + place.head;
   if (!arrives_last(arrived, place.blocks, reinterpret_cast<unsigned*>(scratch))) return;
   add_blocks(place.head_parts(sizes, buffers), place.blocks, sizes.stride, parts);
   block_norm(parts, sizes.width, scratch);

@@ -20,11 +20,11 @@ constexpr int64_t kLastPosition = std::numeric_limits<int32_t>::max();
 
 void check_positions(std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
-    const int64_t end =
-        (segment.state ? segment.state->position() : 0) + static_cast<int64_t>(segment.tokens.size());
-    if (end > kLastPosition)
-      fail(ErrorKind::unsupported, "a text of ", end,
-           " tokens is longer than the CUDA backend counts; use --device cpu");
+    const int64_t position = segment.state ? segment.state->position() : 0,
+                  count = static_cast<int64_t>(segment.tokens.size());
+    if (position > kLastPosition - count)
+      fail(ErrorKind::unsupported, "the CUDA backend counts positions up to ", kLastPosition, ", and ", count,
+           " tokens after ", position, " are more; use --device cpu");
   }
 }
 

@@ -32,7 +32,7 @@ struct ChunkRow {
 struct ChunkSegment {
   float* s;  // (L, H*N, stride), or null: position 0, and nothing is kept
   int32_t first, count;
-  int32_t position;  // of the first row
+  int32_t recalls;  // 1 when s holds something
 };
 
 /// Rows of one segment that one tile of a product covers.

@@ -91,6 +91,7 @@ void ChunkReader::add_piece(Reading& reading, int64_t count, int64_t vocab) {
   const int64_t position = reading.state ? reading.state->position() : 0,
                 length = static_cast<int64_t>(segment.tokens.size());
   const auto first = static_cast<int32_t>(plan_.rows.size());
+  const bool recalls = reading.state && reading.state->holds();
   for (int64_t i = 0; i < count; ++i) {
     const int64_t at = reading.done + i;
     const bool want = segment.logits && (segment.all_logits || at == length - 1);
@@ -99,10 +100,10 @@ void ChunkReader::add_piece(Reading& reading, int64_t count, int64_t vocab) {
                          segment.logits + (segment.all_logits ? at * vocab : 0),
                          at == length - 1 && !segment.all_logits ? segment.draw : nullptr});
     plan_.rows.push_back(
-        {segment.tokens[static_cast<size_t>(at)], static_cast<int32_t>(position + i), position > 0});
+        {segment.tokens[static_cast<size_t>(at)], static_cast<int32_t>(position + i), recalls});
   }
-  plan_.segments.push_back({reading.state ? reading.state->s() : nullptr, first, static_cast<int32_t>(count),
-                            static_cast<int32_t>(position)});
+  plan_.segments.push_back(
+      {reading.state ? reading.state->s() : nullptr, first, static_cast<int32_t>(count), recalls});
   reading.piece = count;
 }
 

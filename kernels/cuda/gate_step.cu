@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kStepThreads)
   __syncthreads();
   add_warps(parts, sizes.stride, place.partial(sizes, buffers));
 
-  unsigned* arrived = buffers.arrived + place.sequence * (sizes.heads + 1);
+  unsigned* arrived = buffers.arrived + int64_t{place.sequence} * (sizes.heads + 1);
   auto* flag = reinterpret_cast<unsigned*>(scratch);
   if (!arrives_last(arrived + place.head, place.blocks, flag)) return;
   add_blocks(place.head_parts(sizes, buffers), place.blocks, sizes.stride, parts);

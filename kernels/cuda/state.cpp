@@ -25,6 +25,7 @@ std::unique_ptr<State> DeviceState::clone() const {
   check(cudaMemcpyAsync(copy->s(), s(), memory_.bytes(), cudaMemcpyDeviceToDevice, queue_->stream.get()),
         "copying a state");
   copy->position_ = position_;
+  copy->holds_ = holds_;
   return copy;
 }
 
@@ -48,6 +49,7 @@ void DeviceState::restore(const Tensor& s_given, int64_t position) {
     fail(ErrorKind::invalid_argument, "a state of ", name_of(s_given.dtype), " ", to_string(s_given.shape),
          " cannot be restored here; this model's is F32 ", to_string(shape));
   }
+  if (position < 0) fail(ErrorKind::invalid_argument, "a state's position cannot be ", position);
   queue_->select();
   const size_t row = static_cast<size_t>(sizes_.width) * sizeof(float),
                pitch = static_cast<size_t>(sizes_.stride) * sizeof(float);
@@ -57,6 +59,7 @@ void DeviceState::restore(const Tensor& s_given, int64_t position) {
         "copying a state to the GPU");
   queue_->stream.wait();
   position_ = position;
+  holds_ = true;
 }
 
 }  // namespace bdh::cuda

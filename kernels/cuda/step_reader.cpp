@@ -106,6 +106,9 @@ const Graph& StepReader::graph_for(const PackedParameters& packed, const StepBuf
   const Key key{packed.id, buffers.count, gives.logits, gives.draws};
   if (const auto found = graphs_.find(key); found != graphs_.end()) return found->second;
   if (graphs_.size() >= kMostGraphs) graphs_.clear();
+  // What no kernel writes, between the arrays, is copied with them: initcheck would ask what is in it.
+  check(cudaMemsetAsync(buffers.logits, 0, output_bytes(buffers), queue_->stream.get()),
+        "clearing GPU memory");
   Graph graph = Graph::record([&](cudaStream_t stream) {
     check(cudaMemcpyAsync(const_cast<Sequence*>(buffers.sequences), input_.as<void>(), input_bytes(buffers),
                           cudaMemcpyHostToDevice, stream),

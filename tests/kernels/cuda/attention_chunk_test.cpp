@@ -43,7 +43,7 @@ void attend(const KernelModel& model, const cuda::ChunkSegment& segment, int64_t
   const auto row_of_x = [&](int64_t row) { return x.data() + (segment.first + row) * width; };
   for (int64_t t = 0; t < segment.count; ++t) {
     Numbers a(static_cast<size_t>(width));
-    for (int64_t j = 0; segment.position > 0 && j < neurons; ++j) {
+    for (int64_t j = 0; segment.recalls && j < neurons; ++j) {
       for (int64_t d = 0; d < width; ++d) a[static_cast<size_t>(d)] += row_of_r(t)[j] * s[j * width + d];
     }
     for (int64_t u = 0; u < t; ++u) {

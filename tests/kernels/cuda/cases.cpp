@@ -65,7 +65,7 @@ ChunkCase::ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& give
       plan.rows.push_back({static_cast<int32_t>((i * 5 + first) % model.dims.vocab),
                            static_cast<int32_t>(segment.position + i), segment.position > 0});
     plan.segments.push_back({segment.keeps ? states.back().memory.as<float>() : nullptr, first, segment.count,
-                             static_cast<int32_t>(segment.position)});
+                             segment.position > 0});
   }
   const auto count = static_cast<int>(plan.rows.size());
   cuda::plan_tiles(plan, cuda::rows_of_tile(cuda::activation_dtype(sizes, model.dtype)));
