@@ -18,7 +18,7 @@ configure = @tools/setup/configure.sh
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all demo test sanitize fuzz parity bench gpu gpu-build lint clean help
+.PHONY: all demo test sanitize fuzz parity bench gpu gpu-build cuda-check lint clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -86,6 +86,12 @@ gpu-build: ## binaries for make gpu GPU_BUILD=build-gpu on another machine
 	$(packages) test
 	@tools/gpu/build.sh build-gpu
 
+cuda-check: ## compile for sm_80 and sm_90a without a warning; no hot kernel may spill
+	$(packages)
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=ON
+	$(compile) bdh
+	@tools/gpu/resources.sh $(BUILD) $(if $(CI),$(BUILD),bench/results)/cuda_resources.txt
+
 lint: BUILD = build-lint
 lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
 	$(packages) test bench lint
@@ -99,5 +105,5 @@ clean: ## remove everything that was built
 
 help: ## this list
 	@printf 'make TARGET [CXX=clang++] [WERROR=ON] [NO_INSTALL=1]\n\n'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@printf '\nWhat is missing is installed with apt (NO_INSTALL=1 only names it).\n'

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <span>
@@ -81,7 +82,7 @@ TEST_CASE("CUDA: a batch of single tokens is the same, sparse or dense") {
       return all;
     };
     const std::vector<float> want = run(on_cpu(config, dtype));
-    const float tolerance = dtype == DType::f32 ? kFloat32Tolerance : kHalfTolerance;
+    const float tolerance = dtype == DType::f32 ? kFloat32Tolerance : test::kHalfTolerance;
     for (const int dense_batch : {2, kSequences + 1})
       CHECK(relative_difference(run(on_gpu(config, dtype, {.dense_batch = dense_batch})), want) <= tolerance);
   }
@@ -169,4 +170,56 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
   const Tensor saved = copy->save(), expected = here->save();
   CHECK(relative_difference(values<float>(saved), values<float>(expected)) <= kFloat32Tolerance);
   CHECK_THROWS_AS(copy->restore(converted(saved, DType::f16), 1), Error);
+}
+
+TEST_CASE("CUDA: a state restored at position 0 is read, and positions that cannot be are refused") {
+  const Config config = config_of(2, 12, 3, 8, 50);
+  const WeightsPointer gpu = on_gpu(config), cpu = on_cpu(config);
+  const auto tokens = some_tokens(40, config.vocab_size);
+  const auto after = [&](const WeightsPointer& weights, const Tensor& s, std::span<const int32_t> part) {
+    const auto state = weights->backend().new_state(weights->packed());
+    state->restore(s, 0);
+    std::vector<float> logits(50);
+    const Segment segment{state.get(), part, logits.data(), false};
+    weights->backend().read_chunk(weights->packed(), {&segment, 1}, {});
+    return logits;
+  };
+  const auto filled = cpu->backend().new_state(cpu->packed());
+  const Segment segment{filled.get(), std::span(tokens).first(20), nullptr, false};
+  cpu->backend().read_chunk(cpu->packed(), {&segment, 1}, {});
+  const Tensor s = filled->save();
+  for (const size_t count : {1, 9}) {
+    const auto part = std::span(tokens).subspan(20, count);
+    CHECK(relative_difference(after(gpu, s, part), after(cpu, s, part)) <= kFloat32Tolerance);
+  }
+
+  const auto state = gpu->backend().new_state(gpu->packed());
+  CHECK_THROWS_AS(state->restore(s, -1), Error);
+  for (const int64_t position :
+       {int64_t{std::numeric_limits<int32_t>::max()}, std::numeric_limits<int64_t>::max()}) {
+    state->restore(s, position);
+    const Segment beyond{state.get(), std::span(tokens).first(1), nullptr, false};
+    CHECK_THROWS_WITH_AS(gpu->backend().read_token(gpu->packed(), {&beyond, 1}, {}),
+                         doctest::Contains("counts positions up to 2147483647"), Error);
+    CHECK(state->position() == position);
+  }
+}
+
+TEST_CASE("CUDA: 100,000 tokens on, every form and dtype still agree with the CPU" *
+          doctest::skip(test::kEmulated)) {
+  const Config config = config_of(2, 64, 2, 16, 256);  // N 512
+  const auto tokens = some_tokens(100100, config.vocab_size);
+  const auto long_ago = std::span(tokens).first(100000), now = std::span(tokens).subspan(100000);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    CAPTURE(name_of(dtype));
+    Session gpu(on_gpu(config, dtype)), cpu(on_cpu(config, dtype));
+    gpu.read(long_ago, in_form(Form::chunked, 512));
+    cpu.read(long_ago, in_form(Form::chunked, 512));
+    const float tolerance = dtype == DType::f32 ? 1e-4f : 3e-2f;
+    for (const Form form : {Form::recurrent, Form::chunked, Form::parallel}) {
+      Session from_gpu = gpu.clone(), from_cpu = cpu.clone();
+      CHECK(relative_difference(from_gpu.read_all(now, in_form(form, 64)),
+                                from_cpu.read_all(now, in_form(form, 64))) <= tolerance);
+    }
+  }
 }

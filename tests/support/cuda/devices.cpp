@@ -98,6 +98,7 @@ void reset() {
   set_thread_order(0);
   set_streams_lazy(false);
   fail_next_allocation(~size_t{0});
+  fail_next_launch(~size_t{0});
   chosen = 0;
   last_error = cudaSuccess;
 }

@@ -35,6 +35,8 @@ void set_devices(std::vector<Device> devices);
 void set_driver_version(int version);
 /// The allocation of device or pinned memory after `successes` more is refused (cudaErrorMemoryAllocation).
 void fail_next_allocation(size_t successes = 0);
+/// The start of a kernel or a graph after `successes` more is refused (cudaErrorLaunchOutOfResources).
+void fail_next_launch(size_t successes = 0);
 /// 0: threads and blocks run in order; else their order is shuffled from the seed, as far as barriers allow.
 void set_thread_order(uint64_t seed);
 /// true: the work of a stream other than the default one waits until something waits for the stream, the

@@ -74,6 +74,7 @@ struct State {
 State state;
 std::atomic<bool> streams_lazy{false};
 std::atomic<uint64_t> launch_count{0};
+std::atomic<size_t> launches_left{~size_t{0}};  // before one is refused
 std::atomic<uint64_t> graph_launch_count{0};
 
 std::shared_ptr<CUstream_st> find(cudaStream_t stream) {
@@ -232,15 +233,22 @@ cudaError_t copy(void* to, const Area& to_area, const void* from, const Area& fr
 
 }  // namespace
 
+bool launch_is_refused() {
+  if (launches_left == ~size_t{0}) return false;
+  return launches_left-- == 0;  // then ~0: once only
+}
+
 cudaError_t launch(const char* kernel, const void* function, dim3 grid, dim3 block, size_t shared_bytes,
                    cudaStream_t stream, std::function<void()> body) {
   if (const cudaError_t error = check_launch(function, grid, block, shared_bytes)) return remember(error);
+  if (launch_is_refused()) return remember(cudaErrorLaunchOutOfResources);
   return remember(submit(stream, [=, body = std::move(body)] {
     ++launch_count;
     run_grid({kernel, grid, block, shared_bytes, thread_order(), body});
   }));
 }
 
+void fail_next_launch(size_t successes) { launches_left = successes; }
 void set_streams_lazy(bool lazy) { streams_lazy = lazy; }
 uint64_t launches() { return launch_count; }
 uint64_t graph_launches() { return graph_launch_count; }
@@ -464,6 +472,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (executable == nullptr) return remember(cudaErrorInvalidValue);
+  if (emulation::launch_is_refused()) return remember(cudaErrorLaunchOutOfResources);
   return remember(emulation::submit(stream, [works = executable->works] {
     ++emulation::graph_launch_count;
     for (const emulation::Work& work : *works) work();
