@@ -91,7 +91,7 @@ void ChunkReader::add_piece(Reading& reading, int64_t count, int64_t vocab) {
   const int64_t position = reading.state ? reading.state->position() : 0,
                 length = static_cast<int64_t>(segment.tokens.size());
   const auto first = static_cast<int32_t>(plan_.rows.size());
-  const bool recalls = reading.state && reading.state->holds();
+  const bool recalls = position > 0;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t at = reading.done + i;
     const bool want = segment.logits && (segment.all_logits || at == length - 1);

@@ -25,7 +25,6 @@ std::unique_ptr<State> DeviceState::clone() const {
   check(cudaMemcpyAsync(copy->s(), s(), memory_.bytes(), cudaMemcpyDeviceToDevice, queue_->stream.get()),
         "copying a state");
   copy->position_ = position_;
-  copy->holds_ = holds_;
   return copy;
 }
 
@@ -59,7 +58,6 @@ void DeviceState::restore(const Tensor& s_given, int64_t position) {
         "copying a state to the GPU");
   queue_->stream.wait();
   position_ = position;
-  holds_ = true;
 }
 
 }  // namespace bdh::cuda

@@ -35,19 +35,13 @@ class DeviceState : public State {
   }
 
   float* s() const { return memory_.as<float>(); }
-  /// Whether S may be anything but zero.
-  bool holds() const { return holds_; }
-  void advance(int64_t tokens) {
-    position_ += tokens;
-    holds_ = holds_ || tokens > 0;
-  }
+  void advance(int64_t tokens) { position_ += tokens; }
 
  private:
   Sizes sizes_;
   std::shared_ptr<const Queue> queue_;
   DeviceMemory memory_;
   int64_t position_ = 0;
-  bool holds_ = false;
 };
 
 }  // namespace bdh::cuda

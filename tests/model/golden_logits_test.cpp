@@ -40,7 +40,7 @@ constexpr size_t kUsed = bdh::test::unless_emulated(std::size(kReadings), size_t
 
 // The first tokens of a text, and as many rows of an answer.
 size_t count_of(const Golden& golden) {
-  return std::min(golden.tokens.size(), bdh::test::unless_emulated<size_t>(SIZE_MAX, 16));
+  return std::min(golden.tokens.size(), bdh::test::unless_emulated<size_t>(SIZE_MAX, 9));
 }
 
 std::vector<float> wanted(const Golden& golden, const char* answer) {

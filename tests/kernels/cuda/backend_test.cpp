@@ -172,33 +172,17 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
   CHECK_THROWS_AS(copy->restore(converted(saved, DType::f16), 1), Error);
 }
 
-TEST_CASE("CUDA: a state restored at position 0 is read, and positions that cannot be are refused") {
+TEST_CASE("CUDA: positions that cannot be are refused") {
   const Config config = config_of(2, 12, 3, 8, 50);
-  const WeightsPointer gpu = on_gpu(config), cpu = on_cpu(config);
-  const auto tokens = some_tokens(40, config.vocab_size);
-  const auto after = [&](const WeightsPointer& weights, const Tensor& s, std::span<const int32_t> part) {
-    const auto state = weights->backend().new_state(weights->packed());
-    state->restore(s, 0);
-    std::vector<float> logits(50);
-    const Segment segment{state.get(), part, logits.data(), false};
-    weights->backend().read_chunk(weights->packed(), {&segment, 1}, {});
-    return logits;
-  };
-  const auto filled = cpu->backend().new_state(cpu->packed());
-  const Segment segment{filled.get(), std::span(tokens).first(20), nullptr, false};
-  cpu->backend().read_chunk(cpu->packed(), {&segment, 1}, {});
-  const Tensor s = filled->save();
-  for (const size_t count : {1, 9}) {
-    const auto part = std::span(tokens).subspan(20, count);
-    CHECK(relative_difference(after(gpu, s, part), after(cpu, s, part)) <= kFloat32Tolerance);
-  }
-
+  const WeightsPointer gpu = on_gpu(config);
+  const auto tokens = some_tokens(1, config.vocab_size);
   const auto state = gpu->backend().new_state(gpu->packed());
+  const Tensor s = state->save();
   CHECK_THROWS_AS(state->restore(s, -1), Error);
   for (const int64_t position :
        {int64_t{std::numeric_limits<int32_t>::max()}, std::numeric_limits<int64_t>::max()}) {
     state->restore(s, position);
-    const Segment beyond{state.get(), std::span(tokens).first(1), nullptr, false};
+    const Segment beyond{state.get(), tokens, nullptr, false};
     CHECK_THROWS_WITH_AS(gpu->backend().read_token(gpu->packed(), {&beyond, 1}, {}),
                          doctest::Contains("counts positions up to 2147483647"), Error);
     CHECK(state->position() == position);

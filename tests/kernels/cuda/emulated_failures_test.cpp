@@ -90,7 +90,7 @@ TEST_CASE("CUDA: a session that does not fit says what it needs and what is free
   const Thrown thrown = thrown_by([&] { Session session(weights); });
   CAPTURE(thrown.message);
   CHECK(thrown.kind == ErrorKind::out_of_memory);
-  CHECK(thrown.says("a session's state needs 2.1 MB of GPU memory, but 65.5 kB of"));
+  CHECK(thrown.says("a session's state needs 1.0 MB of GPU memory, but 65.5 kB of"));
   CHECK(thrown.says("--device cpu"));
 }
 
