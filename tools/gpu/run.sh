@@ -95,7 +95,7 @@ step "eval as on the CPU, bfloat16" 40 sh -c "$near" "$logs/eval" \
 
 # The sanitizers, on small kernels and small models: each kernel family once, and the reading of mixed batches.
 kernels='CUDA attention*,CUDA gate*,CUDA encode*,CUDA embedding*,CUDA packing*,CUDA sampling: a large*'
-reads='CUDA: mixed*,CUDA: states*,CUDA: chunks on*'
+reads='CUDA: mixed*,CUDA: states*,CUDA: chunks*'
 for tool in memcheck racecheck initcheck; do
   cases="$kernels,$reads"
   [ "$tool" = racecheck ] && cases=$kernels

@@ -61,8 +61,8 @@ void attend(const KernelModel& model, const cuda::ChunkSegment& segment, int64_t
   }
 }
 
-void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
-  ChunkCase chunk(model, segments);
+void check_unit(const KernelModel& model, const std::vector<CaseSegment>& segments, cuda::Unit unit) {
+  ChunkCase chunk(model, segments, unit);
   const auto [layers, width, heads, neurons, vocab] = model.dims;
   const auto rows = static_cast<int64_t>(chunk.plan.rows.size());
   const Numbers r = rounded(random_numbers(rows * heads * neurons, 31, 0.3), chunk.buffers.activations);
@@ -79,6 +79,10 @@ void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
   }
   CHECK(worst(got.rows, want.rows) <= 2 * tolerance_of(chunk.buffers.activations));
   CHECK(run(chunk, r) == got);
+}
+
+void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
+  for (const cuda::Unit unit : units()) check_unit(model, segments, unit);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // Fills buffers and keeps what was put into them.
 #include "tests/kernels/cuda/cases.h"
 
+#include "kernels/cuda/devices.h"
+
 namespace bdh::test {
 
 namespace {
@@ -56,7 +58,8 @@ void StepCase::reset() {
   for (const CaseState& state : states) restore(model, state);
 }
 
-ChunkCase::ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& given) : model(of) {
+ChunkCase::ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& given, cuda::Unit unit)
+    : model(of) {
   const cuda::Sizes sizes = model.sizes();
   for (const CaseSegment& segment : given) {
     states.emplace_back(model, 200 + states.size());
@@ -76,6 +79,7 @@ ChunkCase::ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& give
   tiles = on_device(plan.tiles);
   counts = on_device(std::vector<cuda::ChunkCounts>(static_cast<size_t>(sizes.layers)));
   buffers = cuda::chunk_buffers(sizes, model.dtype, count, plan.longest, memory.as<void>());
+  buffers.unit = unit;
   buffers.row = rows.as<const cuda::ChunkRow>();
   buffers.segment = segments.as<const cuda::ChunkSegment>();
   buffers.tile = tiles.as<const cuda::RowTile>();
@@ -93,6 +97,11 @@ void ChunkCase::reset() {
   upload(buffers.x, as_stored);
   upload(buffers.x_operand, as_stored, buffers.activations);
   for (const CaseState& state : states) restore(model, state);
+}
+
+std::vector<cuda::Unit> units() {
+  if (!cuda::has_warpgroups(0)) return {cuda::Unit::warps};
+  return {cuda::Unit::warps, cuda::Unit::warpgroups};
 }
 
 Numbers with_columns(const KernelModel& model, const Numbers& rows, int columns) {

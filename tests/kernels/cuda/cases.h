@@ -43,7 +43,7 @@ struct CaseSegment {
 };
 
 struct ChunkCase {
-  ChunkCase(const KernelModel& model, const std::vector<CaseSegment>& segments);
+  ChunkCase(const KernelModel& model, const std::vector<CaseSegment>& segments, cuda::Unit unit);
   void reset();
 
   const KernelModel& model;
@@ -54,6 +54,9 @@ struct ChunkCase {
   cuda::ChunkBuffers buffers;
   cuda::Stream stream;
 };
+
+/// What the products of a chunk can be made with here.
+std::vector<cuda::Unit> units();
 
 /// The parts of one head in an array (R, H, columns), and back.
 Numbers with_columns(const KernelModel& model, const Numbers& rows, int columns);

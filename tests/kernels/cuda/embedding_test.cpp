@@ -39,7 +39,7 @@ void check_step(const KernelModel& model) {
 }
 
 void check_chunk(const KernelModel& model) {
-  ChunkCase chunk(model, {{3, 0, false}, {66, 9, true}});
+  ChunkCase chunk(model, {{3, 0, false}, {66, 9, true}}, cuda::Unit::warps);
   const cuda::ChunkBuffers& buffers = chunk.buffers;
   poison(chunk.memory.as<void>(), chunk.memory.bytes());
   cuda::embed_chunk(model.packed(), buffers, chunk.stream.get());

@@ -33,8 +33,8 @@ Numbers row_of(const Numbers& rows, size_t row, int64_t count) {
   return {begin, begin + count};
 }
 
-void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
-  ChunkCase chunk(model, segments);
+void check_unit(const KernelModel& model, const std::vector<CaseSegment>& segments, cuda::Unit unit) {
+  ChunkCase chunk(model, segments, unit);
   const Encoded got = encoded(chunk);
   const int64_t count = model.sizes().rows();
   const DType activations = chunk.buffers.activations;
@@ -58,6 +58,10 @@ void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
   const Encoded again = encoded(chunk);
   CHECK(again.n == got.n);
   CHECK(again.r == got.r);
+}
+
+void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
+  for (const cuda::Unit unit : units()) check_unit(model, segments, unit);
 }
 
 }  // namespace

@@ -31,8 +31,8 @@ Gated run(ChunkCase& chunk, const Numbers& n, const Numbers& attended) {
           unpadded(download(buffers.x_operand, x_count, type), sizes.width, sizes.stride)};
 }
 
-void check(const KernelModel& model, int32_t rows, double density) {
-  ChunkCase chunk(model, {{rows, 0, false}});
+void check_unit(const KernelModel& model, int32_t rows, double density, cuda::Unit unit) {
+  ChunkCase chunk(model, {{rows, 0, false}}, unit);
   const auto [layers, width, heads, neurons, vocab] = model.dims;
   const DType type = chunk.buffers.activations;
   const Numbers n = rounded(random_activity(rows * heads * neurons, 41, density), type);
@@ -65,6 +65,10 @@ void check(const KernelModel& model, int32_t rows, double density) {
   CHECK(std::abs(static_cast<double>(counts.v) - static_cast<double>(positive)) <= 4);
   CHECK(std::abs(static_cast<double>(counts.g) - static_cast<double>(gated)) <= 4);
   CHECK(run(chunk, n, attended) == got);
+}
+
+void check(const KernelModel& model, int32_t rows, double density) {
+  for (const cuda::Unit unit : units()) check_unit(model, rows, density, unit);
 }
 
 }  // namespace
