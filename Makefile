@@ -79,7 +79,7 @@ bench: ## measure kernels and paths against their limits and peers
 	@bench/run.sh $(BUILD) $(DEMO)
 
 gpu: ## on a GPU machine: tests, sanitizers and bench, and their record
-	@[ -n "$(GPU_BUILD)" ] || LLVM=$(LLVM) tools/setup/packages.sh build test $(compiler)
+	@[ -n "$(GPU_BUILD)$(CMAKE_PREFIX_PATH)" ] || LLVM=$(LLVM) tools/setup/packages.sh build test $(compiler)
 	@GPU_BUILD=$(GPU_BUILD) tools/gpu/run.sh $(DEMO)
 
 gpu-build: ## binaries for make gpu GPU_BUILD=build-gpu on another machine

@@ -13,7 +13,7 @@ name=${folder##*/}
 stop() { printf 'gpu-build: %s\n' "$1" >&2; exit 1; }
 
 command -v nvcc >/dev/null || stop "there is no nvcc on PATH; it comes with the CUDA Toolkit, 12 or later"
-tools/setup/configure.sh "$objects" "${CXX:-g++}" CMAKE_BUILD_TYPE=Release BDH_CUDA=ON BDH_TESTS=ON \
+tools/setup/configure.sh "$objects" "${CXX:-g++}" CMAKE_BUILD_TYPE=Release BDH_CUDA=ON BDH_TESTS=ON BDH_BENCH=ON \
   "BDH_CUDA_ARCHITECTURES=$architectures" "BDH_GPU_FOLDER=$name" 'CMAKE_BUILD_RPATH=$ORIGIN/lib;$ORIGIN/../lib'
 cmake --build "$objects" -j "$(nproc)" --target bdh_command bdh_example_load_model bdh_gpu_tests
 
@@ -28,6 +28,13 @@ ldd "$folder/bdh" "$folder/bdh_gpu_tests" | sed -n 's/^.*=> \(\/[^ ]*\) .*$/\1/p
   grep -v -E '/(libc|libm|libpthread|libdl|librt|libcu[a-zA-Z]*|libnv[a-zA-Z]*)\.so' |
   while read -r library; do cp -L "$library" "$folder/lib/"; done
 
-tools/gpu/tree.sh >"$folder/tree" || rm -f "$folder/tree"
+# Without git's history, the name that packages.sh brought along with the sources.
+carried=${CMAKE_PREFIX_PATH:-}
+carried=${carried%/usr}/tree
+if git rev-parse --verify -q HEAD >/dev/null 2>&1; then
+  tools/gpu/tree.sh >"$folder/tree" || rm -f "$folder/tree"
+elif [ -f "$carried" ]; then
+  cp "$carried" "$folder/tree"
+fi
 [ -f "$folder/tree" ] || echo "gpu-build: the kernels have no name, so a run of this folder is no record" >&2
 du -sh "$folder" >&2

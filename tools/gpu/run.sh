@@ -111,7 +111,8 @@ done
 stamp=$(date -u +%Y-%m-%d)
 file=$stamp-$(printf '%s' "$device" | tr -cs 'A-Za-z0-9\n' '-')
 mkdir -p "$results" "$logs/charts"
-step "bench" 170 "$build/bdh" bench --device cuda --quick --json "$logs/bench.json" --chart "$logs/charts"
+step "bench" 170 "$build/bdh" bench --device cuda --quick --seconds 130 --model "$model" --scratch "$logs/scratch" \
+  --json "$logs/bench.json" --chart "$logs/charts"
 
 # --- results
 
