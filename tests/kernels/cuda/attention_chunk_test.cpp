@@ -36,7 +36,7 @@ Attended run(ChunkCase& chunk, const Numbers& r) {
 // One head of one segment: rows of `attended`, and `s` becomes the new state.
 void attend(const KernelModel& model, const cuda::ChunkSegment& segment, int64_t head, const Numbers& r,
             const Numbers& x, double* s, double* attended) {
-  const auto [layers, width, heads, neurons, vocab] = model.dims;
+  const int64_t width = model.dims.width, heads = model.dims.heads, neurons = model.dims.neurons;
   const auto row_of_r = [&](int64_t row) {
     return r.data() + ((segment.first + row) * heads + head) * neurons;
   };

@@ -55,7 +55,7 @@ void check_chunk(const KernelModel& model) {
 }
 
 void check_logits(const KernelModel& model) {
-  const auto [layers, width, heads, neurons, vocab] = model.dims;
+  const int64_t width = model.dims.width, vocab = model.dims.vocab;
   const cuda::Sizes sizes = model.sizes();
   const Numbers x = random_numbers(5 * width, 51, 1.7);
   const cuda::DeviceMemory there = uploaded(padded(x, width, sizes.stride));
