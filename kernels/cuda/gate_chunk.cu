@@ -16,7 +16,7 @@ namespace {
 // Blocks that share a multiprocessor: as many as the compiler aims at, but in float32, whose sums would then
 // spill.
 template <class Activation>
-constexpr int kGateBlocks = std::is_same_v<Activation, float> ? 2 : 1;
+[[maybe_unused]] constexpr int kGateBlocks = std::is_same_v<Activation, float> ? 2 : 1;
 
 // Grid: (neuron tiles, row tiles, heads).
 template <class Activation, class Element, Unit unit>
