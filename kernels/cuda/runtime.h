@@ -97,14 +97,12 @@ class Graph {
   ~Graph();
   Graph(Graph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
   Graph& operator=(Graph&&) = delete;
-  /// Records what `queue(stream)` queues on the stream it is given: one of its own, because what another
-  /// thread queues on a stream that is being recorded is recorded too.
+  /// Records what `queue()` queues on the stream: what other threads queue there meanwhile, too.
   template <class Queue>
-  static Graph record(Queue&& queue) {
-    const Stream stream;
+  static Graph record(const Stream& stream, Queue&& queue) {
     begin(stream);
     try {
-      queue(stream.get());
+      queue();
     } catch (...) {
       abandon(stream);
       throw;

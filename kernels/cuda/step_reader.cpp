@@ -109,7 +109,9 @@ const Graph& StepReader::graph_for(const PackedParameters& packed, const StepBuf
   // What no kernel writes, between the arrays, is copied with them: initcheck would ask what is in it.
   check(cudaMemsetAsync(buffers.logits, 0, output_bytes(buffers), queue_->stream.get()),
         "clearing GPU memory");
-  Graph graph = Graph::record([&](cudaStream_t stream) {
+  const Stream own;  // on which no other thread makes a session meanwhile
+  cudaStream_t stream = own.get();
+  Graph graph = Graph::record(own, [&] {
     check(cudaMemcpyAsync(const_cast<Sequence*>(buffers.sequences), input_.as<void>(), input_bytes(buffers),
                           cudaMemcpyHostToDevice, stream),
           "copying tokens to the GPU");
