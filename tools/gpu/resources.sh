@@ -10,7 +10,8 @@ shift 2
 [ $# -gt 0 ] || set -- sm_80 sm_90a
 
 # Every kernel is hot but these, of which each needs a reason.
-cold="^$"  # none
+#   attend<float, 8>: float32 weights with D above 1,024; x, its part of a and four rows of S take every register
+cold='attention_step +attend<float, 8> '
 
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
@@ -24,6 +25,8 @@ find "$build/CMakeFiles/bdh.dir/kernels/cuda" -name '*.cu.o.resources' | sort | 
       sub(/\([^()]*\)$/, "", kernel)
       while (match(kernel, /_GLOBAL__[A-Za-z0-9_]*::/)) kernel = substr(kernel, RSTART + RLENGTH)
       gsub(/bdh::cuda::|\(anonymous namespace\)::|\(int\)/, "", kernel)
+      sub(/\(Unit\)0/, "warps", kernel)
+      sub(/\(Unit\)1/, "warpgroups", kernel)
     }
     /bytes stack frame/ { stack = $1; stores = $5; loads = $9 }
     /Used [0-9]+ registers/ {
