@@ -4,7 +4,7 @@
 # usage: resources.sh BUILD TABLE [ARCHITECTURE...]     sm_80 and sm_90a by default
 set -eu
 
-build=$1
+build=$1 # from the root of the sources, where this is run
 table=$2
 shift 2
 [ $# -gt 0 ] || set -- sm_80 sm_90a
@@ -44,6 +44,10 @@ done | sort >"$lines"
   cat "$lines"
 } >"$table"
 
+for source in kernels/cuda/*.cu; do
+  family=${source##*/}
+  grep -q " ${family%.cu} " "$lines" || { echo "resources: $build holds nothing of $source" >&2; exit 1; }
+done
 for architecture in "$@"; do
   grep -q "^$architecture " "$lines" || { echo "resources: $build holds nothing for $architecture" >&2; exit 1; }
 done
