@@ -30,6 +30,15 @@ void* offset(void* data, DType dtype, int64_t elements) { return offset<std::byt
 
 }  // namespace
 
+Case chunk_case(const std::string& kernel, const std::string& model, size_t segments, int tokens,
+                const std::string& dtype) {
+  const std::string sequences = segments == 1 ? concat(tokens) : concat(segments, " x ", tokens);
+  return {.kind = Kind::kernel,
+          .name = kernel,
+          .shape = concat(model, ", ", sequences, " tokens"),
+          .dtype = dtype};
+}
+
 ChunkInputs::ChunkInputs(const GpuModel& model, Blas& blas, int segments, int tokens, int64_t position)
     : model_(model), blas_(blas), tokens_(tokens), states_(model.states(position, segments)) {
   const Sizes& sizes = model.sizes();
@@ -277,12 +286,7 @@ void ChunkInputs::logits_by_blas(const Set& set) const {
 // ---- families ----
 
 Family ChunkInputs::family(const std::string& name, const std::string& dtype, const Work& work) const {
-  const size_t segments = plan_.segments.size();
-  const std::string sequences = segments == 1 ? concat(tokens_) : concat(segments, " x ", tokens_);
-  Family made{.of = {.kind = Kind::kernel,
-                     .name = name,
-                     .shape = concat(model_.name(), ", ", sequences, " tokens"),
-                     .dtype = dtype},
+  Family made{.of = chunk_case(name, model_.name(), plan_.segments.size(), tokens_, dtype),
               .work = work,
               .sets = static_cast<int>(sets_.size())};
   made.restore = [this] { restore(); };

@@ -13,6 +13,11 @@
 
 namespace bdh::bench {
 
+constexpr const char* kChunkKernels[] = {"encode_chunk", "attention_chunk", "attention_rows",
+                                         "gate_chunk",   "project_logits",  "embed_chunk"};
+Case chunk_case(const std::string& kernel, const std::string& model, size_t segments, int tokens,
+                const std::string& dtype);
+
 /// The next `tokens` tokens of each of `segments` sequences that have read `position`, in several layers.
 class ChunkInputs {
  public:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <limits>
 
 #include "bdh/base/error.h"
@@ -219,7 +220,10 @@ class GpuRun {
                   .name = concat("a step of ", batch),
                   .shape = model.name(),
                   .dtype = option_name(dtype)};
-    if (model.sizes().stride > cuda::kWidestStep) return;
+    const bool any = std::any_of(std::begin(kStepKernels), std::end(kStepKernels), [&](const char* kernel) {
+      return wanted_(step_case(kernel, model.name(), batch, option_name(dtype)));
+    });
+    if (!any || model.sizes().stride > cuda::kWidestStep) return;
     add(of, [&] {
       const StepInputs inputs(model, batch, sizes_.positions.front(), static_cast<int64_t>(4 * info_.l2));
       return measured(inputs.families(option_name(dtype)));
@@ -231,6 +235,11 @@ class GpuRun {
                   .name = concat("a chunk of ", segments, " x ", tokens),
                   .shape = model.name(),
                   .dtype = option_name(dtype)};
+    const bool any = std::any_of(std::begin(kChunkKernels), std::end(kChunkKernels), [&](const char* kernel) {
+      return wanted_(
+          chunk_case(kernel, model.name(), static_cast<size_t>(segments), tokens, option_name(dtype)));
+    });
+    if (!any) return;
     add(of, [&] {
       const ChunkInputs inputs(model, blas_, segments, tokens, sizes_.positions.front());
       return measured(inputs.families(option_name(dtype)));

@@ -25,6 +25,13 @@ int copies_for(const Sizes& sizes, int batch, int64_t past_cache) {
 
 }  // namespace
 
+Case step_case(const std::string& kernel, const std::string& model, int batch, const std::string& dtype) {
+  return {.kind = Kind::kernel,
+          .name = kernel,
+          .shape = concat(model, ", ", batch, batch == 1 ? " sequence" : " sequences"),
+          .dtype = dtype};
+}
+
 StepInputs::StepInputs(const GpuModel& model, int batch, int64_t position, int64_t past_cache)
     : model_(model), batch_(batch) {
   const Sizes& sizes = model.sizes();
@@ -116,17 +123,11 @@ void StepInputs::restore() const {
   restore_x();
 }
 
-Case StepInputs::case_of(const std::string& name, const std::string& dtype) const {
-  return {.kind = Kind::kernel,
-          .name = name,
-          .shape = concat(model_.name(), ", ", batch_, batch_ == 1 ? " sequence" : " sequences"),
-          .dtype = dtype};
-}
-
 // Both kernels of a layer, and the simplest version of them, which changes x and so runs once a set.
 Family StepInputs::layer_family(const std::string& dtype) const {
   const auto set_of = [this](int i) -> const Set& { return sets_[static_cast<size_t>(i) % sets_.size()]; };
-  Family family{.of = case_of("layer_step", dtype), .sets = static_cast<int>(sets_.size())};
+  Family family{.of = step_case("layer_step", model_.name(), batch_, dtype),
+                .sets = static_cast<int>(sets_.size())};
   family.most = family.sets;
   family.restore = [this] { restore(); };
   family.output = [this] {
@@ -156,7 +157,9 @@ std::vector<Family> StepInputs::families(const std::string& dtype) const {
   const auto set_of = [this](int i) -> const Set& { return sets_[static_cast<size_t>(i) % sets_.size()]; };
   const cudaStream_t stream = model_.stream().get();
   const auto family = [&](const std::string& name, const Work& work, std::function<void(int)> queue) {
-    Family made{.of = case_of(name, dtype), .work = work, .sets = static_cast<int>(sets_.size())};
+    Family made{.of = step_case(name, model_.name(), batch_, dtype),
+                .work = work,
+                .sets = static_cast<int>(sets_.size())};
     made.restore = [this] { restore(); };
     made.rungs.push_back({"bdh", std::move(queue)});
     return made;

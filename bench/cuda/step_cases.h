@@ -11,6 +11,15 @@
 
 namespace bdh::bench {
 
+constexpr const char* kStepKernels[] = {"attention_step",
+                                        "gate_step",
+                                        "layer_step",
+                                        "embed_step",
+                                        "project_logits",
+                                        "draw_tokens, greedy",
+                                        "draw_tokens, top_k 50, top_p 0.95"};
+Case step_case(const std::string& kernel, const std::string& model, int batch, const std::string& dtype);
+
 /// A token of each of `batch` sequences in every layer, each layer with its own buffers: what that layer gets
 /// and gives in a real step. Sequences share the text before the token, not the token.
 class StepInputs {
@@ -34,7 +43,6 @@ class StepInputs {
   LayerActivity count(const Set& set) const;
   void restore_x() const;
   void restore() const;
-  Case case_of(const std::string& name, const std::string& dtype) const;
   Family layer_family(const std::string& dtype) const;
   size_t x_bytes() const;
 
