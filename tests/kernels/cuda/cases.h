@@ -21,7 +21,7 @@ struct CaseState {
 
 struct StepCase {
   /// One sequence at each position.
-  StepCase(const KernelModel& model, const std::vector<int64_t>& positions);
+  StepCase(const KernelModel& of, const std::vector<int64_t>& positions);
   /// Everything as at first, NaN where nothing was given.
   void reset();
 
@@ -43,7 +43,7 @@ struct CaseSegment {
 };
 
 struct ChunkCase {
-  ChunkCase(const KernelModel& model, const std::vector<CaseSegment>& segments, cuda::Unit unit);
+  ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& given, cuda::Unit unit);
   void reset();
 
   const KernelModel& model;

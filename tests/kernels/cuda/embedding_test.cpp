@@ -21,7 +21,7 @@ Numbers embedded(const KernelModel& model, int32_t token) {
 Numbers whole_rows(const KernelModel& model, const void* from, int64_t count, DType dtype = DType::f32) {
   const cuda::Sizes sizes = model.sizes();
   const Numbers rows = download(from, count * sizes.stride, dtype);
-  const Numbers out = unpadded(rows, sizes.width, sizes.stride);
+  Numbers out = unpadded(rows, sizes.width, sizes.stride);
   CHECK(rows == padded(out, sizes.width, sizes.stride));
   return out;
 }
