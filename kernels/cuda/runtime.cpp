@@ -1,9 +1,7 @@
 // Checks, memory, streams and graphs: thin owners of what the CUDA runtime hands out.
 #include "kernels/cuda/runtime.h"
 
-#ifndef BDH_CUDA_EMULATED
 #include <nvtx3/nvToolsExt.h>
-#endif
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
@@ -101,13 +99,8 @@ Graph Graph::end(const Stream& stream) {
   return graph;
 }
 
-#ifdef BDH_CUDA_EMULATED
-Range::Range(const char*) {}
-Range::~Range() = default;
-#else
 Range::Range(const char* name) { nvtxRangePushA(name); }
 Range::~Range() { nvtxRangePop(); }
-#endif
 
 void allow_shared(const void* kernel, size_t bytes) {
   if (bytes <= kEveryBlockHas) return;
