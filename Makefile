@@ -18,7 +18,7 @@ configure = @tools/setup/configure.sh
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all demo test sanitize fuzz parity bench gpu gpu-build cuda-check lint clean help
+.PHONY: all demo test sanitize fuzz parity bench gpu gpu-build cuda-check lint presets clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -99,6 +99,10 @@ lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
 	@shellcheck -S warning .ci/run tools/*/*.sh bench/*.sh tests/*/*.sh
 	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM)
+
+presets: ## for editors and cmake --preset: link tools/setup/presets.json to where CMake looks
+	@[ -L CMakeUserPresets.json ] || ln -s tools/setup/presets.json CMakeUserPresets.json
+	@cmake --list-presets
 
 clean: ## remove everything that was built
 	@rm -rf build build-*
