@@ -119,17 +119,10 @@ void Chat::answer(const std::string& line) {
   GenerationConfig config = config_;
   config.sampling.seed += replies_++;
   Progress progress("reading", "tokens");
-  GenerationCallbacks callbacks;
-  callbacks.on_prefill = [&](int64_t done, int64_t total) { return progress.update(done, total); };
-  callbacks.on_text = [&](size_t, std::string_view text) {
-    progress.erase();
-    if (!text.empty()) write_out(text);
-    return !interrupted();
-  };
   Session* session = &session_;
   const std::string prompt = line + "\n";
   const GeneratedText reply =
-      generate({&session, 1}, tokenizer, {&prompt, 1}, config, callbacks).texts.front();
+      generate({&session, 1}, tokenizer, {&prompt, 1}, config, generation_callbacks(progress)).texts.front();
   if (!reply.tokens.empty()) unread_ = reply.tokens.back();
   if (!reply.text.ends_with('\n')) write_out("\n");
 }

@@ -100,6 +100,17 @@ void write_out(std::string_view text) {
   fail(ErrorKind::io, "cannot write to standard output: ", std::generic_category().message(errno));
 }
 
+GenerationCallbacks generation_callbacks(Progress& progress, bool streams) {
+  GenerationCallbacks callbacks;
+  callbacks.on_prefill = [&progress](int64_t done, int64_t total) { return progress.update(done, total); };
+  callbacks.on_text = [&progress, streams](size_t, std::string_view text) {
+    progress.erase();
+    if (streams && !text.empty()) write_out(text);
+    return !interrupted();
+  };
+  return callbacks;
+}
+
 void warn(std::string_view message) { std::fprintf(stderr, "bdh: warning: %s\n", one_line(message).c_str()); }
 
 std::string one_line(std::string_view text) {

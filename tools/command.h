@@ -69,6 +69,10 @@ std::string read_input(const std::string& path, size_t max_bytes);
 void write_out(std::string_view text);
 struct ClosedPipe {};
 
+/// Shows on `progress` how far the prompts are read, then writes text to stdout as it comes, if `streams`;
+/// ends both at Ctrl-C. `progress` must outlive it.
+GenerationCallbacks generation_callbacks(Progress& progress, bool streams = true);
+
 /// "bdh: warning: ..." on stderr, one line.
 void warn(std::string_view message);
 

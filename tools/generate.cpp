@@ -119,19 +119,13 @@ GenerationResult continue_prompts(const Model& model, const Options& options, co
   std::vector<Session*> pointers;
   for (Session& session : sessions) pointers.push_back(&session);
 
-  const bool stream = prompts.size() == 1 && !options.common.json;
+  const bool streams = prompts.size() == 1 && !options.common.json;
   Progress progress("reading", "tokens");
-  GenerationCallbacks callbacks;
-  callbacks.on_prefill = [&](int64_t done, int64_t total) { return progress.update(done, total); };
-  callbacks.on_text = [&](size_t, std::string_view text) {
-    progress.erase();
-    if (stream && !text.empty()) write_out(text);
-    return !interrupted();
-  };
   ReadOptions read;
   if (!options.form.form.empty()) read.form = parse_form(options.form.form);
   read.chunk = options.form.chunk;
-  return generate(pointers, tokenizer_of(model), prompts, config, callbacks, read);
+  return generate(pointers, tokenizer_of(model), prompts, config, generation_callbacks(progress, streams),
+                  read);
 }
 
 void run(const Options& options) {

@@ -173,6 +173,21 @@ size_t size_of(DType dtype) { return entry_of(dtype).size; }
 
 std::string_view name_of(DType dtype) { return entry_of(dtype).name; }
 
+std::string_view torch_name_of(DType dtype) {
+  switch (dtype) {
+    case DType::f64:
+      return "float64";
+    case DType::f32:
+      return "float32";
+    case DType::f16:
+      return "float16";
+    case DType::bf16:
+      return "bfloat16";
+    default:
+      return name_of(dtype);
+  }
+}
+
 std::optional<DType> dtype_from_name(std::string_view name) {
   for (const DTypeEntry& entry : kDTypes) {
     if (entry.name == name) return entry.dtype;

@@ -35,6 +35,9 @@ size_t size_of(DType dtype);
 /// The name safetensors gives the type: "F32", "BF16", "F8_E4M3", ...
 std::string_view name_of(DType dtype);
 
+/// The name PyTorch gives a type that weights may have, "float32" or "bfloat16"; name_of for others.
+std::string_view torch_name_of(DType dtype);
+
 /// The type with that safetensors name, or nothing.
 std::optional<DType> dtype_from_name(std::string_view name);
 

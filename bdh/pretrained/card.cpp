@@ -282,21 +282,6 @@ std::string description(const CardFacts& facts) {
   return text;
 }
 
-std::string dtype_text(DType dtype) {
-  switch (dtype) {
-    case DType::f64:
-      return "float64";
-    case DType::f32:
-      return "float32";
-    case DType::f16:
-      return "float16";
-    case DType::bf16:
-      return "bfloat16";
-    default:
-      return std::string(name_of(dtype));
-  }
-}
-
 std::string tokenizer_rows(const CardFacts& facts) {
   if (facts.tokenizer.empty()) return {};
   return row({"tokenizer", is_bytes(facts) ? "none: the tokens are bytes" : markdown_text(facts.tokenizer)});
@@ -312,7 +297,7 @@ std::string architecture(const CardFacts& facts) {
               grouped(neurons) + " per head, " + grouped(c.n_head * neurons) + " in all"}) +
          row({"vocabulary V", grouped(c.vocab_size)}) + tokenizer_rows(facts) +
          row({"dropout in training", Json(c.dropout).dump()}) + row({"parameters", grouped(c.parameters())}) +
-         row({"stored as", dtype_text(facts.dtype)}) +
+         row({"stored as", std::string(torch_name_of(facts.dtype))}) +
          row({"state of a sequence", bytes_text(c.state_bytes()) + ", float32, whatever its length"});
 }
 
@@ -331,8 +316,8 @@ std::string sizes(const Config& config) {
   std::string table = table_head({"weights as", "size"});
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     const auto width = static_cast<int64_t>(size_of(dtype));
-    table +=
-        row({dtype_text(dtype), bytes_text(config.parameters() * width + 4 * config.neurons_per_head())});
+    table += row({std::string(torch_name_of(dtype)),
+                  bytes_text(config.parameters() * width + 4 * config.neurons_per_head())});
   }
   return table;
 }

@@ -12,22 +12,6 @@ namespace {
 
 constexpr std::string_view kSpecialTokens[] = {"bos_token", "eos_token", "pad_token"};
 
-/// The name PyTorch gives the type.
-const char* torch_name(DType dtype) {
-  switch (dtype) {
-    case DType::f64:
-      return "float64";
-    case DType::f32:
-      return "float32";
-    case DType::f16:
-      return "float16";
-    case DType::bf16:
-      return "bfloat16";
-    default:
-      fail(ErrorKind::unsupported, "weights of type ", name_of(dtype), " are none that transformers loads");
-  }
-}
-
 /// The file parsed; null when there is none or it is no JSON: reading a tokenizer strictly is its own
 /// reader's task.
 Json parsed(const TokenizerFiles& files, const char* name) {
@@ -81,6 +65,8 @@ Json special_token_ids(const TokenizerFiles& tokenizer) {
 }
 
 Json huggingface_config(const Config& config, DType dtype, const TokenizerFiles& tokenizer) {
+  if (!is_weight_dtype(dtype))
+    fail(ErrorKind::unsupported, "weights of type ", name_of(dtype), " are none that transformers loads");
   Config fields = config;
   fields.extra.clear();
   Json json = fields.to_json();
@@ -89,7 +75,7 @@ Json huggingface_config(const Config& config, DType dtype, const TokenizerFiles&
   json.set("auto_map", Json::Object{{"AutoConfig", "configuration_bdh.BDHConfig"},
                                     {"AutoModel", "modeling_bdh.BDHModel"},
                                     {"AutoModelForCausalLM", "modeling_bdh.BDHForCausalLM"}});
-  for (const char* key : {"dtype", "torch_dtype"}) json.set(key, torch_name(dtype));
+  for (const char* key : {"dtype", "torch_dtype"}) json.set(key, torch_name_of(dtype));
   if (!tokenizer.empty() && !parsed(tokenizer, "tokenizer_config.json").find("tokenizer_class"))
     json.set("tokenizer_class", "PreTrainedTokenizerFast");
   const Json ids = special_token_ids(tokenizer);

@@ -89,6 +89,8 @@ int count_wrong(const std::vector<double>& values, const std::vector<uint16_t>& 
 
 TEST_CASE("dtype: names and sizes") {
   CHECK(name_of(DType::bf16) == "BF16");
+  CHECK(torch_name_of(DType::bf16) == "bfloat16");
+  CHECK(torch_name_of(DType::i8) == "I8");
   CHECK(size_of(DType::f64) == 8);
   CHECK(size_of(DType::i16) == 2);
   CHECK(size_of(DType::f8_e5m2fnuz) == 1);

@@ -11,6 +11,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
 #include "bdh/base/printable.h"
+#include "bdh/formats/torch/minizip.h"
 
 namespace bdh {
 namespace {
@@ -63,8 +64,6 @@ bool leaves_archive(std::string_view name) {
 uint64_t largest_unpacked(uint64_t file_bytes) { return kSmallestBudget + kGrowth * file_bytes; }
 
 struct ZipReader::Callbacks {
-  static voidpf open(voidpf window, const void*, int) { return window; }
-
   static uLong read(voidpf, voidpf stream, void* out, uLong size) {
     Window& window = *static_cast<Window*>(stream);
     const uint64_t count = std::min<uint64_t>(size, window.bytes.size() - window.at);
@@ -89,7 +88,6 @@ struct ZipReader::Callbacks {
     return 0;
   }
 
-  static int close(voidpf, voidpf) { return 0; }
   // minizip takes a read that ends early for zeros unless it is told.
   static int error(voidpf, voidpf stream) { return static_cast<Window*>(stream)->ended ? 1 : 0; }
 };
@@ -110,16 +108,8 @@ ZipReader::ZipReader(std::span<const std::byte> bytes, std::string source)
     : window_(std::make_unique<Window>(Window{bytes})),
       source_(std::move(source)),
       unpackable_(largest_unpacked(bytes.size())) {
-  zlib_filefunc64_def callbacks{};
-  callbacks.zopen64_file = Callbacks::open;
-  callbacks.zread_file = Callbacks::read;
-  callbacks.zwrite_file = Callbacks::write;
-  callbacks.ztell64_file = Callbacks::tell;
-  callbacks.zseek64_file = Callbacks::seek;
-  callbacks.zclose_file = Callbacks::close;
-  callbacks.zerror_file = Callbacks::error;
-  callbacks.opaque = window_.get();
-  archive_.reset(unzOpen2_64("", &callbacks));
+  zlib_filefunc64_def functions = minizip_functions<Callbacks>(window_.get());
+  archive_.reset(unzOpen2_64("", &functions));
   if (!archive_) bad("the directory at the end of the zip archive is missing or damaged");
   read_directory();
   sort_by_name();

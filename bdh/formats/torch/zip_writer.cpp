@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "bdh/base/error.h"
+#include "bdh/formats/torch/minizip.h"
 
 namespace bdh {
 namespace {
@@ -32,7 +33,6 @@ std::string padding(uint64_t unpadded) {
 // Callbacks of C code: what they throw is kept and thrown later. minizip is not told, and goes on writing to
 // nowhere, since it leaks memory when it is.
 struct ZipWriter::Callbacks {
-  static voidpf open(voidpf stream, const void*, int) { return stream; }
   static uLong read(voidpf, voidpf, void*, uLong) { return 0; }
 
   static uLong write(voidpf, voidpf opaque, const void* bytes, uLong size) {
@@ -65,23 +65,14 @@ struct ZipWriter::Callbacks {
     return 0;
   }
 
-  static int close(voidpf, voidpf) { return 0; }
   static int error(voidpf, voidpf) { return 0; }
 };
 
 void ZipWriter::Closer::operator()(void* archive) const { zipClose(archive, nullptr); }
 
 ZipWriter::ZipWriter(AtomicFile& file) : stream_(std::make_unique<Stream>(Stream{file, 0, 0, nullptr})) {
-  zlib_filefunc64_def callbacks{};
-  callbacks.zopen64_file = Callbacks::open;
-  callbacks.zread_file = Callbacks::read;
-  callbacks.zwrite_file = Callbacks::write;
-  callbacks.ztell64_file = Callbacks::tell;
-  callbacks.zseek64_file = Callbacks::seek;
-  callbacks.zclose_file = Callbacks::close;
-  callbacks.zerror_file = Callbacks::error;
-  callbacks.opaque = stream_.get();
-  archive_.reset(zipOpen2_64("", APPEND_STATUS_CREATE, nullptr, &callbacks));
+  zlib_filefunc64_def functions = minizip_functions<Callbacks>(stream_.get());
+  archive_.reset(zipOpen2_64("", APPEND_STATUS_CREATE, nullptr, &functions));
   check(archive_ ? ZIP_OK : ZIP_INTERNALERROR);
 }
 
