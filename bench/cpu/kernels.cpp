@@ -167,7 +167,19 @@ struct Operands {
   Floats out{kAllNeurons * kTokens};
 };
 
-Rows plain(const float* data, int64_t stride) { return {data, DType::f32, stride}; }
+// A: rows one after the other, or columns of kTokens.
+struct Left {
+  const float* data;
+  int64_t row, column;
+};
+Left by_rows(const float* data, int64_t length) { return {data, length, 1}; }
+Left by_columns(const float* data) { return {data, 1, kTokens}; }
+
+// B and C have rows of n, one after the other.
+cpu::Product product_of(int64_t m, int64_t n, int64_t k, const Left& a, const void* b, float* c,
+                        bool add = false, DType dtype = DType::f32) {
+  return {m, n, k, a.data, a.row, a.column, {b, dtype, n}, c, n, add};
+}
 
 // Products 0 .. parts * together - 1; those of one part add to the same C, so one thread makes them all.
 Task product_task(const std::string& name, int64_t parts, int64_t together, double bytes, DType dtype,
@@ -185,104 +197,59 @@ Task product_task(const std::string& name, int64_t parts, int64_t together, doub
       }};
 }
 
-// g decoder, with the decoder's rows as stored.
-Task decoder_task(const std::shared_ptr<Operands>& o, DType dtype) {
+// Activations times `rows` (H*N, D) of that dtype: blocks of a group add up.
+Task neurons_task(const std::string& name, const std::shared_ptr<Operands>& o, const std::byte* rows,
+                  DType dtype) {
   const auto row_bytes = kWidth * static_cast<int64_t>(size_of(dtype));
-  return product_task("g decoder", kAllNeurons / kGroup, kGroup / kBlock,
-                      kAllNeurons * static_cast<double>(row_bytes + kTokens * kFloat), dtype,
-                      [=](int64_t part) {
-                        const int64_t row = part * kBlock;
-                        return cpu::Product{kTokens,
-                                            kWidth,
-                                            kBlock,
-                                            o->activations.at(row * kTokens),
-                                            1,
-                                            kTokens,
-                                            {o->weights.memory.get() + row * row_bytes, dtype, kWidth},
-                                            o->out.at(row / kGroup * kTokens * kWidth),
-                                            kWidth,
-                                            row % kGroup != 0};
-                      });
+  return product_task(
+      name, kAllNeurons / kGroup, kGroup / kBlock,
+      kAllNeurons * static_cast<double>(row_bytes + kTokens * kFloat), dtype, [=](int64_t part) {
+        const int64_t row = part * kBlock;
+        return product_of(kTokens, kWidth, kBlock, by_columns(o->activations.at(row * kTokens)),
+                          rows + row * row_bytes, o->out.at(row / kGroup * kTokens * kWidth),
+                          row % kGroup != 0, dtype);
+      });
 }
 
 std::vector<Task> product_tasks() {
+  constexpr int64_t kVocabulary = 256;
   const auto o = std::make_shared<Operands>();
   const int64_t blocks = kAllNeurons / kBlock, row_blocks = kTokens / kRowBlock;
   const double rows = kAllNeurons * static_cast<double>(kWidth * kFloat);  // E, S or, as T is D, activations
+  const auto task = [](const char* name, int64_t parts, double bytes,
+                       const std::function<cpu::Product(int64_t)>& product) {
+    return product_task(name, parts, 1, bytes, DType::f32, product);
+  };
   std::vector<Task> tasks;
-  tasks.push_back(product_task("x E", blocks, 1, 2 * rows, DType::f32, [=](int64_t part) {
-    return cpu::Product{kBlock,
-                        kTokens,
-                        kWidth,
-                        o->weights.at(part * kBlock * kWidth),
-                        kWidth,
-                        1,
-                        plain(o->tokens.at(0), kTokens),
-                        o->out.at(part * kBlock * kTokens),
-                        kTokens,
-                        false};
+  tasks.push_back(task("x E", blocks, 2 * rows, [=](int64_t part) {
+    return product_of(kBlock, kTokens, kWidth, by_rows(o->weights.at(part * kBlock * kWidth), kWidth),
+                      o->tokens.at(0), o->out.at(part * kBlock * kTokens));
   }));
-  tasks.push_back(
-      product_task("r S", kAllNeurons / kGroup, kGroup / kBlock, 2 * rows, DType::f32, [=](int64_t part) {
-        const int64_t row = part * kBlock;
-        return cpu::Product{kTokens,
-                            kWidth,
-                            kBlock,
-                            o->activations.at(row * kTokens),
-                            1,
-                            kTokens,
-                            plain(o->state.at(row * kWidth), kWidth),
-                            o->out.at(row / kGroup * kTokens * kWidth),
-                            kWidth,
-                            row % kGroup != 0};
-      }));
-  tasks.push_back(product_task("S += r^T x", blocks, 1, 3 * rows, DType::f32, [=](int64_t part) {
+  tasks.push_back(neurons_task("r S", o, o->state.memory.get(), DType::f32));
+  tasks.push_back(task("S += r^T x", blocks, 3 * rows, [=](int64_t part) {
     const int64_t row = part * kBlock;
-    return cpu::Product{kBlock,
-                        kWidth,
-                        kTokens,
-                        o->activations.at(row * kTokens),
-                        kTokens,
-                        1,
-                        plain(o->tokens.at(0), kWidth),
-                        o->state.at(row * kWidth),
-                        kWidth,
-                        true};
+    return product_of(kBlock, kWidth, kTokens, by_rows(o->activations.at(row * kTokens), kTokens),
+                      o->tokens.at(0), o->state.at(row * kWidth), true);
   }));
-  tasks.push_back(product_task("r r^T", kHeads * row_blocks, 1, rows, DType::f32, [=](int64_t part) {
+  tasks.push_back(task("r r^T", kHeads * row_blocks, rows, [=](int64_t part) {
     const int64_t head = part / row_blocks, row = part % row_blocks * kRowBlock;
     const float* r = o->activations.at(head * kNeurons * kTokens);
-    return cpu::Product{kRowBlock, kTokens, kNeurons,          r + row,
-                        1,         kTokens, plain(r, kTokens), o->out.at(part * kRowBlock * kTokens),
-                        kTokens,   false};
+    return product_of(kRowBlock, kTokens, kNeurons, by_columns(r + row), r,
+                      o->out.at(part * kRowBlock * kTokens));
   }));
-  tasks.push_back(product_task("scores x", kHeads * row_blocks, 1, 2.0 * kHeads * kTokens * kWidth * kFloat,
-                               DType::f32, [=](int64_t part) {
-                                 return cpu::Product{kRowBlock,
-                                                     kWidth,
-                                                     kTokens,
-                                                     o->tokens.at(part * kRowBlock * kTokens),
-                                                     kTokens,
-                                                     1,
-                                                     plain(o->tokens.at(0), kWidth),
-                                                     o->out.at(part * kRowBlock * kWidth),
-                                                     kWidth,
-                                                     false};
-                               }));
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) tasks.push_back(decoder_task(o, dtype));
-  tasks.push_back(product_task("x lm_head", row_blocks, 1, 3.0 * kTokens * kWidth * kFloat, DType::f32,
-                               [=](int64_t part) {
-                                 return cpu::Product{kRowBlock,
-                                                     256,
-                                                     kWidth,
-                                                     o->tokens.at(part * kRowBlock * kWidth),
-                                                     kWidth,
-                                                     1,
-                                                     plain(o->weights.at(0), 256),
-                                                     o->out.at(part * kRowBlock * 256),
-                                                     256,
-                                                     false};
-                               }));
+  tasks.push_back(
+      task("scores x", kHeads * row_blocks, 2.0 * kHeads * kTokens * kWidth * kFloat, [=](int64_t part) {
+        return product_of(kRowBlock, kWidth, kTokens,
+                          by_rows(o->tokens.at(part * kRowBlock * kTokens), kTokens), o->tokens.at(0),
+                          o->out.at(part * kRowBlock * kWidth));
+      }));
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+    tasks.push_back(neurons_task("g decoder", o, o->weights.memory.get(), dtype));
+  tasks.push_back(task("x lm_head", row_blocks, 3.0 * kTokens * kWidth * kFloat, [=](int64_t part) {
+    return product_of(kRowBlock, kVocabulary, kWidth,
+                      by_rows(o->tokens.at(part * kRowBlock * kWidth), kWidth), o->weights.at(0),
+                      o->out.at(part * kRowBlock * kVocabulary));
+  }));
   return tasks;
 }
 

@@ -7,7 +7,9 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -49,76 +51,73 @@ Key key_of(const MatrixProduct& p) {
           p.batch};
 }
 
-class Layout {
- public:
-  // A row-major (rows, columns) matrix as cuBLASLt sees it: column-major (columns, rows).
-  Layout(const Operand& operand, DType dtype, int64_t rows, int64_t columns, int batch) {
-    check_blas(cublasLtMatrixLayoutCreate(&layout_, type_of(dtype), static_cast<uint64_t>(columns),
-                                          static_cast<uint64_t>(rows), operand.stride),
-               "describing a matrix");
-    set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<int32_t>(batch));
-    set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, operand.step);
+// What cuBLASLt destroys by a function of its own.
+template <auto destroy>
+struct Destroyer {
+  template <class Object>
+  void operator()(Object* object) const {
+    destroy(object);
   }
-  ~Layout() {
-    if (layout_) cublasLtMatrixLayoutDestroy(layout_);
-  }
-  Layout(Layout&& other) noexcept : layout_(std::exchange(other.layout_, nullptr)) {}
-  cublasLtMatrixLayout_t get() const { return layout_; }
-
- private:
-  template <class Value>
-  void set(cublasLtMatrixLayoutAttribute_t attribute, Value value) {
-    check_blas(cublasLtMatrixLayoutSetAttribute(layout_, attribute, &value, sizeof value),
-               "describing a matrix");
-  }
-  cublasLtMatrixLayout_t layout_ = nullptr;
 };
+template <class Handle, auto destroy>
+using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Destroyer<destroy>>;
 
-class Description {
- public:
-  explicit Description(const MatrixProduct& p) {
-    check_blas(cublasLtMatmulDescCreate(&description_, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-               "describing a product");
-    // Row-major C = A B is column-major C' = B' A': B comes first.
-    set(CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE, p.relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT);
-  }
-  ~Description() {
-    if (description_) cublasLtMatmulDescDestroy(description_);
-  }
-  Description(Description&& other) noexcept : description_(std::exchange(other.description_, nullptr)) {}
-  cublasLtMatmulDesc_t get() const { return description_; }
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Description = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
- private:
-  template <class Value>
-  void set(cublasLtMatmulDescAttributes_t attribute, Value value) {
-    check_blas(cublasLtMatmulDescSetAttribute(description_, attribute, &value, sizeof value),
-               "describing a product");
-  }
-  cublasLtMatmulDesc_t description_ = nullptr;
-};
+template <class Setter, class Handle, class Attribute, class Value>
+void set(Setter setter, Handle handle, Attribute attribute, Value value) {
+  check_blas(setter(handle, attribute, &value, sizeof value), "describing a product");
+}
 
-struct Preference {
-  Preference() { check_blas(cublasLtMatmulPreferenceCreate(&preference), "asking for algorithms"); }
-  ~Preference() { cublasLtMatmulPreferenceDestroy(preference); }
-  Preference(const Preference&) = delete;
-  Preference& operator=(const Preference&) = delete;
-  template <class Value>
-  void set(cublasLtMatmulPreferenceAttributes_t attribute, Value value) {
-    check_blas(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value),
-               "asking for algorithms");
-  }
+// A row-major (rows, columns) matrix as cuBLASLt sees it: column-major (columns, rows).
+Layout layout_of(const Operand& operand, DType dtype, int64_t rows, int64_t columns, int batch) {
+  cublasLtMatrixLayout_t layout = nullptr;
+  check_blas(cublasLtMatrixLayoutCreate(&layout, type_of(dtype), static_cast<uint64_t>(columns),
+                                        static_cast<uint64_t>(rows), operand.stride),
+             "describing a matrix");
+  Layout owned(layout);
+  const auto set_layout = cublasLtMatrixLayoutSetAttribute;
+  set(set_layout, layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<int32_t>(batch));
+  set(set_layout, layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, operand.step);
+  return owned;
+}
+
+Description description_of(const MatrixProduct& p) {
+  cublasLtMatmulDesc_t description = nullptr;
+  check_blas(cublasLtMatmulDescCreate(&description, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
+  Description owned(description);
+  // Row-major C = A B is column-major C' = B' A': B comes first.
+  const auto set_description = cublasLtMatmulDescSetAttribute;
+  set(set_description, description, CUBLASLT_MATMUL_DESC_TRANSA, p.b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(set_description, description, CUBLASLT_MATMUL_DESC_TRANSB, p.a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(set_description, description, CUBLASLT_MATMUL_DESC_EPILOGUE,
+      p.relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT);
+  return owned;
+}
+
+// Algorithms that make do with that workspace, for operands aligned as ours are.
+Preference preference_of(size_t workspace) {
   cublasLtMatmulPreference_t preference = nullptr;
-};
+  check_blas(cublasLtMatmulPreferenceCreate(&preference), "asking for algorithms");
+  Preference owned(preference);
+  const auto set_preference = cublasLtMatmulPreferenceSetAttribute;
+  set(set_preference, preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(workspace));
+  for (const auto attribute :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+    set(set_preference, preference, attribute, uint32_t{16});
+  return owned;
+}
 
 // A product's sizes made known to cuBLASLt, and the algorithm for it.
 struct Plan {
   explicit Plan(const MatrixProduct& p)
-      : description(p),
-        a(p.a, p.in, p.a.transposed ? p.k : p.m, p.a.transposed ? p.m : p.k, p.batch),
-        b(p.b, p.in, p.b.transposed ? p.n : p.k, p.b.transposed ? p.k : p.n, p.batch),
-        c(p.c, p.out, p.m, p.n, p.batch) {}
+      : description(description_of(p)),
+        a(layout_of(p.a, p.in, p.a.transposed ? p.k : p.m, p.a.transposed ? p.m : p.k, p.batch)),
+        b(layout_of(p.b, p.in, p.b.transposed ? p.n : p.k, p.b.transposed ? p.k : p.n, p.batch)),
+        c(layout_of(p.c, p.out, p.m, p.n, p.batch)) {}
 
   Description description;
   Layout a, b, c;
@@ -148,17 +147,12 @@ struct Blas::Parts {
   }
 
   std::vector<cublasLtMatmulHeuristicResult_t> proposals(const Plan& plan) {
-    Preference preference;
-    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(workspace.bytes()));
-    for (const auto attribute :
-         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-      preference.set(attribute, uint32_t{16});
+    const Preference preference = preference_of(workspace.bytes());
     std::vector<cublasLtMatmulHeuristicResult_t> found(kProposals);
     int count = 0;
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
         handle, plan.description.get(), plan.b.get(), plan.a.get(), plan.c.get(), plan.c.get(),
-        preference.preference, kProposals, found.data(), &count);
+        preference.get(), kProposals, found.data(), &count);
     if (status != CUBLAS_STATUS_SUCCESS || count == 0)
       fail(ErrorKind::unsupported, "cuBLASLt has no way to do this product (", cublasLtGetStatusName(status),
            ")");

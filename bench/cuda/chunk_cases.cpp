@@ -198,7 +198,7 @@ void ChunkInputs::segment_by_blas(const Set& set, const ChunkSegment& segment) c
   const Operand scores{offset(b.scores, b.activations, segment.first * width), width, false, b.rows * width};
   const Operand a{b.attention + segment.first * stride, stride, false, b.rows * stride};
   const bool half = b.activations != DType::f32;
-  const auto multiply = [&](MatrixProduct p) {
+  const auto multiply = [&](MatrixProduct p) {  // into float32, unless p says otherwise
     p.in = b.activations;
     p.batch = sizes.heads;
     blas_.multiply(p, stream);
@@ -214,24 +214,16 @@ void ChunkInputs::segment_by_blas(const Set& set, const ChunkSegment& segment) c
             .out = b.activations});
   mask_plain(const_cast<void*>(scores.data), b.activations, sizes.heads, scores.step, segment.count,
              b.scores_columns, stream);
-  multiply({.m = tokens, .n = stride, .k = tokens, .a = scores, .b = x, .c = a, .out = DType::f32});
+  multiply({.m = tokens, .n = stride, .k = tokens, .a = scores, .b = x, .c = a});
   if (half) narrow_plain(s, half_s_.as<void>(), b.activations, all * stride, stream);
   const Operand recalled{half ? half_s_.as<void>() : s, stride, false, sizes.neurons * stride};
-  multiply({.m = tokens,
-            .n = stride,
-            .k = b.columns,
-            .a = r,
-            .b = recalled,
-            .c = a,
-            .out = DType::f32,
-            .beta = 1});
+  multiply({.m = tokens, .n = stride, .k = b.columns, .a = r, .b = recalled, .c = a, .beta = 1});
   multiply({.m = b.columns,
             .n = stride,
             .k = tokens,
             .a = r_by_rows,
             .b = x,
             .c = {s, stride, false, sizes.neurons * stride},
-            .out = DType::f32,
             .beta = 1});
 }
 
