@@ -36,13 +36,8 @@ inline __half __float2half(float value) { return __float2half_rn(value); }
 inline float __half2float(__half value) { return static_cast<float>(value); }
 inline __half::__half(float value) : bits(__float2half_rn(value).bits) {}
 
-inline __half2 __halves2half2(__half x, __half y) { return {x, y}; }
 inline __half2 __floats2half2_rn(float x, float y) { return {__float2half_rn(x), __float2half_rn(y)}; }
-inline __half2 __float22half2_rn(float2 value) { return __floats2half2_rn(value.x, value.y); }
-inline __half2 __float2half2_rn(float value) { return __floats2half2_rn(value, value); }
 inline float2 __half22float2(__half2 value) { return {__half2float(value.x), __half2float(value.y)}; }
-inline __half __low2half(__half2 value) { return value.x; }
-inline __half __high2half(__half2 value) { return value.y; }
 inline float __low2float(__half2 value) { return __half2float(value.x); }
 inline float __high2float(__half2 value) { return __half2float(value.y); }
 

@@ -29,8 +29,6 @@ inline void __syncwarp(unsigned mask = ~0u) {
   emulation::exchange(emulation::Collective::warp_barrier, &mask, 0, mask);
 }
 inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __threadfence_system() {}
 
 // --- exchanges within a warp
 
@@ -122,17 +120,6 @@ T __reduce_max_sync(unsigned mask, T value) {
   static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned>);
   return emulation::reduce(mask, value, [](T a, T b) { return a > b ? a : b; });
 }
-template <class T>
-T __reduce_min_sync(unsigned mask, T value) {
-  static_assert(std::is_same_v<T, int> || std::is_same_v<T, unsigned>);
-  return emulation::reduce(mask, value, [](T a, T b) { return a < b ? a : b; });
-}
-inline unsigned __reduce_or_sync(unsigned mask, unsigned value) {
-  return emulation::reduce(mask, value, [](unsigned a, unsigned b) { return a | b; });
-}
-inline unsigned __reduce_and_sync(unsigned mask, unsigned value) {
-  return emulation::reduce(mask, value, [](unsigned a, unsigned b) { return a & b; });
-}
 
 // --- memory: several threads of the host may run kernels on the same one
 
@@ -159,23 +146,9 @@ T atomicAdd(T* at, std::type_identity_t<T> value) {
   return emulation::change_atomically(at, [value](T old) { return static_cast<T>(old + value); });
 }
 template <class T>
-T atomicMax(T* at, std::type_identity_t<T> value) {
-  static_assert(emulation::kAtomic<T>);
-  return emulation::change_atomically(at, [value](T old) { return old > value ? old : value; });
-}
-template <class T>
 T atomicMin(T* at, std::type_identity_t<T> value) {
   static_assert(emulation::kAtomic<T>);
   return emulation::change_atomically(at, [value](T old) { return old < value ? old : value; });
-}
-template <class T>
-T atomicOr(T* at, std::type_identity_t<T> value) {
-  static_assert(emulation::kAtomic<T>);
-  return emulation::change_atomically(at, [value](T old) { return old | value; });
-}
-template <class T>
-T atomicExch(T* at, std::type_identity_t<T> value) {
-  return emulation::change_atomically(at, [value](T) { return value; });
 }
 template <class T>
 T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
@@ -187,14 +160,6 @@ inline unsigned atomicInc(unsigned* at, unsigned limit) {
 }
 
 template <class T>
-T __ldg(const T* at) {
-  return *at;
-}
-template <class T>
-T __ldca(const T* at) {
-  return *at;
-}
-template <class T>
 T __ldcg(const T* at) {
   return *at;
 }
@@ -203,88 +168,30 @@ T __ldcs(const T* at) {
   return *at;
 }
 template <class T>
-T __ldlu(const T* at) {
-  return *at;
-}
-template <class T>
-T __ldcv(const T* at) {
-  return *at;
-}
-template <class T>
-void __stcg(T* at, std::type_identity_t<T> value) {
-  *at = value;
-}
-template <class T>
 void __stcs(T* at, std::type_identity_t<T> value) {
-  *at = value;
-}
-template <class T>
-void __stwb(T* at, std::type_identity_t<T> value) {
-  *at = value;
-}
-template <class T>
-void __stwt(T* at, std::type_identity_t<T> value) {
   *at = value;
 }
 
 // --- bits
 
 inline int __popc(unsigned bits) { return std::popcount(bits); }
-inline int __popcll(unsigned long long bits) { return std::popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
-inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
 inline int __clz(int bits) { return std::countl_zero(static_cast<unsigned>(bits)); }
-inline int __clzll(long long bits) { return std::countl_zero(static_cast<unsigned long long>(bits)); }
 inline unsigned __brev(unsigned bits) {
   unsigned reversed = 0;
   for (unsigned i = 0; i < 32; ++i) reversed |= (bits >> i & 1) << (31 - i);
   return reversed;
 }
-inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(uint64_t{a} * b >> 32); }
-inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
-  __extension__ using Wide = unsigned __int128;
-  return static_cast<unsigned long long>(static_cast<Wide>(a) * b >> 64);
-}
-inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
-  return static_cast<unsigned>((uint64_t{high} << 32 | low) << (shift & 31) >> 32);
-}
-inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
-  return static_cast<unsigned>((uint64_t{high} << 32 | low) >> (shift & 31));
-}
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
-inline int __float_as_int(float value) { return std::bit_cast<int>(value); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
-inline float __int_as_float(int bits) { return std::bit_cast<float>(bits); }
-inline long long __double_as_longlong(double value) { return std::bit_cast<long long>(value); }
-inline double __longlong_as_double(long long bits) { return std::bit_cast<double>(bits); }
 
 // --- arithmetic
 
-inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fdividef(float a, float b) { return a / b; }
-inline float __frcp_rn(float value) { return 1.0f / value; }
-inline float __fsqrt_rn(float value) { return std::sqrt(value); }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline float __frsqrt_rn(float value) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(value)));
 }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
-inline float __expf(float value) { return std::exp(value); }
-inline float __logf(float value) { return std::log(value); }
-inline float __sinf(float value) { return std::sin(value); }
-inline float __cosf(float value) { return std::cos(value); }
-inline float __saturatef(float value) { return value > 0.0f ? std::fmin(value, 1.0f) : 0.0f; }
-inline int __float2int_rn(float value) { return static_cast<int>(std::nearbyint(value)); }
-inline int __float2int_rd(float value) { return static_cast<int>(std::floor(value)); }
-inline int __float2int_rz(float value) { return static_cast<int>(value); }
-inline float __int2float_rn(int value) { return static_cast<float>(value); }
-inline float __uint2float_rn(unsigned value) { return static_cast<float>(value); }
 
 inline void sincospi(double value, double* sine, double* cosine) {
   const double turns = value - 2.0 * std::nearbyint(value / 2.0);  // exact: within [-1, 1]
@@ -297,18 +204,6 @@ inline void sincospif(float value, float* sine, float* cosine) {
   *sine = static_cast<float>(sin);
   *cosine = static_cast<float>(cos);
 }
-#if !defined(__GLIBC_PREREQ) || !__GLIBC_PREREQ(2, 41)
-inline float sinpif(float value) {
-  float sine = 0, cosine = 0;
-  sincospif(value, &sine, &cosine);
-  return sine;
-}
-inline float cospif(float value) {
-  float sine = 0, cosine = 0;
-  sincospif(value, &sine, &cosine);
-  return cosine;
-}
-#endif
 #if !defined(__GLIBC_PREREQ) || !__GLIBC_PREREQ(2, 42)
 inline float rsqrtf(float value) { return __frsqrt_rn(value); }
 #endif
