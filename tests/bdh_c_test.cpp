@@ -11,6 +11,7 @@
 
 #include "bdh/bdh.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
 
 namespace {

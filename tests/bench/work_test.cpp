@@ -7,22 +7,14 @@
 #include "bdh/base/error.h"
 #include "bench/options.h"
 #include "bench/work.h"
+#include "tests/support/models.h"
 
 using namespace bdh;
 using namespace bdh::bench;
 
 namespace {
 
-// L 2, D 4, H 2, N 6, V 10.
-Config small() {
-  Config config;
-  config.n_layer = 2;
-  config.n_embd = 4;
-  config.n_head = 2;
-  config.mlp_internal_dim_multiplier = 3;
-  config.vocab_size = 10;
-  return config;
-}
+const Config kSmall = test::config_of(2, 4, 2, 3, 10);  // N 6
 
 LayerActivity activity_of(int64_t tokens, int64_t n, int64_t pairs, int64_t g) {
   LayerActivity layer;
@@ -51,7 +43,7 @@ TEST_CASE(
 }
 
 TEST_CASE("bench work: a step's kernels") {
-  const ModelSizes m(small(), DType::f32);  // H N 12 rows of 4: 48 numbers a matrix
+  const ModelSizes m(kSmall, DType::f32);  // H N 12 rows of 4: 48 numbers a matrix
   const Densities active = densities_of(activity_of(2, 12, 6, 6), m);
   CHECK(active.n == 0.5);
   CHECK(active.pairs == 0.5);
@@ -73,7 +65,7 @@ TEST_CASE("bench work: a step's kernels") {
 }
 
 TEST_CASE("bench work: a path of decoding is its kernels in every layer, and logits") {
-  const ModelSizes m(small(), DType::bf16);
+  const ModelSizes m(kSmall, DType::bf16);
   const LayerActivity layer = activity_of(3, 20, 10, 9);
   const std::vector<LayerActivity> layers{layer, layer};
   const Densities active = densities_of(layer, m);
@@ -86,7 +78,7 @@ TEST_CASE("bench work: a path of decoding is its kernels in every layer, and log
 }
 
 TEST_CASE("bench work: a chunk's kernels") {
-  const ModelSizes m(small(), DType::bf16);
+  const ModelSizes m(kSmall, DType::bf16);
   const ChunkShape shape{2, 5, 2};  // 10 rows
   CHECK(encode_chunk_work(m, shape).flops == 2 * 10 * 48);
   CHECK(encode_chunk_work(m, shape).bytes == 2 * 10 * 12 * 2);
@@ -99,7 +91,7 @@ TEST_CASE("bench work: a chunk's kernels") {
 }
 
 TEST_CASE("bench work: a prompt is the chunk's kernels, but for what the first chunk cannot recall") {
-  const ModelSizes m(small(), DType::bf16);
+  const ModelSizes m(kSmall, DType::bf16);
   const Work two = chunk_work(m, 10, 5, 1, true);
   const ChunkShape shape{1, 5, 2};
   const double layer = encode_chunk_work(m, shape).flops + attention_chunk_work(m, shape).flops +

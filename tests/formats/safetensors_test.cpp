@@ -11,6 +11,7 @@
 
 #include "tests/support/safetensors_bytes.h"
 #include "tests/support/temporary.h"
+#include "tests/support/tensors.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
@@ -24,16 +25,6 @@ struct Sample {
   TensorMap tensors;
   Metadata metadata;
 };
-
-// The bytes that tests/parity/safetensors_parity.py gives the same tensor.
-Tensor patterned(DType dtype, Shape shape) {
-  std::byte* data = nullptr;
-  Tensor tensor = make_tensor(dtype, std::move(shape), &data);
-  for (size_t i = 0; i < tensor.bytes(); ++i) {
-    data[i] = static_cast<std::byte>(dtype == DType::boolean ? i % 2 : (i * 37 + 11) % 256);
-  }
-  return tensor;
-}
 
 Sample every_dtype() {
   constexpr std::pair<const char*, DType> kNamed[] = {

@@ -11,15 +11,18 @@
 #include "bdh/model/session.h"
 #include "tests/support/backends.h"
 #include "tests/support/golden_logits.h"
+#include "tests/support/models.h"
+#include "tests/support/tensors.h"
 
 namespace {
 
-using bdh::all_golden;
 using bdh::DType;
 using bdh::Form;
-using bdh::Golden;
-using bdh::relative_difference;
-using bdh::values;
+using bdh::test::all_golden;
+using bdh::test::Golden;
+using bdh::test::relative_difference;
+using bdh::test::values;
+using bdh::test::WeightsPointer;
 
 constexpr float kFloat32Tolerance = 1e-5f;  // of the largest logit
 constexpr size_t kThreadedTokens = bdh::test::unless_emulated<size_t>(20, 2);
@@ -49,16 +52,12 @@ std::vector<float> wanted(const Golden& golden, const char* answer) {
   return rows;
 }
 
-std::vector<float> read_all(const std::shared_ptr<const bdh::Weights>& weights, const Golden& golden,
-                            Form form, int64_t chunk) {
-  bdh::ReadOptions options;
-  options.form = form;
-  options.chunk = chunk;
-  return bdh::Session(weights).read_all(std::span(golden.tokens).first(count_of(golden)), options);
+std::vector<float> read_all(const WeightsPointer& weights, const Golden& golden, Form form, int64_t chunk) {
+  return bdh::Session(weights).read_all(std::span(golden.tokens).first(count_of(golden)),
+                                        bdh::test::in_form(form, chunk));
 }
 
-std::shared_ptr<const bdh::Weights> weights_of(const Golden& golden, DType dtype, const std::string& variant,
-                                               int threads) {
+WeightsPointer weights_of(const Golden& golden, DType dtype, const std::string& variant, int threads) {
   return std::make_shared<const bdh::Weights>(golden.config, golden.state_dict,
                                               bdh::test::backend(threads, variant), dtype);
 }
@@ -66,12 +65,10 @@ std::shared_ptr<const bdh::Weights> weights_of(const Golden& golden, DType dtype
 /// The logits of a parallel, a chunked and a recurrent reading, one after the other.
 std::vector<float> threaded_logits(const Golden& golden, DType dtype, const std::string& variant,
                                    int threads) {
-  const std::shared_ptr<const bdh::Weights> weights = weights_of(golden, dtype, variant, threads);
+  const WeightsPointer weights = weights_of(golden, dtype, variant, threads);
   std::vector<float> out;
-  for (const Form form : {Form::parallel, Form::chunked, Form::recurrent}) {
-    const std::vector<float> logits = read_all(weights, golden, form, 7);
-    out.insert(out.end(), logits.begin(), logits.end());
-  }
+  for (const Form form : {Form::parallel, Form::chunked, Form::recurrent})
+    bdh::test::append(out, read_all(weights, golden, form, 7));
   return out;
 }
 
@@ -81,7 +78,7 @@ void check_dtype(DType dtype, const char* answer, float tolerance) {
   for (const Golden& golden : golden_logits) {
     const std::vector<float> want = wanted(golden, answer);
     for (const std::string& variant : bdh::test::variants()) {
-      const std::shared_ptr<const bdh::Weights> weights = weights_of(golden, dtype, variant, 1);
+      const WeightsPointer weights = weights_of(golden, dtype, variant, 1);
       for (const Reading& reading : std::span(kReadings).first(kUsed)) {
         CAPTURE(golden.name);
         CAPTURE(variant);

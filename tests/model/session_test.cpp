@@ -3,7 +3,6 @@
 
 #include <doctest/doctest.h>
 
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -11,63 +10,24 @@
 #include "bdh/base/error.h"
 #include "bdh/formats/safetensors.h"
 #include "tests/support/backends.h"
+#include "tests/support/models.h"
 
 using namespace bdh;
-using bdh::test::unless_emulated;
+using namespace bdh::test;
 
 namespace {
 
-Config small_config(int64_t layers, int64_t width, int64_t heads, int64_t multiplier, int64_t vocab) {
-  Config config;
-  config.n_layer = layers;
-  config.n_embd = width;
-  config.n_head = heads;
-  config.mlp_internal_dim_multiplier = multiplier;
-  config.vocab_size = vocab;
-  return config;
-}
-
-std::shared_ptr<const Weights> small_weights(const Config& config, int threads = 2,
-                                             const std::string& variant = "",
-                                             std::optional<DType> dtype = {}) {
-  return std::make_shared<Weights>(config, random_state_dict(config, 3), test::backend(threads, variant),
-                                   dtype);
-}
-
-std::vector<int32_t> some_tokens(int64_t count, int64_t vocab) {
-  std::vector<int32_t> tokens;
-  for (int64_t i = 0; i < count; ++i) tokens.push_back(static_cast<int32_t>((i * i * 7 + 3 * i + 1) % vocab));
-  return tokens;
-}
-
-double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  REQUIRE(a.size() == b.size());
-  double difference = 0, largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    REQUIRE(std::isfinite(a[i]));
-    difference = std::max(difference, std::fabs(double{a[i]} - double{b[i]}));
-    largest = std::max(largest, std::fabs(double{b[i]}));
-  }
-  return difference / largest;
-}
-
-ReadOptions in_form(Form form, int64_t chunk = 256) {
-  ReadOptions options;
-  options.form = form;
-  options.chunk = chunk;
-  return options;
-}
-
-void append(std::vector<float>& to, const std::vector<float>& from) {
-  to.insert(to.end(), from.begin(), from.end());
+WeightsPointer small_weights(const Config& config, int threads = 2, const std::string& variant = "",
+                             std::optional<DType> dtype = {}) {
+  return random_weights(config, backend(threads, variant), dtype);
 }
 
 const Config kConfigs[] = {
-    small_config(unless_emulated(3, 1), 48, 3, unless_emulated(40, 6),
-                 77),  // N 640: more than one slice, an odd number of heads
-    small_config(2, 20, 5, 7, unless_emulated(256, 40)),  // D not a multiple of the padding, N 28
-    small_config(1, 7, 1, 2, 5),                          // N 14
-    small_config(unless_emulated(2, 1), 64, 1, unless_emulated(32, 2), 300),  // N 2048 in one head
+    config_of(unless_emulated(3, 1), 48, 3, unless_emulated(40, 6),
+              77),                                     // N 640: more than one slice, an odd number of heads
+    config_of(2, 20, 5, 7, unless_emulated(256, 40)),  // D not a multiple of the padding, N 28
+    config_of(1, 7, 1, 2, 5),                          // N 14
+    config_of(unless_emulated(2, 1), 64, 1, unless_emulated(32, 2), 300),  // N 2048 in one head
 };
 
 constexpr std::initializer_list<int64_t> kChunks = {1, 2, 7, 64, 149, 1000}, kFewChunks = {7, 64};
@@ -83,7 +43,7 @@ TEST_CASE("the three forms are one function, in every variant of the backend") {
     const std::vector<int32_t> tokens = some_tokens(unless_emulated(150, 70), config.vocab_size);
     const auto baseline = small_weights(config, 1, "");
     const std::vector<float> expected = Session(baseline).read_all(tokens, in_form(Form::parallel));
-    for (const std::string& variant : test::variants()) {
+    for (const std::string& variant : variants()) {
       CAPTURE(variant);
       const auto weights = small_weights(config, 2, variant);
       CHECK(relative_difference(Session(weights).read_all(tokens, in_form(Form::parallel)), expected) < 1e-5);
@@ -163,7 +123,7 @@ TEST_CASE("the same bits whatever the number of threads") {
       return all;
     };
     const std::vector<float> one = logits(1);
-    for (const int threads : test::thread_counts()) CHECK(logits(threads) == one);
+    for (const int threads : thread_counts()) CHECK(logits(threads) == one);
   }
 }
 
@@ -175,9 +135,8 @@ TEST_CASE("half-precision weights are what their rounding makes them") {
     for (const auto& [name, tensor] : random_state_dict(config, 3)) {
       rounded[name] = name == "attn.freqs" ? tensor : converted(converted(tensor, dtype), DType::f32);
     }
-    const auto expected =
-        std::make_shared<Weights>(config, rounded, test::backend(1, test::variants().back()));
-    for (const std::string& variant : test::variants()) {
+    const auto expected = std::make_shared<Weights>(config, rounded, backend(1, variants().back()));
+    for (const std::string& variant : variants()) {
       const auto weights = small_weights(config, 2, variant, dtype);
       CHECK(weights->dtype() == dtype);
       for (Form form : {Form::parallel, Form::recurrent}) {
@@ -206,7 +165,7 @@ TEST_CASE("a saved session continues where it stood") {
 }
 
 TEST_CASE("memory is constant, however long the text") {
-  const Config config = small_config(2, 16, 2, 8, 50);
+  const Config config = config_of(2, 16, 2, 8, 50);
   const auto weights = small_weights(config);
   Session session(weights);
   const size_t before = session.bytes();

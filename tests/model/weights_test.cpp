@@ -8,25 +8,18 @@
 #include "bdh/base/error.h"
 #include "bdh/model/session.h"
 #include "tests/support/backends.h"
+#include "tests/support/models.h"
 
 using namespace bdh;
 
 namespace {
 
-Config tiny() {
-  Config config;
-  config.n_layer = 2;
-  config.n_embd = 16;
-  config.n_head = 2;
-  config.mlp_internal_dim_multiplier = 4;
-  config.vocab_size = 11;
-  return config;
-}
+const Config kTiny = test::config_of(2, 16, 2, 4, 11);
 
 std::vector<float> logits_of(const TensorMap& state_dict, std::vector<std::string>* warnings = nullptr) {
   const std::vector<int32_t> tokens{1, 2, 3, 10, 4};
   const auto weights =
-      std::make_shared<Weights>(tiny(), state_dict, test::backend(), std::nullopt, "test", warnings);
+      std::make_shared<Weights>(kTiny, state_dict, test::backend(), std::nullopt, "test", warnings);
   return Session(weights).read(tokens);
 }
 
@@ -44,7 +37,7 @@ Tensor of_shape(DType dtype, Shape shape) {
 }  // namespace
 
 TEST_CASE("prefixes are dropped, frequencies derived, strangers ignored with a warning") {
-  TensorMap state_dict = random_state_dict(tiny(), 1);
+  TensorMap state_dict = random_state_dict(kTiny, 1);
   const std::vector<float> expected = logits_of(state_dict);
   CHECK(logits_of(renamed(state_dict, "_orig_mod.module.")) == expected);
   std::vector<std::string> warnings;
@@ -65,7 +58,7 @@ TEST_CASE("prefixes are dropped, frequencies derived, strangers ignored with a w
 }
 
 TEST_CASE("what contradicts the config is an error naming tensor, found and expected") {
-  const TensorMap good = random_state_dict(tiny(), 1);
+  const TensorMap good = random_state_dict(kTiny, 1);
   const auto with = [&](const std::string& name, Tensor tensor) {
     TensorMap state_dict = good;
     state_dict[name] = std::move(tensor);

@@ -10,7 +10,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/pretrained/card_text.h"
-#include "tests/support/temporary.h"
+#include "tests/support/models.h"
 
 namespace {
 

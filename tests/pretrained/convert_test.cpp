@@ -3,21 +3,18 @@
 
 #include <doctest/doctest.h>
 
-#include <cstring>
-
 #include "bdh/base/error.h"
 #include "bdh/model/weights.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
+#include "tests/support/tensors.h"
 
 namespace {
 
 using bdh::TensorMap;
+using bdh::test::same_bits;
 using bdh::test::TemporaryDirectory;
 using bdh::test::tiny_config;
-
-bool same_bits(const bdh::Tensor& a, const bdh::Tensor& b) {
-  return a.dtype == b.dtype && a.shape == b.shape && std::memcmp(a.data, b.data, a.bytes()) == 0;
-}
 
 }  // namespace
 

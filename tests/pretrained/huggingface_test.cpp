@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string>
 
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 

@@ -7,6 +7,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/pretrained/model.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 

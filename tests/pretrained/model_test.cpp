@@ -14,7 +14,9 @@
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/lazy_model.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
+#include "tests/support/thrown.h"
 
 namespace {
 
@@ -27,15 +29,10 @@ using bdh::test::write_file;
 using bdh::test::write_model;
 
 void check_error(ErrorKind kind, std::string_view part, const std::function<void()>& action) {
-  try {
-    action();
-    FAIL_CHECK("nothing was thrown; expected: " << part);
-  } catch (const bdh::Error& error) {
-    const std::string message = error.what();
-    CHECK_MESSAGE(error.kind() == kind, message);
-    CHECK_MESSAGE(message.find(part) != std::string::npos, message);
-    CHECK_MESSAGE(message.find('\n') == std::string::npos, message);
-  }
+  const bdh::test::Thrown error = bdh::test::thrown_by(action);
+  CHECK_MESSAGE(error.kind == kind, error.message);
+  CHECK_MESSAGE(error.says(part), error.message);
+  CHECK_MESSAGE(!error.says("\n"), error.message);
 }
 
 void check_refused(const TemporaryDirectory& directory, ErrorKind kind, std::string_view part) {

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstring>
 #include <filesystem>
 #include <random>
 #include <set>
@@ -17,7 +16,9 @@
 #include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
+#include "tests/support/tensors.h"
 #include "tests/support/thrown.h"
 
 namespace {
@@ -31,6 +32,7 @@ using bdh::Model;
 using bdh::SaveOptions;
 using bdh::TensorMap;
 using bdh::test::read_file;
+using bdh::test::same_bits;
 using bdh::test::TemporaryDirectory;
 using bdh::test::Thrown;
 using bdh::test::thrown_by;
@@ -49,17 +51,6 @@ std::set<std::string> files_in(const fs::path& directory) {
   std::set<std::string> names;
   for (const auto& entry : fs::directory_iterator(directory)) names.insert(entry.path().filename().string());
   return names;
-}
-
-bool same_bits(const TensorMap& a, const TensorMap& b) {
-  if (a.size() != b.size()) return false;
-  for (const auto& [name, tensor] : a) {
-    const auto other = b.find(name);
-    if (other == b.end() || other->second.dtype != tensor.dtype || other->second.shape != tensor.shape ||
-        std::memcmp(other->second.data, tensor.data, tensor.bytes()) != 0)
-      return false;
-  }
-  return true;
 }
 
 Config random_config(std::mt19937& draw) {

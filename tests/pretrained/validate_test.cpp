@@ -13,6 +13,7 @@
 #include "bdh/base/error.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/model.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
 
 namespace {

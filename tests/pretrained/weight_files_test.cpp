@@ -4,7 +4,6 @@
 
 #include <doctest/doctest.h>
 
-#include <cstring>
 #include <filesystem>
 #include <string>
 
@@ -12,7 +11,9 @@
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/model.h"
 #include "bdh/pretrained/torch_support.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
+#include "tests/support/tensors.h"
 #include "tests/support/thrown.h"
 
 namespace {
@@ -22,6 +23,7 @@ using bdh::ErrorKind;
 using bdh::find_weights;
 using bdh::Model;
 using bdh::TensorMap;
+using bdh::test::same_bits;
 using bdh::test::TemporaryDirectory;
 using bdh::test::Thrown;
 using bdh::test::thrown_by;
@@ -39,12 +41,8 @@ bool reads_torch() {
 
 void check_same(const TensorMap& found, const TensorMap& expected) {
   REQUIRE(found.size() == expected.size());
-  for (const auto& entry : expected) {
-    const bdh::Tensor &tensor = entry.second, &other = found.at(entry.first);
-    CHECK(other.dtype == tensor.dtype);
-    REQUIRE(other.shape == tensor.shape);
-    CHECK_MESSAGE(std::memcmp(other.data, tensor.data, tensor.bytes()) == 0, entry.first);
-  }
+  for (const auto& entry : expected)
+    CHECK_MESSAGE(same_bits(found.at(entry.first), entry.second), entry.first);
 }
 
 std::string chosen(const TemporaryDirectory& directory, const std::string& format = "auto") {

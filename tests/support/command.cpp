@@ -61,6 +61,11 @@ CommandResult run_program(const char* path, const std::vector<std::string>& argu
   return {code, read_file(files / "out"), read_file(files / "err")};
 }
 
+std::vector<std::string> joined(std::vector<std::string> first, const std::vector<std::string>& more) {
+  first.insert(first.end(), more.begin(), more.end());
+  return first;
+}
+
 CommandResult run_command(const std::vector<std::string>& arguments, const std::string& input, Stdout where) {
   return run_program(BDH_COMMAND, arguments, input, where);
 }

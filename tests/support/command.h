@@ -16,6 +16,9 @@ struct CommandResult {
 CommandResult run_program(const char* path, const std::vector<std::string>& arguments,
                           const std::string& input = {}, Stdout where = Stdout::captured);
 
+/// `first`, then `more`.
+std::vector<std::string> joined(std::vector<std::string> first, const std::vector<std::string>& more);
+
 /// The `bdh` command.
 CommandResult run_command(const std::vector<std::string>& arguments, const std::string& input = {},
                           Stdout where = Stdout::captured);

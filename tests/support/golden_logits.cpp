@@ -2,13 +2,13 @@
 #include "tests/support/golden_logits.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
 
 #include "bdh/base/file.h"
 #include "bdh/base/json.h"
+#include "tests/support/tensors.h"
 
-namespace bdh {
+namespace bdh::test {
 
 namespace {
 
@@ -40,16 +40,4 @@ std::vector<Golden> all_golden() {
   return out;
 }
 
-float relative_difference(const std::vector<float>& got, const std::vector<float>& want) {
-  if (got.size() != want.size()) return INFINITY;
-  float difference = 0, largest = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    const float here = std::abs(got[i] - want[i]);
-    if (std::isnan(here)) return INFINITY;
-    difference = std::max(difference, here);
-    largest = std::max(largest, std::abs(want[i]));
-  }
-  return difference / largest;
-}
-
-}  // namespace bdh
+}  // namespace bdh::test

@@ -3,14 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "bdh/formats/safetensors.h"
 #include "bdh/model/config.h"
 
-namespace bdh {
+namespace bdh::test {
 
 struct Golden {
   std::string name;
@@ -23,14 +22,4 @@ struct Golden {
 /// All of them, by name.
 std::vector<Golden> all_golden();
 
-template <class T>
-std::vector<T> values(const Tensor& tensor) {
-  std::vector<T> out(static_cast<size_t>(tensor.numel()));
-  std::memcpy(out.data(), tensor.data, tensor.bytes());
-  return out;
-}
-
-/// Largest difference as a share of the largest wanted number; infinite for another count or a NaN.
-float relative_difference(const std::vector<float>& got, const std::vector<float>& want);
-
-}  // namespace bdh
+}  // namespace bdh::test

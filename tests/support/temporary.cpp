@@ -1,4 +1,4 @@
-// A directory for one test's files, removed afterwards, and what tests put into it. Knows no test.
+// A directory for one test's files, removed afterwards, and files in one piece.
 #include "tests/support/temporary.h"
 
 #include <stdlib.h>
@@ -7,9 +7,6 @@
 #include <sstream>
 #include <stdexcept>
 #include <system_error>
-
-#include "bdh/formats/safetensors.h"
-#include "bdh/model/weights.h"
 
 namespace bdh::test {
 
@@ -38,20 +35,6 @@ std::string read_file(const std::filesystem::path& path) {
   std::ostringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
   return text.str();
-}
-
-Config tiny_config() {
-  Config config;
-  config.n_layer = 2;
-  config.n_embd = 16;
-  config.n_head = 2;
-  config.mlp_internal_dim_multiplier = 4;
-  return config;
-}
-
-void write_model(const std::filesystem::path& directory, const Config& config) {
-  write_file(directory / "config.json", config.to_json().dump(2));
-  write_safetensors(directory / "model.safetensors", random_state_dict(config, 7), {{"format_version", "1"}});
 }
 
 }  // namespace bdh::test

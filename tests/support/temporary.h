@@ -1,11 +1,9 @@
-// A directory for one test's files, removed afterwards, and what tests put into it. Knows no test.
+// A directory for one test's files, removed afterwards, and files in one piece. Knows no test.
 #pragma once
 
 #include <filesystem>
 #include <string>
 #include <string_view>
-
-#include "bdh/model/config.h"
 
 namespace bdh::test {
 
@@ -27,10 +25,5 @@ class TemporaryDirectory {
 
 void write_file(const std::filesystem::path& path, std::string_view text);
 std::string read_file(const std::filesystem::path& path);
-
-/// L 2, D 16, H 2, M 4, V 256: N 32.
-Config tiny_config();
-/// Writes config.json and model.safetensors with random weights.
-void write_model(const std::filesystem::path& directory, const Config& config = tiny_config());
 
 }  // namespace bdh::test

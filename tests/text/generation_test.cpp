@@ -11,6 +11,7 @@
 #include "bdh/base/error.h"
 #include "bdh/model/weights.h"
 #include "bdh/text/utf8.h"
+#include "tests/support/models.h"
 
 using namespace bdh;
 
@@ -84,12 +85,7 @@ struct Piece {
 struct Script {
   explicit Script(Scripts scripts, int64_t vocab = 256)
       : backend(std::make_shared<ScriptedBackend>(std::move(scripts))) {
-    Config sizes;
-    sizes.n_layer = 2;
-    sizes.n_embd = 4;
-    sizes.n_head = 1;
-    sizes.mlp_internal_dim_multiplier = 2;
-    sizes.vocab_size = vocab;
+    const Config sizes = test::config_of(2, 4, 1, 2, vocab);
     weights = std::make_shared<Weights>(sizes, random_state_dict(sizes, 1), backend);
     config.sampling.do_sample = false;
     callbacks.on_text = [this](size_t index, std::string_view text) {

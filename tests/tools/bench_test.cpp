@@ -4,29 +4,13 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <string>
-
 #include "tests/support/command.h"
+#include "tests/support/outcome.h"
 
+using bdh::test::check_failure;
 using bdh::test::CommandResult;
+using bdh::test::has;
 using bdh::test::run_command;
-
-namespace {
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
-void check_error(const CommandResult& result, int exit_code, const std::string& part) {
-  CAPTURE(result.err);
-  CHECK(result.exit_code == exit_code);
-  CHECK(contains(result.err, part));
-  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 1);
-  CHECK(result.out.empty());
-}
-
-}  // namespace
 
 TEST_CASE("bdh bench: --help names its options and has an example") {
   const CommandResult result = run_command({"bench", "--help"});
@@ -34,27 +18,27 @@ TEST_CASE("bdh bench: --help names its options and has an example") {
   for (const char* option :
        {"--device", "--kernel", "--shape", "--dtype", "--batch", "--threads", "--json", "--quick",
         "--no-peers", "--chart", "--model", "--seconds", "Example: bdh bench"})
-    CHECK_MESSAGE(contains(result.out, option), option);
+    CHECK_MESSAGE(has(result.out, option), option);
 }
 
 TEST_CASE("bdh bench: wrong arguments are one line") {
-  check_error(run_command({"bench", "--dtype", "f8"}), 2, "--dtype");
-  check_error(run_command({"bench", "--batch", "0"}), 2, "--batch");
-  check_error(run_command({"bench", "--seconds", "0"}), 2, "--seconds");
-  check_error(run_command({"bench", "--shape", "large"}), 1, "6x256x4x128");
-  check_error(run_command({"bench", "--shape", "trained"}), 1, "--model DIR");
-  check_error(run_command({"bench", "--kernel", "(["}), 1, "regular expression");
-  check_error(run_command({"bench", "--device", "tpu"}), 1, "device must be");
+  check_failure(run_command({"bench", "--dtype", "f8"}), 2, "--dtype");
+  check_failure(run_command({"bench", "--batch", "0"}), 2, "--batch");
+  check_failure(run_command({"bench", "--seconds", "0"}), 2, "--seconds");
+  check_failure(run_command({"bench", "--shape", "large"}), 1, "6x256x4x128");
+  check_failure(run_command({"bench", "--shape", "trained"}), 1, "--model DIR");
+  check_failure(run_command({"bench", "--kernel", "(["}), 1, "regular expression");
+  check_failure(run_command({"bench", "--device", "tpu"}), 1, "device must be");
 }
 
 #ifndef BDH_BENCH_CPU
 TEST_CASE("bdh bench: a build without benchmarks says how to have them") {
-  check_error(run_command({"bench", "--device", "cpu"}), 1, "make bench");
+  check_failure(run_command({"bench", "--device", "cpu"}), 1, "make bench");
 }
 #endif
 
 TEST_CASE("bdh bench: a GPU that is not there is one line") {
-  check_error(run_command({"bench", "--device", "cuda:99"}), 1, "--device cpu");
+  check_failure(run_command({"bench", "--device", "cuda:99"}), 1, "--device cpu");
 }
 
 #endif

@@ -4,17 +4,20 @@
 #include <doctest/doctest.h>
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "bdh/base/json.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
+#include "tests/support/outcome.h"
 #include "tests/support/temporary.h"
 
 namespace {
 
 using bdh::test::CommandResult;
+using bdh::test::has;
+using bdh::test::output_of;
 using bdh::test::run_command;
 using bdh::test::TemporaryDirectory;
 
@@ -28,9 +31,7 @@ struct ChatRun {
     return run_command(more, input);
   }
   std::string text(const std::string& input, std::vector<std::string> more = {"--greedy", "-n", "9"}) const {
-    const CommandResult result = run(input, std::move(more));
-    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
-    return result.out;
+    return output_of(run(input, std::move(more)));
   }
 };
 
@@ -53,8 +54,6 @@ std::string expected_replies(const ChatRun& chat, const std::vector<std::string>
   }
   return replies;
 }
-
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 }  // namespace
 

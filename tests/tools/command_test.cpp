@@ -5,29 +5,22 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "tests/support/models.h"
+#include "tests/support/outcome.h"
 #include "tests/support/temporary.h"
 
 namespace {
 
+using bdh::test::check_failure;
 using bdh::test::CommandResult;
 using bdh::test::run_command;
 using bdh::test::Stdout;
 using bdh::test::TemporaryDirectory;
 using bdh::test::write_file;
 using bdh::test::write_model;
-
-void check_failure(const CommandResult& result, int exit_code, std::string_view part) {
-  CHECK_MESSAGE(result.exit_code == exit_code, result.err);
-  CHECK(result.out.empty());
-  CHECK_MESSAGE(std::count(result.err.begin(), result.err.end(), '\n') == 1, result.err);
-  CHECK_MESSAGE(result.err.starts_with("bdh: error: "), result.err);
-  CHECK_MESSAGE(result.err.find(part) != std::string::npos, result.err);
-}
 
 }  // namespace
 

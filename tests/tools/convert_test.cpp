@@ -23,6 +23,7 @@
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 

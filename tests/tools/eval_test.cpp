@@ -10,12 +10,16 @@
 #include "bdh/base/json.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
+#include "tests/support/outcome.h"
 #include "tests/support/temporary.h"
 
 namespace {
 
 using bdh::Json;
 using bdh::test::CommandResult;
+using bdh::test::joined;
+using bdh::test::json_of;
 using bdh::test::run_command;
 using bdh::test::TemporaryDirectory;
 
@@ -35,15 +39,11 @@ struct EvalRun {
   }
 
   CommandResult run(const std::vector<std::string>& more, const std::string& input = {}) const {
-    std::vector<std::string> arguments{"eval", directory.path().string(), "--json"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run_command(arguments, input);
+    return run_command(joined({"eval", directory.path().string(), "--json"}, more), input);
   }
 
   Json json(const std::vector<std::string>& more, const std::string& input = {}) const {
-    const CommandResult result = run(more, input);
-    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
-    return Json::parse(result.out, "stdout");
+    return json_of(run(more, input));
   }
 };
 

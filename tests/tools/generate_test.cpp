@@ -5,19 +5,25 @@
 
 #include <cstring>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "bdh/base/json.h"
 #include "bdh/formats/safetensors.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
+#include "tests/support/outcome.h"
 #include "tests/support/temporary.h"
 
 namespace {
 
 using bdh::Json;
+using bdh::test::check_failure;
 using bdh::test::CommandResult;
+using bdh::test::has;
+using bdh::test::joined;
+using bdh::test::json_of;
+using bdh::test::output_of;
 using bdh::test::run_command;
 using bdh::test::TemporaryDirectory;
 using bdh::test::write_file;
@@ -29,24 +35,18 @@ struct GenerateRun {
   GenerateRun() { bdh::test::write_model(directory.path()); }
 
   CommandResult run(const Arguments& more, const std::string& input = {}) const {
-    Arguments arguments{"generate", directory.path().string()};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run_command(arguments, input);
+    return run_command(joined({"generate", directory.path().string()}, more), input);
   }
   std::string text(const Arguments& more, const std::string& input = {}) const {
-    const CommandResult result = run(more, input);
-    REQUIRE_MESSAGE(result.exit_code == 0, result.err);
-    return result.out;
+    return output_of(run(more, input));
   }
   Json json(Arguments more) const {
     more.push_back("--json");
-    return Json::parse(text(more), "stdout");
+    return json_of(run(more));
   }
 };
 
 int64_t tokens_in(const Json& json) { return static_cast<int64_t>(json.find("tokens")->as_array().size()); }
-
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 /// The greedy continuation, from the library.
 std::string expected_text(const GenerateRun& command, const std::string& prompt, int64_t count) {
@@ -63,12 +63,6 @@ std::string expected_text(const GenerateRun& command, const std::string& prompt,
 size_t character_at(const std::string& text, size_t at) {
   while (at < text.size() && (text[at] & 0xC0) == 0x80) ++at;
   return at;
-}
-
-void check_usage(const CommandResult& result, std::string_view part) {
-  CHECK_MESSAGE(result.exit_code == 2, result.err);
-  CHECK(result.out.empty());
-  CHECK_MESSAGE(has(result.err, part), result.err);
 }
 
 }  // namespace
@@ -192,10 +186,10 @@ TEST_CASE("bdh generate: generation_config.json gives the defaults, options over
 
 TEST_CASE("bdh generate: wrong usage names the option") {
   const GenerateRun command;
-  check_usage(command.run({}), "--prompt");
-  check_usage(command.run({"-", "--prompt", "x"}), "exactly one");
-  check_usage(command.run({"--prompt", "x", "--prompt-file", "y"}), "exactly one");
-  check_usage(command.run({"x"}), "INPUT");
+  check_failure(command.run({}), 2, "--prompt");
+  check_failure(command.run({"-", "--prompt", "x"}), 2, "exactly one");
+  check_failure(command.run({"--prompt", "x", "--prompt-file", "y"}), 2, "exactly one");
+  check_failure(command.run({"x"}), 2, "INPUT");
   const std::vector<Arguments> wrong{{"--top-k", "-1"},
                                      {"--top-p", "1.1"},
                                      {"--top-p", "nan"},
@@ -210,7 +204,7 @@ TEST_CASE("bdh generate: wrong usage names the option") {
   for (Arguments arguments : wrong) {
     const std::string option = arguments[0] == "-n" ? "--max-new-tokens" : arguments[0];
     arguments.insert(arguments.end(), {"--prompt", "x"});
-    check_usage(command.run(arguments), option);
+    check_failure(command.run(arguments), 2, option);
   }
 }
 

@@ -13,22 +13,22 @@
 #include "bdh/formats/torch/torch_file.h"
 #include "bdh/model/weights.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
+#include "tests/support/outcome.h"
 #include "tests/support/temporary.h"
 
 namespace {
 
 using bdh::Json;
 using bdh::test::CommandResult;
+using bdh::test::joined;
+using bdh::test::json_of;
 using bdh::test::run_command;
 using bdh::test::TemporaryDirectory;
 using bdh::test::tiny_config;
 
 Json inspect(const std::vector<std::string>& more) {
-  std::vector<std::string> arguments{"inspect", "--json"};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  const CommandResult result = run_command(arguments);
-  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
-  return Json::parse(result.out, "stdout");
+  return json_of(run_command(joined({"inspect", "--json"}, more)));
 }
 
 }  // namespace

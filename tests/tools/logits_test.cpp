@@ -4,19 +4,22 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "bdh/formats/safetensors.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
+#include "tests/support/tensors.h"
 
 namespace {
 
 using bdh::test::CommandResult;
+using bdh::test::joined;
 using bdh::test::run_command;
 using bdh::test::TemporaryDirectory;
+using bdh::test::values;
 using bdh::test::write_model;
 
 struct LogitsRun {
@@ -26,10 +29,8 @@ struct LogitsRun {
 
   LogitsRun() { write_model(directory.path()); }
 
-  CommandResult run(std::vector<std::string> more, const std::string& input = {}) const {
-    std::vector<std::string> arguments{"logits", model, "--out", out};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return run_command(arguments, input);
+  CommandResult run(const std::vector<std::string>& more, const std::string& input = {}) const {
+    return run_command(joined({"logits", model, "--out", out}, more), input);
   }
 
   std::vector<float> logits(const std::vector<std::string>& more, const std::string& input = {}) const {
@@ -39,9 +40,7 @@ struct LogitsRun {
     REQUIRE(tensor.dtype == bdh::DType::f32);
     REQUIRE(tensor.shape.size() == 2);
     CHECK(tensor.shape[1] == 256);
-    std::vector<float> values(static_cast<size_t>(tensor.numel()));
-    std::memcpy(values.data(), tensor.data, tensor.bytes());
-    return values;
+    return values<float>(tensor);
   }
 };
 

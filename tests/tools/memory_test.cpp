@@ -9,22 +9,21 @@
 
 #include "bdh/base/json.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
+#include "tests/support/outcome.h"
 #include "tests/support/temporary.h"
 
 namespace {
 
 using bdh::Config;
 using bdh::Json;
-using bdh::test::CommandResult;
+using bdh::test::joined;
+using bdh::test::json_of;
 using bdh::test::run_command;
 using bdh::test::TemporaryDirectory;
 
 Json memory(const TemporaryDirectory& directory, const std::vector<std::string>& more) {
-  std::vector<std::string> arguments{"memory", directory.path().string(), "--json"};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  const CommandResult result = run_command(arguments);
-  REQUIRE_MESSAGE(result.exit_code == 0, result.err);
-  return Json::parse(result.out, "stdout");
+  return json_of(run_command(joined({"memory", directory.path().string(), "--json"}, more)));
 }
 
 int64_t weights(const Json& json, const char* dtype) {

@@ -10,6 +10,7 @@
 
 #include "bdh/base/json.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
 
 namespace {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <fstream>
 #include <string>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "tests/formats/torch/torch_dump.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/temporary.h"
+#include "tests/support/tensors.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
@@ -31,15 +31,6 @@ std::vector<fs::path> files_in(const fs::path& directory, std::string_view exten
   }
   std::sort(files.begin(), files.end());
   return files;
-}
-
-Tensor patterned(DType dtype, Shape shape) {
-  std::byte* data = nullptr;
-  Tensor tensor = make_tensor(dtype, std::move(shape), &data);
-  for (size_t i = 0; i < tensor.bytes(); ++i) {
-    data[i] = static_cast<std::byte>(dtype == DType::boolean ? i % 2 : (i * 37 + 11) % 256);
-  }
-  return tensor;
 }
 
 Tensor transposed(Tensor tensor) {

@@ -12,10 +12,13 @@
 
 #include "bdh/base/error.h"
 #include "kernels/cuda/devices.h"
-#include "tests/kernels/cuda/models.h"
+#include "tests/kernels/cuda/weights.h"
+#include "tests/support/backends.h"
 #include "tests/support/golden_logits.h"
+#include "tests/support/tensors.h"
 
 using namespace bdh;
+using namespace bdh::test;
 
 namespace {
 
@@ -82,7 +85,7 @@ TEST_CASE("CUDA: a batch of single tokens is the same, sparse or dense") {
       return all;
     };
     const std::vector<float> want = run(on_cpu(config, dtype));
-    const float tolerance = dtype == DType::f32 ? kFloat32Tolerance : test::kHalfTolerance;
+    const float tolerance = dtype == DType::f32 ? kFloat32Tolerance : kHalfTolerance;
     for (const int dense_batch : {2, kSequences + 1})
       CHECK(relative_difference(run(on_gpu(config, dtype, {.dense_batch = dense_batch})), want) <= tolerance);
   }

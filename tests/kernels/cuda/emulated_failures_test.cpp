@@ -7,13 +7,12 @@
 #include <vector>
 
 #include "bdh/base/error.h"
-#include "tests/kernels/cuda/models.h"
+#include "tests/kernels/cuda/weights.h"
 #include "tests/support/cuda/emulator.h"
 #include "tests/support/thrown.h"
 
 using namespace bdh;
-using bdh::test::Thrown;
-using bdh::test::thrown_by;
+using namespace bdh::test;
 
 namespace {
 

@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "bdh/base/error.h"
-#include "tests/kernels/cuda/models.h"
+#include "tests/kernels/cuda/weights.h"
 #include "tests/support/cuda/emulator.h"
 
 using namespace bdh;
+using namespace bdh::test;
 
 TEST_CASE("CUDA: the same bits whatever the order of threads and blocks, and with streams that lag") {
   const Config config = config_of(1, 72, 2, 2, 30);

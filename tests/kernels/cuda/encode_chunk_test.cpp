@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "tests/kernels/cuda/cases.h"
+#include "tests/support/backends.h"
 
 using namespace bdh;
 using namespace bdh::test;

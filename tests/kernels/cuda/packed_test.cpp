@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "tests/kernels/cuda/reference.h"
+#include "tests/support/backends.h"
 
 using namespace bdh;
 using namespace bdh::test;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/cuda/packed.h"
-#include "tests/kernels/cuda/models.h"
+#include "tests/kernels/cuda/weights.h"
 
 namespace bdh::test {
 

@@ -10,9 +10,10 @@
 #include <vector>
 
 #include "bdh/text/generation.h"
-#include "tests/kernels/cuda/models.h"
+#include "tests/kernels/cuda/weights.h"
 
 using namespace bdh;
+using namespace bdh::test;
 
 namespace {
 

@@ -8,6 +8,7 @@
 #include "bdh/base/json.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
+#include "tests/support/models.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
