@@ -33,9 +33,13 @@ void check(cudaError_t status, const char* what) {
        cudaGetErrorName(status), ")");
 }
 
+void ReleaseDevice::operator()(void* data) const { cudaFree(data); }
+void ReleasePinned::operator()(void* data) const { cudaFreeHost(data); }
+
 DeviceMemory::DeviceMemory(size_t bytes, const char* what) {
   if (bytes == 0) return;
-  const cudaError_t status = cudaMalloc(&data_, bytes);
+  void* data = nullptr;
+  const cudaError_t status = cudaMalloc(&data, bytes);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     size_t free = 0, total = 0;
@@ -45,21 +49,16 @@ DeviceMemory::DeviceMemory(size_t bytes, const char* what) {
          " are free; use a smaller dtype or batch, or --device cpu");
   }
   check(status, "allocating GPU memory");
+  data_.reset(data);
   bytes_ = bytes;
-}
-
-DeviceMemory::~DeviceMemory() {
-  if (data_) cudaFree(data_);
 }
 
 PinnedMemory::PinnedMemory(size_t bytes) {
   if (bytes == 0) return;
-  check(cudaMallocHost(&data_, bytes), "allocating page-locked memory");
+  void* data = nullptr;
+  check(cudaMallocHost(&data, bytes), "allocating page-locked memory");
+  data_.reset(data);
   bytes_ = bytes;
-}
-
-PinnedMemory::~PinnedMemory() {
-  if (data_) cudaFreeHost(data_);
 }
 
 Stream::Stream() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"); }

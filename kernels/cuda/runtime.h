@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -18,62 +19,40 @@ namespace bdh::cuda {
 /// Throws Error for anything but success: out_of_memory, not_found (no device) or unsupported, naming `what`.
 void check(cudaError_t status, const char* what);
 
-/// Device memory, not initialised. Throws Error(out_of_memory) with the bytes needed and free.
-class DeviceMemory {
+/// Bytes that the runtime handed out; Release gives them back.
+template <class Release>
+class Memory {
  public:
-  DeviceMemory() = default;
-  DeviceMemory(size_t bytes, const char* what);
-  ~DeviceMemory();
-  DeviceMemory(DeviceMemory&& other) noexcept { swap(other); }
-  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
-    DeviceMemory old(std::move(*this));
-    swap(other);
-    return *this;
-  }
-
-  size_t bytes() const { return bytes_; }
+  size_t bytes() const { return data_ ? bytes_ : 0; }
   template <class Element>
   Element* as() const {
-    return static_cast<Element*>(data_);
+    return static_cast<Element*>(data_.get());
   }
 
- private:
-  void swap(DeviceMemory& other) {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-  }
-
-  void* data_ = nullptr;
+ protected:
+  std::unique_ptr<void, Release> data_;
   size_t bytes_ = 0;
 };
 
+struct ReleaseDevice {
+  void operator()(void* data) const;
+};
+struct ReleasePinned {
+  void operator()(void* data) const;
+};
+
+/// Device memory, not initialised. Throws Error(out_of_memory) with the bytes needed and free.
+class DeviceMemory : public Memory<ReleaseDevice> {
+ public:
+  DeviceMemory() = default;
+  DeviceMemory(size_t bytes, const char* what);
+};
+
 /// Page-locked host memory, which copies to and from the device run on asynchronously.
-class PinnedMemory {
+class PinnedMemory : public Memory<ReleasePinned> {
  public:
   PinnedMemory() = default;
   explicit PinnedMemory(size_t bytes);
-  ~PinnedMemory();
-  PinnedMemory(PinnedMemory&& other) noexcept { swap(other); }
-  PinnedMemory& operator=(PinnedMemory&& other) noexcept {
-    PinnedMemory old(std::move(*this));
-    swap(other);
-    return *this;
-  }
-
-  size_t bytes() const { return bytes_; }
-  template <class Element>
-  Element* as() const {
-    return static_cast<Element*>(data_);
-  }
-
- private:
-  void swap(PinnedMemory& other) {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-  }
-
-  void* data_ = nullptr;
-  size_t bytes_ = 0;
 };
 
 class Stream {
