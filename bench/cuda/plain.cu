@@ -76,8 +76,9 @@ __global__ void rotate(Sizes sizes, ChunkBuffers buffers, const float* freqs) {
   }
   const float even = to_float(n[0]), odd = to_float(n[1]);
   const int position = buffers.row[row].position;
-  r[0] = from_float<Activation>(rotated(even, odd, false, turn_at(position, freqs[neuron])));
-  r[1] = from_float<Activation>(rotated(odd, even, true, turn_at(position, freqs[neuron + 1])));
+  float r_even = 0, r_odd = 0;
+  rotate_pair<Activation>(even, odd, position, freqs + neuron, r_even, r_odd);
+  r[0] = from_float<Activation>(r_even), r[1] = from_float<Activation>(r_odd);
 }
 
 // Grid: (blocks of a matrix, matrices).
@@ -117,14 +118,10 @@ __global__ void multiply_elements(Activation* n, const Activation* v, int64_t co
 template <class Activation>
 __global__ void mix(Sizes sizes, ChunkBuffers buffers, const float* y) {
   auto* row = reinterpret_cast<float*>(shared_memory());
-  float* scratch = row + sizes.stride;
   const int64_t at = int64_t{blockIdx.x} * sizes.stride;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) row[d] = y[at + d];
   __syncthreads();
-  block_norm(row, sizes.width, scratch);
-  for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) row[d] += buffers.x[at + d];
-  __syncthreads();
-  block_norm(row, sizes.width, scratch);
+  block_residual(row, buffers.x + at, sizes.width, row + sizes.stride);
   auto* operand = static_cast<Activation*>(buffers.x_operand);
   for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) {
     buffers.x[at + d] = row[d];

@@ -66,9 +66,9 @@ __global__ void __launch_bounds__(kProductThreads) score(Sizes sizes, ChunkBuffe
   const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
   float* part = place.score_part(sizes, buffers, split);
   product<unit, Along::k, Along::k>(
-      place.r, place.r, place.m0, n0, k0, k1, [&](int row, int column, float first, float second) {
+      place.r, place.r, place.m0, n0, k0, k1, [&](int row, int column, const float(&sums)[kVector]) {
         if (row < place.segment.count && column < buffers.scores_columns)
-          store_pair(part + int64_t{row} * buffers.scores_columns + column, first, second);
+          store_vector(part + int64_t{row} * buffers.scores_columns + column, sums);
       });
 }
 
@@ -84,16 +84,18 @@ __global__ void mask(Sizes sizes, ChunkBuffers buffers) {
   const int rows = min(kRows, place.segment.count - first);
   const int columns = min(tile.begin + Tile<Activation, unit>::rows, buffers.scores_columns);
   const int64_t all = int64_t{sizes.heads} * buffers.rows * buffers.scores_columns;
-  for (int i = 2 * threadIdx.x; i < rows * columns; i += 2 * blockDim.x) {
+  for (int i = kVector * threadIdx.x; i < rows * columns; i += kVector * blockDim.x) {
     const int row = first + i / columns, column = i % columns;
     const int64_t at = int64_t{row} * buffers.scores_columns + column;
     const float* part = place.score_part(sizes, buffers, 0) + at;
-    float2 sum = {0.0f, 0.0f};
+    float sum[kVector] = {};
     for (int split = 0; split < buffers.score_splits && column < row; ++split, part += all) {
-      const float2 more = *reinterpret_cast<const float2*>(part);
-      sum.x += more.x, sum.y += more.y;
+      float more[kVector];
+      load_vector(part, more);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) sum[j] += column + j < row ? more[j] : 0.0f;
     }
-    store_pair(place.scores(buffers) + at, sum.x, column + 1 < row ? sum.y : 0.0f);
+    store_vector(place.scores(buffers) + at, sum);
   }
 }
 
@@ -106,11 +108,11 @@ __global__ void __launch_bounds__(kProductThreads) apply(Sizes sizes, ChunkBuffe
   const int n0 = blockIdx.x * Tile<Activation, unit>::columns,
             keys = min(place.m0 + Tile<Activation, unit>::rows, place.segment.count);
   float* part = place.part(sizes, buffers, 0);
-  product<unit, Along::k, Along::other>(
-      scores, place.x, place.m0, n0, 0, keys, [&](int row, int column, float first, float second) {
-        if (row < place.segment.count && column < sizes.stride)
-          store_pair(part + int64_t{row} * sizes.stride + column, first, second);
-      });
+  product<unit, Along::k, Along::other>(scores, place.x, place.m0, n0, 0, keys,
+                                        [&](int row, int column, const float(&sums)[kVector]) {
+                                          if (row < place.segment.count && column < sizes.stride)
+                                            store_vector(part + int64_t{row} * sizes.stride + column, sums);
+                                        });
 }
 
 // Grid: (D tiles * kSplits, row tiles, heads).
@@ -126,11 +128,11 @@ __global__ void __launch_bounds__(kProductThreads) recall(Sizes sizes, ChunkBuff
       place.segment.s + (layer * sizes.rows() + int64_t{place.head} * sizes.neurons) * sizes.stride,
       sizes.stride, sizes.neurons, sizes.stride};
   float* part = place.part(sizes, buffers, 1 + split);
-  product<unit, Along::k, Along::other>(
-      place.r, s, place.m0, n0, k0, k1, [&](int row, int column, float first, float second) {
-        if (row < place.segment.count && column < sizes.stride)
-          store_pair(part + int64_t{row} * sizes.stride + column, first, second);
-      });
+  product<unit, Along::k, Along::other>(place.r, s, place.m0, n0, k0, k1,
+                                        [&](int row, int column, const float(&sums)[kVector]) {
+                                          if (row < place.segment.count && column < sizes.stride)
+                                            store_vector(part + int64_t{row} * sizes.stride + column, sums);
+                                        });
 }
 
 // Grid: (neuron tiles, D tiles, heads * segments).
@@ -141,14 +143,16 @@ __global__ void __launch_bounds__(kProductThreads) update(Sizes sizes, ChunkBuff
   if (!place.segment.s) return;
   float* s = place.segment.s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
   const int n0 = blockIdx.y * Tile<Activation, unit>::columns;
-  product<unit, Along::other, Along::other>(
-      place.r, place.x, m0, n0, 0, place.segment.count,
-      [&](int neuron, int column, float first, float second) {
-        if (neuron >= sizes.neurons || column >= sizes.stride) return;
-        auto* at = reinterpret_cast<float2*>(s + int64_t{neuron} * sizes.stride + column);
-        const float2 before = *at;
-        *at = make_float2(before.x + first, before.y + second);
-      });
+  product<unit, Along::other, Along::other>(place.r, place.x, m0, n0, 0, place.segment.count,
+                                            [&](int neuron, int column, const float(&sums)[kVector]) {
+                                              if (neuron >= sizes.neurons || column >= sizes.stride) return;
+                                              float* at = s + int64_t{neuron} * sizes.stride + column;
+                                              float row[kVector];
+                                              load_vector(at, row);
+#pragma unroll
+                                              for (int i = 0; i < kVector; ++i) row[i] += sums[i];
+                                              store_vector(at, row);
+                                            });
 }
 
 // attended = norm of the sum of the parts. Grid: (rows, heads).
@@ -193,8 +197,8 @@ void attention_chunk(const PackedParameters& packed, const ChunkBuffers& buffers
     launch(stream, {dim3(row_tiles, heads, kMaskBlocks), threads}, mask<Activation, unit>, sizes, buffers);
     launch(stream, {dim3(width, row_tiles, heads), threads, T::shared}, apply<Activation, unit>, sizes,
            buffers);
-    launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared}, recall<Activation, unit>,
-           sizes, buffers, layer);
+    launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared + T::waiting},
+           recall<Activation, unit>, sizes, buffers, layer);
     launch(stream, {dim3(tiles(sizes.neurons, T::rows), width, heads * segments), threads, T::shared},
            update<Activation, unit>, sizes, buffers, layer);
   });

@@ -96,6 +96,16 @@ __device__ inline void store_vector(float* to, const float (&from)[kVector]) {
   *reinterpret_cast<float4*>(to + 4) = make_float4(from[4], from[5], from[6], from[7]);
 }
 
+template <class Half>
+__device__ inline void store_vector(Half* to, const float (&from)[kVector]) {
+  Half rounded[kVector];
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) rounded[i] = from_float<Half>(from[i]);
+  uint4 bits;
+  __builtin_memcpy(&bits, rounded, sizeof bits);
+  *reinterpret_cast<uint4*>(to) = bits;
+}
+
 /// The sum over a warp, in every lane.
 template <class Number>
 __device__ inline Number warp_sum(Number value) {
@@ -151,6 +161,14 @@ __device__ inline void block_norm(float* row, int width, float* scratch) {
   const float scale = 1.0f / sqrtf(variance + 1e-5f);
   for (int d = threadIdx.x; d < width; d += blockDim.x) row[d] = (row[d] - mean) * scale;
   __syncthreads();
+}
+
+/// row = norm(x + norm(row)), as block_norm.
+__device__ inline void block_residual(float* row, const float* x, int width, float* scratch) {
+  block_norm(row, width, scratch);
+  for (int d = threadIdx.x; d < width; d += blockDim.x) row[d] += x[d];
+  __syncthreads();
+  block_norm(row, width, scratch);
 }
 
 /// Counts a block's arrival; true in every thread of the block that arrives as the last of `expected`, which

@@ -2,8 +2,8 @@
 //
 // Flops of a layer: 2 D for each of R H N numbers. Bytes: E once for every 128 rows, and 4 bytes (two 16-bit
 // numbers) written for every 2 D flops, against 4 more read and written if ReLU and rotation were passes of
-// their own. The product hands out pairs of adjacent columns, which are pairs of neurons: ReLU and rotation
-// are its epilogue, and one phase serves the pair.
+// their own. The product hands out eight adjacent columns, four pairs of neurons: ReLU and rotation are its
+// epilogue, one turn serves the pair, and n and r are stored whole, 16 bytes a lane.
 #include "kernels/cuda/encode_chunk.h"
 
 #include "kernels/cuda/dispatch.h"
@@ -25,20 +25,20 @@ __global__ void __launch_bounds__(kProductThreads)
                              sizes.neurons, sizes.stride};
   unsigned active = 0, pairs = 0;
   product<unit, Along::k, Along::k>(
-      x, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, float even, float odd) {
+      x, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, const float(&sums)[kVector]) {
         if (row >= buffers.rows || neuron >= buffers.columns) return;
-        even = fmaxf(even, 0.0f), odd = fmaxf(odd, 0.0f);
-        float r_even = 0, r_odd = 0;
-        if (even != 0.0f || odd != 0.0f) {
-          const int position = buffers.row[row].position;
-          r_even = rotated(even, odd, false, turn_at(position, freqs[neuron]));
-          r_odd = rotated(odd, even, true, turn_at(position, freqs[neuron + 1]));
-          active += (even != 0.0f) + (odd != 0.0f);
-          ++pairs;
+        const int position = buffers.row[row].position;
+        float n[kVector], r[kVector];
+#pragma unroll
+        for (int i = 0; i < kVector; i += 2) {
+          n[i] = fmaxf(sums[i], 0.0f), n[i + 1] = fmaxf(sums[i + 1], 0.0f);
+          rotate_pair<Activation>(n[i], n[i + 1], position, freqs + neuron + i, r[i], r[i + 1]);
+          active += (n[i] != 0.0f) + (n[i + 1] != 0.0f);
+          pairs += n[i] != 0.0f || n[i + 1] != 0.0f;
         }
         const int64_t at = (int64_t{row} * sizes.heads + head) * buffers.columns + neuron;
-        store_pair(static_cast<Activation*>(buffers.n) + at, even, odd);
-        store_pair(static_cast<Activation*>(buffers.r) + at, r_even, r_odd);
+        store_vector(static_cast<Activation*>(buffers.n) + at, n);
+        store_vector(static_cast<Activation*>(buffers.r) + at, r);
       });
   if (!buffers.counts || pairs == 0) return;
   atomicAdd(&buffers.counts[layer].n, static_cast<unsigned long long>(active));

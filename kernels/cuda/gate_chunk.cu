@@ -31,15 +31,19 @@ __global__ void __launch_bounds__(kProductThreads, kGateBlocks<Activation>)
                              sizes.neurons, sizes.stride};
   unsigned positive = 0, gated = 0;
   product<unit, Along::k, Along::k>(
-      attended, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, float first, float second) {
+      attended, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, const float(&sums)[kVector]) {
         if (row >= buffers.rows || neuron >= buffers.columns) return;
         Activation* n = static_cast<Activation*>(buffers.n) +
                         (int64_t{row} * sizes.heads + head) * buffers.columns + neuron;
-        const float g_first = to_float(n[0]) * fmaxf(first, 0.0f),
-                    g_second = to_float(n[1]) * fmaxf(second, 0.0f);
-        positive += (first > 0.0f) + (second > 0.0f);
-        gated += (g_first != 0.0f) + (g_second != 0.0f);
-        store_pair(n, g_first, g_second);
+        float g[kVector];
+        load_vector(n, g);
+#pragma unroll
+        for (int i = 0; i < kVector; ++i) {
+          g[i] *= fmaxf(sums[i], 0.0f);
+          positive += sums[i] > 0.0f;
+          gated += g[i] != 0.0f;
+        }
+        store_vector(n, g);
       });
   if (!buffers.counts || positive == 0) return;
   atomicAdd(&buffers.counts[layer].v, static_cast<unsigned long long>(positive));
@@ -61,18 +65,17 @@ __global__ void __launch_bounds__(kProductThreads)
   const Matrix<Element> rows{decoder + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
                              sizes.neurons, sizes.stride};
   float* part = buffers.mixed + (int64_t{head} * kSplits + split) * buffers.rows * sizes.stride;
-  product<unit, Along::k, Along::other>(
-      g, rows, m0, n0, k0, k1, [&](int row, int column, float first, float second) {
-        if (row < buffers.rows && column < sizes.stride)
-          store_pair(part + int64_t{row} * sizes.stride + column, first, second);
-      });
+  product<unit, Along::k, Along::other>(g, rows, m0, n0, k0, k1,
+                                        [&](int row, int column, const float(&sums)[kVector]) {
+                                          if (row < buffers.rows && column < sizes.stride)
+                                            store_vector(part + int64_t{row} * sizes.stride + column, sums);
+                                        });
 }
 
 // x = norm(x + norm(the sum of the parts)). Grid: rows.
 template <class Activation>
 __global__ void mix(Sizes sizes, ChunkBuffers buffers) {
   auto* sum = reinterpret_cast<float*>(shared_memory());
-  float* scratch = sum + sizes.stride;
   const int64_t at = int64_t{blockIdx.x} * sizes.stride, all = int64_t{buffers.rows} * sizes.stride;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) {
     float total = 0;
@@ -80,10 +83,7 @@ __global__ void mix(Sizes sizes, ChunkBuffers buffers) {
     sum[d] = total;
   }
   __syncthreads();
-  block_norm(sum, sizes.width, scratch);
-  for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) sum[d] += buffers.x[at + d];
-  __syncthreads();
-  block_norm(sum, sizes.width, scratch);
+  block_residual(sum, buffers.x + at, sizes.width, sum + sizes.stride);
   auto* operand = static_cast<Activation*>(buffers.x_operand);
   for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) {
     buffers.x[at + d] = sum[d];

@@ -137,7 +137,8 @@ size_t packed_bytes(const Dimensions& dims, DType dtype) {
   const int64_t stride = rounded_up(dims.width, kRowUnit);
   const int64_t elements =
       3 * dims.heads * dims.neurons * stride + dims.vocab * stride + dims.width * dims.vocab;
-  return static_cast<size_t>(elements) * size_of(dtype) + static_cast<size_t>(dims.neurons) * sizeof(float);
+  return static_cast<size_t>(elements) * size_of(dtype) +
+         static_cast<size_t>(rounded_up(dims.neurons, kRowUnit)) * sizeof(float);
 }
 
 cudaError_t kernel_image_status() {
@@ -165,9 +166,11 @@ std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parame
       padded_rows(*packed, parameters.embed, sizes.vocab, sizes.width, sizes.stride, upload, "the embedding");
   packed->lm_head =
       padded_rows(*packed, parameters.lm_head, sizes.width, sizes.vocab, sizes.vocab, upload, "lm_head");
-  packed->freqs = zeroed(*packed, sizes.neurons, DType::f32, "the frequencies", stream.get());
-  check(cudaMemcpyAsync(packed->freqs.as<void>(), parameters.freqs.data, packed->freqs.bytes(),
-                        cudaMemcpyHostToDevice, stream.get()),
+  packed->freqs =
+      zeroed(*packed, rounded_up(sizes.neurons, kRowUnit), DType::f32, "the frequencies", stream.get());
+  check(cudaMemcpyAsync(packed->freqs.as<void>(), parameters.freqs.data,
+                        static_cast<size_t>(sizes.neurons) * sizeof(float), cudaMemcpyHostToDevice,
+                        stream.get()),
         "copying frequencies to the GPU");
   stream.wait();
   return packed;

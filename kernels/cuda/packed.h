@@ -17,7 +17,7 @@ struct PackedParameters : Packed {
   DeviceMemory decoder;    // (H*N, stride)
   DeviceMemory embed;      // (V, stride)
   DeviceMemory lm_head;    // (D, V)
-  DeviceMemory freqs;      // (N) float32, turns per token
+  DeviceMemory freqs;      // (N) float32, turns per token; zeros up to a whole vector
 };
 
 /// Bytes of all of it.

@@ -1,5 +1,6 @@
 // One tile of a matrix product, by a block: C (m, n) = sum over k of A (m, k) B (k, n), float32 sums, handed
-// to the caller in pairs of adjacent columns, so that what follows a product is done where its numbers are.
+// to the caller as store(row, column, sums) in vectors of eight adjacent columns, so that what follows a
+// product is done where its numbers are, and is stored whole.
 // Device code; knows matrices alone. What all units share; each stands in a file of its own:
 //
 //     product_float.h        float, on the ordinary units; the referee of the others
@@ -27,51 +28,32 @@ enum class Along { k, other };
 
 constexpr int kProductThreads = 256;
 
-/// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory.
+/// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory; `waiting` more of them
+/// where B is rounded on the way.
 template <class Element, Unit unit>
 struct Tile;
 
-/// Where a vector of 8 elements of an operand's tile stands in its matrix.
-template <Along along>
-struct VectorPlace {
-  int row, column;
-  bool inside;
-
-  /// The `vector`-th of the tile's stored row `stored`; the tile begins at (m0, k0), the sum ends before k1.
-  template <class Element>
-  __device__ VectorPlace(const Matrix<Element>& from, int m0, int k0, int k1, int stored, int vector)
-      : row(stored + (along == Along::k ? m0 : k0)),
-        column(vector * kVector + (along == Along::k ? k0 : m0)),
-        inside(row < from.rows && column < from.columns && (along == Along::k ? column : row) < k1) {}
-};
-
-/// Starts bringing the vector to shared memory: copied asynchronously, or rounded from float32 on the way.
-template <Along along, class Element>
-__device__ inline void bring_vector(const Matrix<Element>& from, const VectorPlace<along>& at, Element* to) {
-  copy_async_16(to, at.inside ? from.data + at.row * from.stride + at.column : from.data, at.inside);
-}
-
-template <Along along, class Element>
-__device__ inline void bring_vector(const Matrix<float>& from, const VectorPlace<along>& at, Element* to) {
-  float value[kVector] = {};
-  if (at.inside) load_vector(from.data + at.row * from.stride + at.column, value);
-  Element rounded[kVector];
+/// A quad of lanes holds four groups of eight adjacent columns, lane q the columns 2 q and 2 q + 1 of each.
+/// Lane q is left with group q whole.
+__device__ inline void gather_columns(const float (&parts)[4][2], float (&group)[kVector]) {
+  const bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
+  float halves[2][4];  // of groups (lane & 1) and 2 + (lane & 1): four columns
 #pragma unroll
-  for (int i = 0; i < kVector; ++i) rounded[i] = from_float<Element>(value[i]);
-  uint4 bits;
-  __builtin_memcpy(&bits, rounded, sizeof bits);
-  *reinterpret_cast<uint4*>(to) = bits;
-}
-
-/// Two adjacent elements; `to` is aligned to both.
-__device__ inline void store_pair(float* to, float first, float second) {
-  *reinterpret_cast<float2*>(to) = make_float2(first, second);
-}
-__device__ inline void store_pair(__nv_bfloat16* to, float first, float second) {
-  *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(first, second);
-}
-__device__ inline void store_pair(__half* to, float first, float second) {
-  *reinterpret_cast<__half2*>(to) = __floats2half2_rn(first, second);
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float even_group = parts[2 * half][i], odd_group = parts[2 * half + 1][i];
+      const float got = __shfl_xor_sync(kAllLanes, odd ? even_group : odd_group, 1);
+      halves[half][i] = odd ? got : even_group;
+      halves[half][2 + i] = odd ? odd_group : got;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float got = __shfl_xor_sync(kAllLanes, upper ? halves[0][i] : halves[1][i], 2);
+    group[i] = upper ? got : halves[0][i];
+    group[4 + i] = upper ? halves[1][i] : got;
+  }
 }
 
 /// Tiles of `size` that cover `count`.
@@ -80,5 +62,6 @@ constexpr unsigned tiles(int64_t count, int size) { return static_cast<unsigned>
 }  // namespace bdh::cuda
 
 #include "kernels/cuda/product_float.h"
+#include "kernels/cuda/product_stages.h"
 #include "kernels/cuda/product_warpgroups.h"
 #include "kernels/cuda/product_warps.h"

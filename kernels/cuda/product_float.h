@@ -1,4 +1,4 @@
-// The product of float32 matrices, on the ordinary units: a tile of 64 x 64, 4 x 4 sums to a thread. Included
+// The product of float32 matrices, on the ordinary units: a tile of 64 x 64, 2 x 8 sums to a thread. Included
 // by product.h.
 #pragma once
 
@@ -10,6 +10,7 @@ template <>
 struct Tile<float, Unit::warps> {
   static constexpr int rows = 64, columns = 64, depth = 16, pitch = rows + 4;
   static constexpr size_t shared = 2 * depth * pitch * sizeof(float);
+  static constexpr size_t waiting = 0;
 };
 
 // Puts (k, m) of an operand's tile into shared memory as (depth, pitch).
@@ -31,28 +32,26 @@ __device__ inline void product(const Matrix<float>& a, const Matrix<B>& b, int m
   using T = Tile<float, Unit::warps>;
   auto* a_tile = reinterpret_cast<float*>(shared_memory());
   float* b_tile = a_tile + T::depth * T::pitch;
-  const int m = threadIdx.x / 16 * 4, n = threadIdx.x % 16 * 4;
-  float sum[4][4] = {};
+  const int m = threadIdx.x / 8 * 2, n = threadIdx.x % 8 * kVector;
+  float sum[2][kVector] = {};
   for (; k0 < k1; k0 += T::depth) {
     load_tile<a_along>(a, m0, k0, k1, a_tile);
     load_tile<b_along>(b, n0, k0, k1, b_tile);
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < T::depth; ++k) {
+      float row[kVector];
+      load_vector(b_tile + k * T::pitch + n, row);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < 2; ++i) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j)
-          sum[i][j] = fmaf(a_tile[k * T::pitch + m + i], b_tile[k * T::pitch + n + j], sum[i][j]);
+        for (int j = 0; j < kVector; ++j) sum[i][j] = fmaf(a_tile[k * T::pitch + m + i], row[j], sum[i][j]);
       }
     }
     __syncthreads();
   }
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; j += 2) store(m0 + m + i, n0 + n + j, sum[i][j], sum[i][j + 1]);
-  }
+  for (int i = 0; i < 2; ++i) store(m0 + m + i, n0 + n, sum[i]);
 }
 
 }  // namespace bdh::cuda

@@ -1,6 +1,5 @@
 // The product of 16-bit matrices by warpgroups (wgmma m64n128k16, sm_90a): a tile of 128 x 128, two
-// warpgroups of 64 x 128, both operands straight from shared memory, three stages that asynchronous copies
-// fill ahead.
+// warpgroups of 64 x 128, both operands straight from three stages of shared memory.
 //
 // A stage of an operand is 16 KB in rows of 128 bytes; the 16-byte vectors of a row change places by the
 // row's number (the 128-byte swizzle), so that neither the copies nor the tensor cores meet a bank twice:
@@ -10,16 +9,9 @@
 #pragma once
 
 #include "kernels/cuda/product.h"
+#include "kernels/cuda/product_stages.h"
 
 namespace bdh::cuda {
-
-template <class Element>
-struct Tile<Element, Unit::warpgroups> {
-  static constexpr int rows = 128, columns = 128, depth = 64, stages = 3;
-  static constexpr int operand = rows * depth;  // elements of one stage of one operand
-  static constexpr int alignment = 1024;        // bytes, of a stage
-  static constexpr size_t shared = 2 * stages * operand * sizeof(Element) + alignment;
-};
 
 constexpr int kWarpgroup = 128;           // threads
 constexpr int kSwizzledRow = 128;         // bytes
@@ -28,22 +20,22 @@ constexpr int kWarpgroupRows = 64;        // of C
 constexpr int kWarpgroupDepth = 16;       // of one instruction
 constexpr int kHalf = 64 * kSwizzledRow;  // bytes: half of a stage
 
-// Where vector `vector` of a stage's stored row lies, in elements.
-__device__ inline int swizzled(int stored, int vector) {
-  constexpr int kVectors = kSwizzledRow / 16;
-  return (vector / kVectors * kHalf + stored * kSwizzledRow + ((vector ^ stored) % kVectors) * 16) / 2;
-}
+template <class Element>
+struct Tile<Element, Unit::warpgroups> {
+  static constexpr int rows = 128, columns = 128, depth = 64, stages = 3;
+  static constexpr int operand = rows * depth;  // elements of one stage of one operand
+  static constexpr int alignment = 1024;        // bytes, of a stage
+  static constexpr size_t shared = 2 * stages * operand * sizeof(Element) + alignment;
+  static constexpr size_t waiting = waiting_bytes(operand);
 
-template <Along along, class Element, class From>
-__device__ inline void fill_swizzled(const Matrix<From>& from, int m0, int k0, int k1, Element* stage) {
-  using T = Tile<Element, Unit::warpgroups>;
-  constexpr int kVectors = (along == Along::k ? T::depth : T::rows) / kVector;
-  for (int i = threadIdx.x; i < T::operand / kVector; i += kProductThreads) {
-    const int stored = i / kVectors, vector = i % kVectors;
-    bring_vector(from, VectorPlace<along>(from, m0, k0, k1, stored, vector),
-                 stage + swizzled(stored, vector));
+  /// Where the `vector`-th of an operand's tile lies in its stage.
+  template <Along along>
+  __device__ static int place(int vector) {
+    constexpr int kVectors = (along == Along::k ? depth : rows) / kVector, kOfRow = kSwizzledRow / 16;
+    const int row = vector / kVectors, column = vector % kVectors;
+    return (column / kOfRow * kHalf + row * kSwizzledRow + ((column ^ row) % kOfRow) * 16) / 2;
   }
-}
+};
 
 // The part of a stage that one instruction reads: from row `m` (0 or 64) and from `k` on.
 template <Along along, class Element>
@@ -57,42 +49,32 @@ __device__ inline void product_by_warpgroups(const Matrix<Element>& a, const Mat
                                              int k0, int k1, Store&& store) {
 #ifdef BDH_WARPGROUPS
   using T = Tile<Element, Unit::warpgroups>;
-  auto* a_stages = reinterpret_cast<Element*>(align_shared<T::alignment>(shared_memory()));
-  Element* b_stages = a_stages + T::stages * T::operand;
   const int warpgroup = threadIdx.x / kWarpgroup, m = warpgroup * kWarpgroupRows;
-  const int steps = (k1 - k0 + T::depth - 1) / T::depth;
-  const auto fill = [&](int step) {
-    if (step < steps) {
-      const int stage = step % T::stages * T::operand, k = k0 + step * T::depth;
-      fill_swizzled<a_along>(a, m0, k, k1, a_stages + stage);
-      fill_swizzled<b_along>(b, n0, k, k1, b_stages + stage);
-    }
-    copy_async_commit();
-  };
+  const Stages<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1,
+                                                       align_shared<T::alignment>(shared_memory()));
   float sum[kWarpgroupRows] = {};
-  for (int step = 0; step < T::stages - 1; ++step) fill(step);
-  for (int step = 0; step < steps; ++step) {
-    copy_async_wait<T::stages - 2>();
-    show_to_tensor_cores();
-    __syncthreads();
-    fill(step + T::stages - 1);
-    const int stage = step % T::stages * T::operand;
-    warpgroup_begin();
+  stages.run([] { show_to_tensor_cores(); },
+             [&](const Element* a_stage, const Element* b_stage) {
+               warpgroup_begin();
 #pragma unroll
-    for (int k = 0; k < T::depth; k += kWarpgroupDepth) {
-      warpgroup_multiply_add<a_along == Along::other, b_along == Along::other>(
-          sum, part_of_stage<a_along>(a_stages + stage, m, k), part_of_stage<b_along>(b_stages + stage, 0, k),
-          static_cast<const Element*>(nullptr));
-    }
-    warpgroup_wait();
-  }
-  copy_async_wait<0>();
+               for (int k = 0; k < T::depth; k += kWarpgroupDepth) {
+                 warpgroup_multiply_add<a_along == Along::other, b_along == Along::other>(
+                     sum, part_of_stage<a_along>(a_stage, m, k), part_of_stage<b_along>(b_stage, 0, k),
+                     static_cast<const Element*>(nullptr));
+               }
+               warpgroup_wait();
+             });
   const int lane = threadIdx.x % kWarp, row = m0 + m + threadIdx.x % kWarpgroup / kWarp * 16 + lane / 4;
 #pragma unroll
-  for (int j = 0; j < T::columns / 8; ++j) {
-    const int column = n0 + j * 8 + lane % 4 * 2;
-    store(row, column, sum[4 * j], sum[4 * j + 1]);
-    store(row + 8, column, sum[4 * j + 2], sum[4 * j + 3]);
+  for (int i = 0; i < 2 * T::columns / 32; ++i) {
+    float parts[4][2], eight[kVector];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float* pair = sum + (i / 2 * 4 + j) * 4 + i % 2 * 2;
+      parts[j][0] = pair[0], parts[j][1] = pair[1];
+    }
+    gather_columns(parts, eight);
+    store(row + i % 2 * 8, n0 + i / 2 * 32 + lane % 4 * kVector, eight);
   }
 #endif
 }

@@ -1,10 +1,10 @@
 // The product of 16-bit matrices by warps (mma.sync m16n8k16): a tile of 128 x 128, eight warps of 64 x 32,
-// operands through three stages of shared memory that asynchronous copies fill ahead. Rows of a stage are
-// padded by 16 bytes, so that the eight rows that ldmatrix reads at once lie in different banks. Included by
-// product.h.
+// operands through three stages of shared memory. Rows of a stage are padded by 16 bytes, so that the eight
+// rows that ldmatrix reads at once lie in different banks. Included by product.h.
 #pragma once
 
 #include "kernels/cuda/product.h"
+#include "kernels/cuda/product_stages.h"
 
 namespace bdh::cuda {
 
@@ -14,7 +14,15 @@ struct Tile<Element, Unit::warps> {
   static constexpr int pitch_k = depth + 8, pitch_other = rows + 8;
   static constexpr int operand = rows * pitch_k;  // elements of one stage of one operand, in either order
   static constexpr size_t shared = 2 * stages * operand * sizeof(Element);
+  static constexpr size_t waiting = waiting_bytes(rows * depth);
   static_assert(rows == columns && depth * pitch_other <= operand);
+
+  /// Where the `vector`-th of an operand's tile lies in its stage.
+  template <Along along>
+  __device__ static int place(int vector) {
+    constexpr int kVectors = (along == Along::k ? depth : rows) / kVector;
+    return vector / kVectors * (along == Along::k ? pitch_k : pitch_other) + vector % kVectors * kVector;
+  }
 };
 
 __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
@@ -24,19 +32,6 @@ __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const
 __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                                     const __half*) {
   mma_f16(d, a, b);
-}
-
-// Starts filling a stage with the operand's tile at (m0, k0).
-template <Along along, class Element, class From>
-__device__ inline void fill_stage(const Matrix<From>& from, int m0, int k0, int k1, Element* stage) {
-  using T = Tile<Element, Unit::warps>;
-  constexpr int kPitch = along == Along::k ? T::pitch_k : T::pitch_other;
-  constexpr int kVectors = (along == Along::k ? T::depth : T::rows) / kVector;
-  for (int i = threadIdx.x; i < T::depth * T::rows / kVector; i += kProductThreads) {
-    const int stored = i / kVectors, vector = i % kVectors;
-    bring_vector(from, VectorPlace<along>(from, m0, k0, k1, stored, vector),
-                 stage + stored * kPitch + vector * kVector);
-  }
 }
 
 // A's fragment (16, 16) at (m, k) of a stage.
@@ -95,37 +90,23 @@ template <Along a_along, Along b_along, class Element, class B, class Store>
 __device__ inline void product_by_warps(const Matrix<Element>& a, const Matrix<B>& b, int m0, int n0, int k0,
                                         int k1, Store&& store) {
   using T = Tile<Element, Unit::warps>;
-  auto* a_stages = reinterpret_cast<Element*>(shared_memory());
-  Element* b_stages = a_stages + T::stages * T::operand;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int m = warp / 4 * kWarpRows, n = warp % 4 * kWarpColumns;
-  const int steps = (k1 - k0 + T::depth - 1) / T::depth;
-  const auto fill = [&](int step) {
-    if (step < steps) {
-      const int stage = step % T::stages * T::operand, k = k0 + step * T::depth;
-      fill_stage<a_along>(a, m0, k, k1, a_stages + stage);
-      fill_stage<b_along>(b, n0, k, k1, b_stages + stage);
-    }
-    copy_async_commit();
-  };
+  const Stages<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1, shared_memory());
   WarpSums sum = {};
-  for (int step = 0; step < T::stages - 1; ++step) fill(step);
-  for (int step = 0; step < steps; ++step) {
-    copy_async_wait<T::stages - 2>();
-    __syncthreads();
-    fill(step + T::stages - 1);
-    const int stage = step % T::stages * T::operand;
-    multiply_stage<a_along, b_along>(a_stages + stage, b_stages + stage, m, n, lane, sum);
-  }
-  copy_async_wait<0>();
+  stages.run([] {},
+             [&](const Element* a_stage, const Element* b_stage) {
+               multiply_stage<a_along, b_along>(a_stage, b_stage, m, n, lane, sum);
+             });
+  static_assert(kWarpColumns == 4 * kMmaColumns);
 #pragma unroll
-  for (int i = 0; i < kWarpRows / kMmaRows; ++i) {
+  for (int i = 0; i < 2 * kWarpRows / kMmaRows; ++i) {
+    float parts[4][2], eight[kVector];
 #pragma unroll
-    for (int j = 0; j < kWarpColumns / kMmaColumns; ++j) {
-      const int row = m0 + m + i * kMmaRows + lane / 4, column = n0 + n + j * kMmaColumns + lane % 4 * 2;
-      store(row, column, sum[i][j][0], sum[i][j][1]);
-      store(row + 8, column, sum[i][j][2], sum[i][j][3]);
-    }
+    for (int j = 0; j < 4; ++j)
+      parts[j][0] = sum[i / 2][j][i % 2 * 2], parts[j][1] = sum[i / 2][j][i % 2 * 2 + 1];
+    gather_columns(parts, eight);
+    store(m0 + m + i * 8 + lane / 4, n0 + n + lane % 4 * kVector, eight);
   }
 }
 

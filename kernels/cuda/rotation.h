@@ -6,6 +6,8 @@
 // polynomials.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/device.h"
 
 namespace bdh::cuda {
@@ -29,15 +31,42 @@ __device__ inline Turn turn(float angle) {
   return {quarter & 2 ? -s : s, (quarter + 1) & 2 ? -c : c};
 }
 
-/// position * freq turns; the whole turns dropped (exactly), the rest as an angle.
-__device__ inline Turn turn_at(int position, float freq) {
+/// position * freq turns, the whole turns dropped (exactly).
+__device__ inline float phase_at(int position, float freq) {
   const float phase = __fmul_rn(static_cast<float>(position), freq);
-  return turn(__fmul_rn(__fsub_rn(phase, truncf(phase)), 6.28318530718f));
+  return __fsub_rn(phase, truncf(phase));
+}
+
+constexpr float kWholeTurn = 6.28318530718f;
+
+/// The turn of a neuron at a position.
+__device__ inline Turn turn_at(int position, float freq) {
+  return turn(__fmul_rn(phase_at(position, freq), kWholeTurn));
+}
+
+/// The same by the special function units, within 1e-6 of it: for an r that is rounded to 16 bits.
+__device__ inline Turn quick_turn_at(int position, float freq) {
+  const float phase = phase_at(position, freq);
+  Turn quick;
+  __sincosf((phase > 0.5f ? phase - 1.0f : phase) * kWholeTurn, &quick.sine, &quick.cosine);
+  return quick;
 }
 
 /// One neuron of a pair, its partner given: even a cos - b sin, odd b cos + a sin.
 __device__ inline float rotated(float value, float partner, bool odd, Turn turned) {
   return fmaf(value, turned.cosine, (odd ? partner : -partner) * turned.sine);
+}
+
+/// A pair and its two frequencies, which one turn serves where they are equal, as the reference makes them.
+/// Result: what r is stored as.
+template <class Result>
+__device__ inline void rotate_pair(float even, float odd, int position, const float* freqs, float& r_even,
+                                   float& r_odd) {
+  constexpr auto kTurnAt = std::is_same_v<Result, float> ? turn_at : quick_turn_at;
+  const Turn first = kTurnAt(position, freqs[0]);
+  const Turn second = freqs[0] == freqs[1] ? first : kTurnAt(position, freqs[1]);
+  r_even = rotated(even, odd, false, first);
+  r_odd = rotated(odd, even, true, second);
 }
 
 }  // namespace bdh::cuda

@@ -27,8 +27,7 @@ __global__ void encode(Sizes sizes, const Element* encoder, const float* freqs, 
   const int position = buffers.sequences[blockIdx.y].position;
   const int64_t at = blockIdx.y * sizes.rows() + row;
   buffers.n[at] = even, buffers.n[at + 1] = odd;
-  buffers.r[at] = rotated(even, odd, false, turn_at(position, freqs[neuron]));
-  buffers.r[at + 1] = rotated(odd, even, true, turn_at(position, freqs[neuron + 1]));
+  rotate_pair<float>(even, odd, position, freqs + neuron, buffers.r[at], buffers.r[at + 1]);
 }
 
 // A block has a head, a thread some of its columns: a = r S, S += r x.
