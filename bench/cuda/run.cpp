@@ -150,11 +150,16 @@ class GpuRun {
       decode(other, dtype, {.position = sizes_.positions.front(), .batch = batch}, name_of(units.back()));
   }
 
-  // The same batch by the sparse step and by dense products: kDenseBatch should lie where they are equal.
+  // The same batch by the sparse step, with lists of their own and shared ones, and by dense products:
+  // kSharedBatch and kDenseBatch should lie where they are equal.
   void crossover(Subject& subject, DType dtype) {
-    const std::pair<int, const char*> ways[] = {{std::numeric_limits<int>::max(), "sparse"}, {1, "dense"}};
-    for (const auto& [dense_batch, name] : ways) {
-      auto backend = cuda::make_backend(device_, {.dense_batch = dense_batch});
+    constexpr int kNever = std::numeric_limits<int>::max();
+    const std::pair<cuda::Options, const char*> ways[] = {
+        {{.dense_batch = kNever, .shared_batch = kNever}, "sparse"},
+        {{.dense_batch = kNever, .shared_batch = 1}, "sparse, shared lists"},
+        {{.dense_batch = 1}, "dense"}};
+    for (const auto& [options, name] : ways) {
+      auto backend = cuda::make_backend(device_, options);
       Subject other(
           subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
       for (const int64_t batch : sizes_.crossover)

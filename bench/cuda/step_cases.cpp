@@ -123,6 +123,12 @@ void StepInputs::restore() const {
   restore_x();
 }
 
+// What a layer's end gave for the first sequences of the first set.
+std::vector<float> StepInputs::x_of(int sequences) const {
+  return floats_of(sets_.front().gated.x, DType::f32, int64_t{sequences} * model_.sizes().stride,
+                   model_.stream());
+}
+
 // Both kernels of a layer, and the simplest version of them, which changes x and so runs once a set.
 Family StepInputs::layer_family(const std::string& dtype) const {
   const auto set_of = [this](int i) -> const Set& { return sets_[static_cast<size_t>(i) % sets_.size()]; };
@@ -130,9 +136,7 @@ Family StepInputs::layer_family(const std::string& dtype) const {
                 .sets = static_cast<int>(sets_.size())};
   family.most = family.sets;
   family.restore = [this] { restore(); };
-  family.output = [this] {
-    return floats_of(sets_.front().gated.x, DType::f32, model_.sizes().width, model_.stream());
-  };
+  family.output = [this] { return x_of(1); };  // whose S is restored
   family.rungs.push_back({"bdh", [this, set_of](int i) {
                             const Set& set = set_of(i);
                             attention_step(model_.packed(), set.buffers, set.layer, model_.stream().get());
@@ -171,6 +175,14 @@ std::vector<Family> StepInputs::families(const std::string& dtype) const {
   families.push_back(family("gate_step", mean(gate), [=, this](int i) {
     gate_step(model_.packed(), set_of(i).gated, set_of(i).layer, stream);
   }));
+  if (batch_ > 1) {
+    families.back().output = [this] { return x_of(batch_); };
+    families.back().rungs.push_back({"shared lists", [=, this](int i) {
+                                       StepBuffers buffers = set_of(i).gated;
+                                       buffers.shared_lists = true;
+                                       gate_step(model_.packed(), buffers, set_of(i).layer, stream);
+                                     }});
+  }
   families.push_back(layer_family(dtype));
   families.back().work = mean(attention) + mean(gate);
   families.push_back(family("embed_step", embed_work(m, batch, 0),

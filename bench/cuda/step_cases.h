@@ -43,6 +43,7 @@ class StepInputs {
   LayerActivity count(const Set& set) const;
   void restore_x() const;
   void restore() const;
+  std::vector<float> x_of(int sequences) const;
   Family layer_family(const std::string& dtype) const;
   size_t x_bytes() const;
 

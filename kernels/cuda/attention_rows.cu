@@ -2,9 +2,9 @@
 //     a = r S   S += r^T x   attended = norm(a)
 //
 // Bytes of a layer and sequence: 8 for each number of an active row of S, which is read once and written
-// once; r and x are small beside it. A block has a part of a head's neurons, a warp eight rows at a time,
-// four of them in flight; as many parts as attention_chunk makes, so that its last kernel adds them up and
-// norms.
+// once; r and x are small beside it. A block has a part of a head's neurons, a warp 32 rows at a time, of
+// which eight active ones are in flight while the next 32 of r come; as many parts as attention_chunk makes,
+// so that its last kernel adds them up and norms.
 #include "kernels/cuda/attention_rows.h"
 
 #include "kernels/cuda/attention_chunk.h"
@@ -23,21 +23,19 @@ template <class Activation, int Vectors>
 __global__ void __launch_bounds__(kStepThreads) recall_row(Sizes sizes, ChunkBuffers buffers, int layer) {
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
   const int head = blockIdx.y, row = blockIdx.z, lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int share = (sizes.neurons + kParts * kTogether - 1) / (kParts * kTogether) * kTogether;
+  const int share = static_cast<int>(rounded_up((sizes.neurons + kParts - 1) / kParts, kWarp));
   const int begin = static_cast<int>(blockIdx.x) * share, end = min(begin + share, sizes.neurons);
   float* s = buffers.segment[row].s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
   const Activation* r =
       static_cast<const Activation*>(buffers.r) + (int64_t{row} * sizes.heads + head) * buffers.columns;
+  const auto own_r = [&](int first) { return first + lane < end ? to_float(r[first + lane]) : 0.0f; };
   LaneRow<Vectors> x, a = {};
   load_lanes(buffers.x + int64_t{row} * sizes.stride, lane, sizes.stride, x);
-  for (int first = begin + warp * kTogether; first < end; first += kStepWarps * kTogether) {
-#pragma unroll
-    for (int half = 0; half < kTogether; half += 4) {
-      float four[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) four[i] = first + half + i < end ? to_float(r[first + half + i]) : 0.0f;
-      recall_and_add(s + int64_t{first + half} * sizes.stride, four, lane, sizes.stride, x, a);
-    }
+  float own = own_r(begin + warp * kWarp);
+  for (int first = begin + warp * kWarp; first < end; first += kStepWarps * kWarp) {
+    const float next = own_r(first + kStepWarps * kWarp);
+    recall_and_add(s + int64_t{first} * sizes.stride, own, lane, sizes.stride, x, a);
+    own = next;
   }
   store_lanes(parts + warp * sizes.stride, lane, sizes.stride, a);
   __syncthreads();

@@ -6,11 +6,11 @@
 // once. Flops: 2 D H N + 4 D times the active rows: far below the machine's rate, so the shape is chosen for
 // bytes in flight.
 //
-// A block has 128 neurons of a head, a warp eight at a time: eight rows of E are in flight together, their
-// sums fold in 9 exchanges, and the lane that is left with a neuron finds its partner four lanes away: ReLU,
-// rotation and the choice of the active rows never leave the warp. x and the warp's part of a stay in
-// registers. Parts are added in a fixed order, by warp and then by block; the last block of a head to finish
-// does the latter.
+// A block has 128 neurons of a head, a warp sixteen, eight at a time: eight rows of E are in flight together,
+// their sums fold in 9 exchanges, and the lane that is left with a neuron finds its partner four lanes away:
+// ReLU, rotation and the list of the active rows never leave the warp. Of that list, eight rows of S are in
+// flight together. x and the warp's part of a stay in registers. Parts are added in a fixed order, by warp
+// and then by block; the last block of a head to finish does the latter.
 #include "kernels/cuda/attention_step.h"
 
 #include "kernels/cuda/dispatch.h"
@@ -38,49 +38,57 @@ __device__ inline float encoded(const Element* rows, int first, int end, int str
   return warp_sums(sums);
 }
 
+constexpr int kWarpNeurons = kBlockNeurons / kStepWarps;
+static_assert(kWarpNeurons == 2 * kTogether);
+
+// The r of the warp's neurons, of which lane l holds number l / 4 of each half; lane l gets number l.
+__device__ inline float own_of(const float (&r)[2], int lane) {
+  const float low = __shfl_sync(kAllLanes, r[0], lane % kTogether * 4),
+              high = __shfl_sync(kAllLanes, r[1], lane % kTogether * 4);
+  return lane < kTogether ? low : lane < kWarpNeurons ? high : 0.0f;
+}
+
 template <class Element, int Vectors>
 __global__ void __launch_bounds__(kStepThreads)
     attend(Sizes sizes, const Element* encoder, const float* freqs, StepBuffers buffers, int layer) {
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
   float* scratch = parts + kStepWarps * sizes.stride;       // (warps)
   const StepPlace place(sizes);
-  const Sequence sequence = buffers.sequences[place.sequence];
-  float* s = sequence.s + (layer * sizes.rows() + place.first_row) * sizes.stride;
+  const int which = blockIdx.z;
+  const Sequence sequence = buffers.sequences[which];
+  const int first = place.begin + place.warp * kWarpNeurons;
   LaneRow<Vectors> x, a = {};
-  load_lanes(buffers.x + int64_t{place.sequence} * sizes.stride, place.lane, sizes.stride, x);
+  load_lanes(buffers.x + int64_t{which} * sizes.stride, place.lane, sizes.stride, x);
   int active = 0, pairs = 0;
-
-  for (int first = place.begin + place.warp * kTogether; first < place.end; first += kStepWarps * kTogether) {
-    const int neuron = first + place.lane / 4;
+  float r[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int begin = first + half * kTogether, neuron = begin + place.lane / 4;
     const float n = fmaxf(
-        encoded(encoder + place.first_row * sizes.stride, first, place.end, sizes.stride, place.lane, x),
+        encoded(encoder + place.first_row * sizes.stride, begin, place.end, sizes.stride, place.lane, x),
         0.0f);
     const float partner = __shfl_xor_sync(kAllLanes, n, 4);
     const bool pair = n != 0.0f || partner != 0.0f, owner = place.lane % 4 == 0 && neuron < place.end;
-    const float r = pair ? rotated(n, partner, neuron & 1, turn_at(sequence.position, freqs[neuron])) : 0.0f;
-    if (owner) buffers.n[place.first_neuron + neuron] = n;
+    r[half] = pair ? rotated(n, partner, neuron & 1, turn_at(sequence.position, freqs[neuron])) : 0.0f;
+    if (owner) place.n(sizes, buffers, which)[neuron] = n;
     active += owner && n != 0.0f;
     pairs += owner && pair && neuron % 2 == 0;
-#pragma unroll
-    for (int half = 0; half < kTogether; half += 4) {
-      float four[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) four[i] = __shfl_sync(kAllLanes, r, 4 * (half + i));
-      recall_and_add(s + int64_t{first + half} * sizes.stride, four, place.lane, sizes.stride, x, a);
-    }
   }
+  float* s = sequence.s + (layer * sizes.rows() + place.first_row + first) * sizes.stride;
+  recall_and_add(s, own_of(r, place.lane), place.lane, sizes.stride, x, a);
 
   store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, a);
   active = block_sum(active, reinterpret_cast<int*>(scratch));
   pairs = block_sum(pairs, reinterpret_cast<int*>(scratch));
-  if (threadIdx.x == 0) place.counts(buffers) = {active, pairs, 0};
+  if (threadIdx.x == 0) place.counts(sizes, buffers, which) = {active, pairs, 0};
   __syncthreads();
-  add_warps(parts, sizes.stride, place.partial(sizes, buffers));
-  unsigned* arrived = buffers.arrived + int64_t{place.sequence} * (sizes.heads + 1) + place.head;
+  float* blocks = place.parts(sizes, buffers, which);
+  add_warps(parts, sizes.stride, blocks + int64_t{place.block} * sizes.stride);
+  unsigned* arrived = buffers.arrived + int64_t{which} * (sizes.heads + 1) + place.head;
   if (!arrives_last(arrived, place.blocks, reinterpret_cast<unsigned*>(scratch))) return;
-  add_blocks(place.head_parts(sizes, buffers), place.blocks, sizes.stride, parts);
+  add_blocks(blocks, place.blocks, sizes.stride, parts);
   block_norm(parts, sizes.width, scratch);
-  float* attended = buffers.attended + int64_t{place.sequence_head} * sizes.stride;
+  float* attended = place.row(sizes, buffers.attended, which);
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) attended[d] = parts[d];
 }
 

@@ -34,7 +34,7 @@ class CudaBackend : public Backend {
       : dense_batch_(static_cast<size_t>(options.dense_batch)),
         name_(concat("cuda:", index, ", ", device_name(index))),
         queue_(std::make_shared<Queue>(index)),
-        steps_(queue_),
+        steps_(queue_, options.shared_batch),
         chunks_(queue_, options.unit) {
     if (options.unit == Unit::warpgroups && !has_warpgroups(index)) {
       fail(ErrorKind::unsupported, name_,

@@ -12,8 +12,13 @@ namespace bdh::cuda {
 /// on the tensor cores, and what is left out of Ev and the decoder for one sequence is needed by another.
 constexpr int kDenseBatch = 8;
 
+/// From so many sequences on, those below kDenseBatch share lists of active neurons: rows of Ev and the
+/// decoder are read once for up to four of them.
+constexpr int kSharedBatch = 4;
+
 struct Options {
   int dense_batch = kDenseBatch;
+  int shared_batch = kSharedBatch;
   /// Of the products of chunks. Throws Error(unsupported) where the GPU or this build does not have it.
   Unit unit = Unit::warps;
 };

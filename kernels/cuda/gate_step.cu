@@ -6,9 +6,10 @@
 //
 // A block compacts its 128 neurons of a head to the list of active ones (ballots, in the order of the
 // neurons); a warp takes eight of the list at a time, so that eight rows are in flight, and gates and reads
-// the decoder rows of those that stay positive before it goes on: v and g never leave the warp. Parts of y
-// are added by warp, by block and by head, in that order; the last block to finish a head and the last head
-// to finish do the latter two, and the residual and the norms.
+// the decoder rows of those that stay positive before it goes on: v and g never leave the warp. In a small
+// batch a block does so for a group of sequences: the list holds what is active in any of them, and a row is
+// read once for all. Parts of y are added by warp, by block and by head, in that order; the last block to
+// finish a head and the last head to finish do the latter two, and the residual and the norms.
 #include "kernels/cuda/gate_step.h"
 
 #include "kernels/cuda/dispatch.h"
@@ -18,27 +19,49 @@ namespace bdh::cuda {
 
 namespace {
 
+// Sequences that share a list where lists are shared: what a warp's registers hold of x and y.
+template <int Vectors>
+constexpr int kSharing = Vectors < 4 ? 4 / Vectors : 1;
+
+template <int Group>
 struct ActiveList {
-  int* index;    // (kBlockNeurons) neuron of the head
-  float* value;  // (kBlockNeurons) its n
-  int* count;    // of each of the kBlockNeurons / 32 ballots
+  int* index;             // (kBlockNeurons) neuron of the head
+  float (*value)[Group];  // (kBlockNeurons) its n in each sequence
+  int* count;             // of each of the kBallots
+
+  __device__ explicit ActiveList(void* memory)
+      : index(static_cast<int*>(memory)),
+        value(reinterpret_cast<float (*)[Group]>(index + kBlockNeurons)),
+        count(reinterpret_cast<int*>(value + kBlockNeurons)) {}
 };
 
-__device__ inline ActiveList active_list(unsigned char* memory) {
-  auto* index = reinterpret_cast<int*>(memory);
-  auto* value = reinterpret_cast<float*>(index + kBlockNeurons);
-  return {index, value, reinterpret_cast<int*>(value + kBlockNeurons)};
-}
-
 constexpr int kBallots = kBlockNeurons / kWarp;
-constexpr size_t kListBytes = (2 * kBlockNeurons + kBallots) * sizeof(int);
 static_assert(kBallots <= kStepWarps, "a warp makes one ballot");
 
-// The block's active neurons, in order; returns how many there are. Called by all threads.
-__device__ inline int compact(const StepPlace& place, const float* n, const ActiveList& list) {
+constexpr size_t list_bytes(int group) {
+  return ((1 + static_cast<size_t>(group)) * kBlockNeurons + kBallots) * sizeof(int);
+}
+
+// The sequences of a block: [first, first + count).
+struct Members {
+  int first, count;
+};
+
+// The block's neurons that are active in any of its sequences, in order; returns how many there are. Called
+// by all threads.
+template <int Group>
+__device__ inline int compact(const Sizes& sizes, const StepBuffers& buffers, const StepPlace& place,
+                              const Members& members, const ActiveList<Group>& list) {
   const int neuron = place.begin + place.warp * kWarp + place.lane;
-  const float value = place.warp < kBallots && neuron < place.end ? n[neuron] : 0.0f;
-  const unsigned active = __ballot_sync(kAllLanes, value != 0.0f);
+  const bool own = place.warp < kBallots && neuron < place.end;
+  float value[Group];
+  bool any = false;
+#pragma unroll
+  for (int g = 0; g < Group; ++g) {
+    value[g] = own && g < members.count ? place.n(sizes, buffers, members.first + g)[neuron] : 0.0f;
+    any = any || value[g] != 0.0f;
+  }
+  const unsigned active = __ballot_sync(kAllLanes, any);
   if (place.warp < kBallots && place.lane == 0) list.count[place.warp] = __popc(active);
   __syncthreads();
   int before = 0, total = 0;
@@ -46,46 +69,66 @@ __device__ inline int compact(const StepPlace& place, const float* n, const Acti
     before += i < place.warp ? list.count[i] : 0;
     total += list.count[i];
   }
-  if (value != 0.0f) {
+  if (any) {
     const int at = before + __popc(active & ((1u << place.lane) - 1));
     list.index[at] = neuron;
-    list.value[at] = value;
+#pragma unroll
+    for (int g = 0; g < Group; ++g) list.value[at][g] = value[g];
   }
   __syncthreads();
   return total;
 }
 
-// Eight neurons of the list: y += g decoder. Returns the lanes' count of active g (each counts its own neuron
-// once).
-template <int Vectors, class Element>
-__device__ inline int gate_rows(const Element* encoder_v, const Element* decoder, const ActiveList& list,
-                                int first, int count, int stride, int lane, const LaneRow<Vectors>& attended,
-                                LaneRow<Vectors>& y) {
-  float sums[kTogether];
+template <int Vectors>
+__device__ inline void add_scaled(float scale, const LaneRow<Vectors>& row, LaneRow<Vectors>& to) {
+#pragma unroll
+  for (int v = 0; v < Vectors; ++v) {
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) to.value[v][j] = fmaf(scale, row.value[v][j], to.value[v][j]);
+  }
+}
+
+// Eight neurons of the list: y += g decoder. Adds to the lanes' counts of active g (each lane in four counts
+// its own neuron).
+template <int Vectors, int Group, class Element>
+__device__ inline void gate_rows(const Element* encoder_v, const Element* decoder,
+                                 const ActiveList<Group>& list, int first, int count, int stride, int lane,
+                                 const LaneRow<Vectors> (&attended)[Group], LaneRow<Vectors> (&y)[Group],
+                                 int (&gated)[Group]) {
+  float sums[Group][kTogether];
 #pragma unroll
   for (int i = 0; i < kTogether; ++i) {
-    sums[i] = 0.0f;
+#pragma unroll
+    for (int g = 0; g < Group; ++g) sums[g][i] = 0.0f;
     if (first + i >= count) continue;
     LaneRow<Vectors> row;
     load_lanes(encoder_v + int64_t{list.index[first + i]} * stride, lane, stride, row);
-    sums[i] = lane_dot(row, attended);
+#pragma unroll
+    for (int g = 0; g < Group; ++g) sums[g][i] = lane_dot(row, attended[g]);
   }
-  const float v = fmaxf(warp_sums(sums), 0.0f);
   const int own = first + lane / 4;
-  const float g = own < count ? list.value[own] * v : 0.0f;
+  float gate[Group];
+#pragma unroll
+  for (int g = 0; g < Group; ++g) {
+    const float v = fmaxf(warp_sums(sums[g]), 0.0f);
+    gate[g] = own < count ? list.value[own][g] * v : 0.0f;
+    gated[g] += lane % 4 == 0 && gate[g] != 0.0f;
+  }
 #pragma unroll
   for (int i = 0; i < kTogether; ++i) {
-    const float scale = __shfl_sync(kAllLanes, g, 4 * i);
-    if (scale == 0.0f) continue;
+    float scale[Group];
+    bool any = false;
+#pragma unroll
+    for (int g = 0; g < Group; ++g) {
+      scale[g] = __shfl_sync(kAllLanes, gate[g], 4 * i);
+      any = any || scale[g] != 0.0f;
+    }
+    if (!any) continue;
     LaneRow<Vectors> row;
     load_lanes(decoder + int64_t{list.index[first + i]} * stride, lane, stride, row);
 #pragma unroll
-    for (int w = 0; w < Vectors; ++w) {
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) y.value[w][j] = fmaf(scale, row.value[w][j], y.value[w][j]);
-    }
+    for (int g = 0; g < Group; ++g) add_scaled(scale[g], row, y[g]);
   }
-  return lane % 4 == 0 && g != 0.0f;
 }
 
 // The counts of all blocks of a sequence, added up.
@@ -107,60 +150,84 @@ __device__ inline void finish_layer(const Sizes& sizes, const StepBuffers& buffe
                                     float* scratch) {
   add_blocks(buffers.head_sum + int64_t{sequence} * sizes.heads * sizes.stride, sizes.heads, sizes.stride,
              row);
-  block_norm(row, sizes.width, scratch);
   float* x = buffers.x + int64_t{sequence} * sizes.stride;
-  for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) row[d] += x[d];
-  __syncthreads();
-  block_norm(row, sizes.width, scratch);
+  block_residual(row, x, sizes.width, scratch);
   for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) x[d] = row[d];
 }
 
-template <class Element, int Vectors>
+// Grid: (blocks of a head, heads, groups of sequences).
+template <class Element, int Vectors, int Group>
 __global__ void __launch_bounds__(kStepThreads)
     gate(Sizes sizes, const Element* encoder_v, const Element* decoder, StepBuffers buffers, int layer) {
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
   float* scratch = parts + kStepWarps * sizes.stride;       // (warps)
-  const ActiveList list = active_list(reinterpret_cast<unsigned char*>(scratch + kStepWarps));
+  const ActiveList<Group> list(scratch + kStepWarps);
   const StepPlace place(sizes);
-  LaneRow<Vectors> attended, y = {};
-  load_lanes(buffers.attended + int64_t{place.sequence_head} * sizes.stride, place.lane, sizes.stride,
-             attended);
-  const int count = compact(place, buffers.n + place.first_neuron, list);
-  const int64_t head_rows = place.first_row * sizes.stride;
-  int gated = 0;
-  for (int first = place.warp * kTogether; first < count; first += kStepWarps * kTogether) {
-    gated += gate_rows(encoder_v + head_rows, decoder + head_rows, list, first, count, sizes.stride,
-                       place.lane, attended, y);
+  const int group = blockIdx.z;
+  const Members members{group * Group, min(Group, buffers.count - group * Group)};
+  LaneRow<Vectors> attended[Group] = {}, y[Group] = {};
+#pragma unroll
+  for (int g = 0; g < Group; ++g) {
+    if (g < members.count)
+      load_lanes(place.row(sizes, buffers.attended, members.first + g), place.lane, sizes.stride,
+                 attended[g]);
   }
-  store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, y);
-  gated = block_sum(gated, reinterpret_cast<int*>(scratch));
-  if (threadIdx.x == 0) place.counts(buffers).g = gated;
-  __syncthreads();
-  add_warps(parts, sizes.stride, place.partial(sizes, buffers));
+  const int count = compact(sizes, buffers, place, members, list);
+  const int64_t head_rows = place.first_row * sizes.stride;
+  int gated[Group] = {};
+  for (int first = place.warp * kTogether; first < count; first += kStepWarps * kTogether) {
+    gate_rows(encoder_v + head_rows, decoder + head_rows, list, first, count, sizes.stride, place.lane,
+              attended, y, gated);
+  }
+#pragma unroll
+  for (int g = 0; g < Group; ++g) {
+    if (g >= members.count) continue;
+    const int sequence = members.first + g;
+    store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, y[g]);
+    const int all = block_sum(gated[g], reinterpret_cast<int*>(scratch));
+    if (threadIdx.x == 0) place.counts(sizes, buffers, sequence).g = all;
+    __syncthreads();
+    add_warps(parts, sizes.stride,
+              place.parts(sizes, buffers, sequence) + int64_t{place.block} * sizes.stride);
+    __syncthreads();
+  }
 
-  unsigned* arrived = buffers.arrived + int64_t{place.sequence} * (sizes.heads + 1);
+  unsigned* arrived = buffers.arrived + int64_t{group} * (sizes.heads + 1);
   auto* flag = reinterpret_cast<unsigned*>(scratch);
   if (!arrives_last(arrived + place.head, place.blocks, flag)) return;
-  add_blocks(place.head_parts(sizes, buffers), place.blocks, sizes.stride, parts);
-  float* head_sum = buffers.head_sum + int64_t{place.sequence_head} * sizes.stride;
-  for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) head_sum[d] = parts[d];
+  for (int sequence = members.first; sequence < members.first + members.count; ++sequence) {
+    add_blocks(place.parts(sizes, buffers, sequence), place.blocks, sizes.stride, parts);
+    float* head_sum = place.row(sizes, buffers.head_sum, sequence);
+    for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) head_sum[d] = parts[d];
+    __syncthreads();
+  }
   if (!arrives_last(arrived + sizes.heads, sizes.heads, flag)) return;
-  finish_layer(sizes, buffers, place.sequence, parts, scratch);
   const int all = place.blocks * sizes.heads;
-  add_counts(buffers.counts + int64_t{place.sequence} * all, all,
-             buffers.totals + layer * buffers.count + place.sequence, reinterpret_cast<int*>(scratch));
+  for (int sequence = members.first; sequence < members.first + members.count; ++sequence) {
+    finish_layer(sizes, buffers, sequence, parts, scratch);
+    add_counts(buffers.counts + int64_t{sequence} * all, all,
+               buffers.totals + layer * buffers.count + sequence, reinterpret_cast<int*>(scratch));
+  }
+}
+
+template <class Element, int Vectors, int Group>
+void start(const PackedParameters& packed, const StepBuffers& buffers, int layer, cudaStream_t stream) {
+  const Sizes& sizes = packed.sizes;
+  const int groups = (buffers.count + Group - 1) / Group;
+  launch(stream, {step_blocks(sizes, groups), dim3(kStepThreads), step_shared(sizes) + list_bytes(Group)},
+         gate<Element, Vectors, Group>, sizes, packed.encoder_v.as<const Element>(),
+         packed.decoder.as<const Element>(), buffers, layer);
 }
 
 }  // namespace
 
 void gate_step(const PackedParameters& packed, const StepBuffers& buffers, int layer, cudaStream_t stream) {
-  const Sizes& sizes = packed.sizes;
-  const Grid grid{step_blocks(sizes, buffers.count), dim3(kStepThreads), step_shared(sizes) + kListBytes};
   with_element(packed.dtype, [&](auto element) {
-    using Element = decltype(element);
-    with_vectors(sizes.stride, [&](auto vectors) {
-      launch(stream, grid, gate<Element, decltype(vectors)::value>, sizes,
-             packed.encoder_v.as<const Element>(), packed.decoder.as<const Element>(), buffers, layer);
+    with_vectors(packed.sizes.stride, [&](auto width) {
+      using Element = decltype(element);
+      constexpr int kVectors = decltype(width)::value;
+      (buffers.shared_lists ? start<Element, kVectors, kSharing<kVectors>>
+                            : start<Element, kVectors, 1>)(packed, buffers, layer, stream);
     });
   });
 }

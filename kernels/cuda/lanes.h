@@ -73,41 +73,43 @@ __device__ inline void add_blocks(const float* parts, int count, int stride, flo
   __syncthreads();
 }
 
-/// Which of a step's work a block has: grid (blocks of a head, heads, sequences).
+/// Which neurons a block has: grid (blocks of a head, heads, sequences or groups of them).
 struct StepPlace {
-  int block, blocks, head, sequence, warp, lane;
-  int begin, end;        // neurons of the head
-  int sequence_head;     // sequence * H + head
-  int64_t first_row;     // head * N: the head's first row of E, Ev, the decoder and S
-  int64_t first_neuron;  // sequence * H * N + first_row
+  int block, blocks, head, warp, lane;
+  int begin, end;     // neurons of the head
+  int64_t first_row;  // head * N: the head's first row of E, Ev, the decoder and S
 
   __device__ explicit StepPlace(const Sizes& sizes)
       : block(blockIdx.x),
         blocks(gridDim.x),
         head(blockIdx.y),
-        sequence(blockIdx.z),
         warp(threadIdx.x / kWarp),
         lane(threadIdx.x % kWarp),
         begin(block * kBlockNeurons),
         end(min(begin + kBlockNeurons, sizes.neurons)),
-        sequence_head(sequence * sizes.heads + head),
-        first_row(int64_t{head} * sizes.neurons),
-        first_neuron(sequence * sizes.rows() + first_row) {}
+        first_row(int64_t{head} * sizes.neurons) {}
 
-  __device__ float* partial(const Sizes& sizes, const StepBuffers& buffers) const {
-    return buffers.partial + (int64_t{sequence_head} * blocks + block) * sizes.stride;
+  /// The head's n of a sequence.
+  __device__ float* n(const Sizes& sizes, const StepBuffers& buffers, int sequence) const {
+    return buffers.n + sequence * sizes.rows() + first_row;
   }
-  __device__ const float* head_parts(const Sizes& sizes, const StepBuffers& buffers) const {
-    return buffers.partial + int64_t{sequence_head} * blocks * sizes.stride;
+  /// The head's row of a buffer (B, H, stride).
+  __device__ float* row(const Sizes& sizes, float* rows, int sequence) const {
+    return rows + (int64_t{sequence} * sizes.heads + head) * sizes.stride;
   }
-  __device__ StepCounts& counts(const StepBuffers& buffers) const {
-    return buffers.counts[int64_t{sequence_head} * blocks + block];
+  /// The head's parts of a sum (blocks, stride), of which `block` is the block's own.
+  __device__ float* parts(const Sizes& sizes, const StepBuffers& buffers, int sequence) const {
+    return buffers.partial + (int64_t{sequence} * sizes.heads + head) * blocks * sizes.stride;
+  }
+  __device__ StepCounts& counts(const Sizes& sizes, const StepBuffers& buffers, int sequence) const {
+    return buffers.counts[(int64_t{sequence} * sizes.heads + head) * blocks + block];
   }
 };
 
-inline dim3 step_blocks(const Sizes& sizes, int sequences) {
+/// groups: of sequences.
+inline dim3 step_blocks(const Sizes& sizes, int groups) {
   return dim3(static_cast<unsigned>(blocks_per_head(sizes)), static_cast<unsigned>(sizes.heads),
-              static_cast<unsigned>(sequences));
+              static_cast<unsigned>(groups));
 }
 
 /// Shared memory of a one-token kernel: a row for each warp, and a number for each.

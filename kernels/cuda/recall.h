@@ -6,29 +6,53 @@
 
 namespace bdh::cuda {
 
-/// Four rows of S where r is not zero: a += r S, then S += r x.
+/// Rows of S that a warp exchanges at once: as many as its registers hold, so that their reads are in flight
+/// together.
 template <int Vectors>
-__device__ inline void recall_and_add(float* rows, const float (&r)[4], int lane, int stride,
-                                      const LaneRow<Vectors>& x, LaneRow<Vectors>& a) {
+constexpr int kExchanged = Vectors < 8 ? 6 : 4;
+
+/// Rows `at` of S where r is not zero: a += r S, then S += r x.
+template <int Vectors, int Rows>
+__device__ inline void exchange_rows(float* s, const int (&at)[Rows], const float (&r)[Rows], int lane,
+                                     int stride, const LaneRow<Vectors>& x, LaneRow<Vectors>& a) {
 #pragma unroll
   for (int v = 0; v < Vectors; ++v) {
     const int column = v * kSpan + lane * kVector;
     if (column >= stride) continue;
-    float s[4][kVector];
+    float row[Rows][kVector];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (r[i] != 0.0f) load_once(rows + int64_t{i} * stride + column, s[i]);
+    for (int i = 0; i < Rows; ++i) {
+      if (r[i] != 0.0f) load_once(s + int64_t{at[i]} * stride + column, row[i]);
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < Rows; ++i) {
       if (r[i] == 0.0f) continue;
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        a.value[v][j] = fmaf(r[i], s[i][j], a.value[v][j]);
-        s[i][j] = fmaf(r[i], x.value[v][j], s[i][j]);
+        a.value[v][j] = fmaf(r[i], row[i][j], a.value[v][j]);
+        row[i][j] = fmaf(r[i], x.value[v][j], row[i][j]);
       }
-      store_once(rows + int64_t{i} * stride + column, s[i]);
+      store_once(s + int64_t{at[i]} * stride + column, row[i]);
     }
+  }
+}
+
+/// Lane l gives the r of row l of S. Rows where it is not zero are exchanged, in the lanes' order.
+template <int Vectors>
+__device__ inline void recall_and_add(float* s, float own_r, int lane, int stride, const LaneRow<Vectors>& x,
+                                      LaneRow<Vectors>& a) {
+  constexpr int kRows = kExchanged<Vectors>;
+  for (unsigned active = __ballot_sync(kAllLanes, own_r != 0.0f); active != 0;) {
+    int at[kRows];
+    float r[kRows];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      at[i] = active != 0 ? __ffs(static_cast<int>(active)) - 1 : 0;
+      r[i] = __shfl_sync(kAllLanes, own_r, at[i]);
+      r[i] = active != 0 ? r[i] : 0.0f;
+      active &= active - 1;
+    }
+    exchange_rows(s, at, r, lane, stride, x, a);
   }
 }
 

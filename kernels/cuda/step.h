@@ -24,6 +24,7 @@ inline int blocks_per_head(const Sizes& sizes) { return (sizes.neurons + kBlockN
 /// Device memory of a step over `count` sequences.
 struct StepBuffers {
   int count;
+  bool shared_lists;          // of active neurons: one for a group of sequences
   const Sequence* sequences;  // (B)
   const DrawRequest* draws;   // (B), behind the sequences: one copy brings both
   float* x;                   // (B, stride)

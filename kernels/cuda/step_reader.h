@@ -18,7 +18,9 @@ namespace bdh::cuda {
 
 class StepReader {
  public:
-  explicit StepReader(std::shared_ptr<const Queue> queue) : queue_(std::move(queue)) {}
+  /// shared_batch: from so many sequences on, they share lists of active neurons.
+  StepReader(std::shared_ptr<const Queue> queue, int shared_batch)
+      : queue_(std::move(queue)), shared_batch_(shared_batch) {}
 
   /// As Backend::read_token.
   void read(const PackedParameters& packed, std::span<const Segment> segments,
@@ -36,6 +38,7 @@ class StepReader {
                    const StepBuffers& buffers);
 
   std::shared_ptr<const Queue> queue_;
+  int shared_batch_;
   DeviceMemory memory_, arrived_;
   PinnedMemory input_, output_;  // parts of StepBuffers, laid out as on the device
   std::map<Key, Graph> graphs_;

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include "kernels/cuda/attention_step.h"
 #include "kernels/cuda/step_simple.h"
 #include "tests/kernels/cuda/cases.h"
@@ -32,9 +34,12 @@ cuda::StepCounts totals(const StepCase& step, size_t sequence) {
   return counts;
 }
 
-void check(const KernelModel& model, double density) {
+void check(const KernelModel& model, double density, int count, bool shared_lists) {
+  CAPTURE(count);
+  CAPTURE(shared_lists);
   const cuda::Sizes sizes = model.sizes();
-  StepCase step(model, {0, 3, 100000});
+  StepCase step(model, std::vector<int64_t>(static_cast<size_t>(count), 3));
+  step.buffers.shared_lists = shared_lists;
   const Numbers n = random_activity(step.count * sizes.rows(), 21, density);
   const Numbers attended = random_numbers(int64_t{step.count} * sizes.heads * sizes.width, 22, 1.7);
   const auto run = [&] {
@@ -45,7 +50,7 @@ void check(const KernelModel& model, double density) {
     return x_of(step);
   };
   const Numbers got = run();
-  for (size_t i = 0; i < 3; ++i) {
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
     Numbers g = part(n, i, sizes.rows());
     const Numbers v = gate_values(model, part(attended, i, int64_t{sizes.heads} * sizes.width));
     int active = 0;
@@ -64,10 +69,24 @@ TEST_CASE("CUDA gate step: float64's numbers for any density, the same bits twic
     CAPTURE(name_of(dtype));
     for (const double density : {0.0, 0.05, 0.5, 1.0}) {
       CAPTURE(density);
-      check(KernelModel(config_of(2, 20, 5, 7, 33), dtype), density);
-      check(KernelModel(config_of(2, 48, 3, 9, 33), dtype), density);
+      check(KernelModel(config_of(2, 20, 5, 7, 33), dtype), density, 3, false);
+      check(KernelModel(config_of(2, 48, 3, 9, 33), dtype), density, 3, false);
     }
-    check(KernelModel(config_of(2, 300, 2, 1, 33), dtype), 0.5);
+    check(KernelModel(config_of(2, 300, 2, 1, 33), dtype), 0.5, 2, false);
+  }
+}
+
+TEST_CASE("CUDA gate step: sequences that share lists get what each gets alone") {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    CAPTURE(name_of(dtype));
+    for (const int count : {1, 3, 4, 7}) {  // parts of a group of four, whole ones, both
+      for (const double density : {0.0, 0.1, 1.0})
+        check(KernelModel(config_of(2, 20, 5, 7, 33), dtype), density, count, true);
+    }
+    check(KernelModel(config_of(3, 48, 3, 9, 33), dtype), 0.3, 5, true);  // N 144: a block and a part of one
+    check(KernelModel(config_of(2, 300, 2, 1, 33), dtype), 0.5, 3,
+          true);  // two vectors a lane: groups of two
+    check(KernelModel(config_of(2, 516, 2, 1, 33), dtype), 0.5, 2, true);  // four: none
   }
 }
 
