@@ -14,6 +14,7 @@
 #include "bench/peers.h"
 #include "bench/stopwatch.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/devices.h"
 
 namespace bdh::bench {
 
@@ -132,7 +133,17 @@ class GpuRun {
       subject.forget_sessions();
     }
     if (options_.batch == 0) crossover(subject, dtype);
+    overlapped(subject, dtype);
     if (dtype != DType::f32) other_unit(subject, dtype);
+  }
+
+  // One sequence, each kernel started while the one before it ends: whether Options::overlap should be set.
+  void overlapped(Subject& subject, DType dtype) {
+    if (!cuda::can_overlap(device_)) return;
+    auto backend = cuda::make_backend(device_, {.overlap = true});
+    Subject other(
+        subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
+    decode(other, dtype, {.position = sizes_.positions.front(), .batch = 1}, "overlapped");
   }
 
   // Prompts and the largest batch on the tensor cores' other instructions: Options::unit should be the

@@ -51,6 +51,7 @@ __device__ inline float own_of(const float (&r)[2], int lane) {
 template <class Element, int Vectors>
 __global__ void __launch_bounds__(kStepThreads)
     attend(Sizes sizes, const Element* encoder, const float* freqs, StepBuffers buffers, int layer) {
+  follow_previous();
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
   float* scratch = parts + kStepWarps * sizes.stride;       // (warps)
   const StepPlace place(sizes);
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kStepThreads)
 void attention_step(const PackedParameters& packed, const StepBuffers& buffers, int layer,
                     cudaStream_t stream) {
   const Sizes& sizes = packed.sizes;
-  const Grid grid{step_blocks(sizes, buffers.count), dim3(kStepThreads), step_shared(sizes)};
+  const Grid grid{step_blocks(sizes, buffers.count), dim3(kStepThreads), step_shared(sizes), buffers.overlap};
   with_element(packed.dtype, [&](auto element) {
     using Element = decltype(element);
     with_vectors(sizes.stride, [&](auto vectors) {

@@ -34,13 +34,15 @@ class CudaBackend : public Backend {
       : dense_batch_(static_cast<size_t>(options.dense_batch)),
         name_(concat("cuda:", index, ", ", device_name(index))),
         queue_(std::make_shared<Queue>(index)),
-        steps_(queue_, options.shared_batch),
+        steps_(queue_, options),
         chunks_(queue_, options.unit) {
     if (options.unit == Unit::warpgroups && !has_warpgroups(index)) {
       fail(ErrorKind::unsupported, name_,
            ": no products by warpgroups: they need compute capability 9.0, and 90a "
            "among the architectures of the build");
     }
+    if (options.overlap && !can_overlap(index))
+      fail(ErrorKind::unsupported, name_, ": kernels that overlap need compute capability 9.0");
   }
 
   std::string name() const override { return name_; }

@@ -21,6 +21,8 @@ struct Options {
   int shared_batch = kSharedBatch;
   /// Of the products of chunks. Throws Error(unsupported) where the GPU or this build does not have it.
   Unit unit = Unit::warps;
+  /// A step's kernels start while those before them end. Throws Error(unsupported) where the GPU cannot.
+  bool overlap = false;
 };
 
 /// Everything runs on one stream of GPU `index`, in order; a read returns when its logits are there.

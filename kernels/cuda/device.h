@@ -30,6 +30,15 @@ __device__ inline unsigned char* shared_memory() {
 #endif
 }
 
+/// First in every kernel that Grid::early starts: lets the next kernel start too, and waits until all that
+/// was queued before this one has ended.
+__device__ inline void follow_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  cudaTriggerProgrammaticLaunchCompletion();
+  cudaGridDependencySynchronize();
+#endif
+}
+
 __device__ inline float to_float(float value) { return value; }
 __device__ inline float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
 __device__ inline float to_float(__half value) { return __half2float(value); }

@@ -38,6 +38,17 @@ int count_devices() {
   return 0;
 }
 
+// 10 times its major number and its minor number.
+int capability(int index) {
+  require_device(index);
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
+        "asking for the capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
+        "asking for the capability");
+  return 10 * major + minor;
+}
+
 }  // namespace
 
 void require_device(int index) {
@@ -57,15 +68,9 @@ void require_device(int index) {
        ", for which this build has no code (8.0 and later can be built: BDH_CUDA_ARCHITECTURES)", kRemedy);
 }
 
-bool has_warpgroups(int index) {
-  require_device(index);
-  int major = 0, minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
-        "asking for the capability");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
-        "asking for the capability");
-  return kWarpgroupsBuilt && major == 9 && minor == 0;
-}
+bool has_warpgroups(int index) { return kWarpgroupsBuilt && capability(index) == 90; }
+
+bool can_overlap(int index) { return capability(index) >= 90; }
 
 std::string device_name(int index) {
   require_device(index);

@@ -16,6 +16,9 @@ void require_device(int index);
 /// Whether the GPU and this build have wgmma. Throws as require_device.
 bool has_warpgroups(int index);
 
+/// Whether a kernel can start while the one before it ends. Throws as require_device.
+bool can_overlap(int index);
+
 /// "NVIDIA H100 80GB HBM3". Throws as require_device.
 std::string device_name(int index);
 

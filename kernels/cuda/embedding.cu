@@ -35,6 +35,7 @@ __global__ void embed(Sizes sizes, const Element* table, const Row* rows, float*
 template <class Element>
 __global__ void project(Sizes sizes, const Element* lm_head, const float* x, const int32_t* rows,
                         float* logits) {
+  follow_previous();
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, 32)
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
   const int column = blockIdx.x * kWarp + lane, share = (sizes.width + warps - 1) / warps;
@@ -78,10 +79,10 @@ void embed_chunk(const PackedParameters& packed, const ChunkBuffers& buffers, cu
 }
 
 void project_logits(const PackedParameters& packed, const float* x, const int32_t* rows, int count,
-                    float* logits, cudaStream_t stream) {
+                    float* logits, cudaStream_t stream, bool early) {
   const auto columns = static_cast<unsigned>(rounded_up(packed.sizes.vocab, kWarp) / kWarp);
   const Grid grid{dim3(columns, static_cast<unsigned>(count)), dim3(kEmbedThreads),
-                  kEmbedThreads * sizeof(float)};
+                  kEmbedThreads * sizeof(float), early};
   with_element(packed.dtype, [&](auto element) {
     using Element = decltype(element);
     launch(stream, grid, project<Element>, packed.sizes, packed.lm_head.as<const Element>(), x, rows, logits);

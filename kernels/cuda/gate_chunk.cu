@@ -13,14 +13,9 @@ namespace bdh::cuda {
 
 namespace {
 
-// Blocks that share a multiprocessor: as many as the compiler aims at, but in float32, whose sums would then
-// spill.
-template <class Activation>
-[[maybe_unused]] constexpr int kGateBlocks = std::is_same_v<Activation, float> ? 2 : 1;
-
 // Grid: (neuron tiles, row tiles, heads).
 template <class Activation, class Element, Unit unit>
-__global__ void __launch_bounds__(kProductThreads, kGateBlocks<Activation>)
+__global__ void __launch_bounds__(kProductThreads, kEpilogueBlocks<Activation>)
     gate(Sizes sizes, const Element* encoder_v, ChunkBuffers buffers, int layer) {
   const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation, unit>::rows,
             n0 = blockIdx.x * Tile<Activation, unit>::columns;

@@ -155,10 +155,15 @@ __device__ inline void finish_layer(const Sizes& sizes, const StepBuffers& buffe
   for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) x[d] = row[d];
 }
 
+// Blocks that share a multiprocessor: as many as the compiler aims at, but where it would spill.
+template <int Vectors, int Group>
+[[maybe_unused]] constexpr int kGateBlocks = Vectors == 2 && Group == 1 ? 3 : 1;
+
 // Grid: (blocks of a head, heads, groups of sequences).
 template <class Element, int Vectors, int Group>
-__global__ void __launch_bounds__(kStepThreads)
+__global__ void __launch_bounds__(kStepThreads, kGateBlocks<Vectors, Group>)
     gate(Sizes sizes, const Element* encoder_v, const Element* decoder, StepBuffers buffers, int layer) {
+  follow_previous();
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
   float* scratch = parts + kStepWarps * sizes.stride;       // (warps)
   const ActiveList<Group> list(scratch + kStepWarps);
@@ -214,7 +219,9 @@ template <class Element, int Vectors, int Group>
 void start(const PackedParameters& packed, const StepBuffers& buffers, int layer, cudaStream_t stream) {
   const Sizes& sizes = packed.sizes;
   const int groups = (buffers.count + Group - 1) / Group;
-  launch(stream, {step_blocks(sizes, groups), dim3(kStepThreads), step_shared(sizes) + list_bytes(Group)},
+  launch(stream,
+         {step_blocks(sizes, groups), dim3(kStepThreads), step_shared(sizes) + list_bytes(Group),
+          buffers.overlap},
          gate<Element, Vectors, Group>, sizes, packed.encoder_v.as<const Element>(),
          packed.decoder.as<const Element>(), buffers, layer);
 }

@@ -62,13 +62,27 @@ __device__ inline void add_warps(const float* parts, int stride, float* to) {
   }
 }
 
-/// row = the sum of `count` rows that other blocks wrote, in their order.
-__device__ inline void add_blocks(const float* parts, int count, int stride, float* row) {
+/// The sum of `count` rows that other blocks wrote, added in a fixed order: groups of threads add a share of
+/// the rows each, many loads in flight, then the shares are added in order. memory holds (kStepWarps,
+/// stride), and the sum is left in its first row.
+__device__ inline void add_blocks(const float* parts, int count, int stride, float* memory) {
+  const int vectors = stride / 4, groups = min(kStepWarps, max(1, kStepThreads / vectors)),
+            share = (count + groups - 1) / groups;
+  for (int i = threadIdx.x; i < vectors * groups; i += blockDim.x) {
+    const int group = i / vectors, column = i % vectors * 4, end = min((group + 1) * share, count);
+    float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 16
+    for (int row = group * share; row < end; ++row) {
+      const float4 more = __ldcg(reinterpret_cast<const float4*>(parts + int64_t{row} * stride + column));
+      sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
+    }
+    *reinterpret_cast<float4*>(memory + group * stride + column) = sum;
+  }
+  __syncthreads();
   for (int d = threadIdx.x; d < stride; d += blockDim.x) {
     float sum = 0;
-#pragma unroll 16
-    for (int i = 0; i < count; ++i) sum += __ldcg(parts + int64_t{i} * stride + d);
-    row[d] = sum;
+    for (int group = 0; group < groups; ++group) sum += memory[group * stride + d];
+    memory[d] = sum;
   }
   __syncthreads();
 }

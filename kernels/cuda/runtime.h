@@ -106,15 +106,20 @@ class Range {
   Range& operator=(const Range&) = delete;
 };
 
-/// Blocks, threads of a block, and bytes of shared memory of a block.
+/// Blocks, threads of a block, and bytes of shared memory of a block. early: the kernel may start while the
+/// kernel before it ends, and calls follow_previous() (device.h); for GPUs that can_overlap.
 struct Grid {
   dim3 blocks;
   dim3 threads;
   size_t shared = 0;
+  bool early = false;
 };
 
 /// Lets a kernel have more than the 48 KB of shared memory that every block may.
 void allow_shared(const void* kernel, size_t bytes);
+
+/// Starts a kernel, whose arguments are at `arguments`.
+void start_kernel(cudaStream_t stream, const Grid& grid, const void* kernel, void** arguments);
 
 /// Starts kernel(arguments...).
 template <class... Parameters>
@@ -128,8 +133,7 @@ void launch(cudaStream_t stream, const Grid& grid, void (*kernel)(Parameters...)
   check(cudaGetLastError(), "starting a kernel");
 #else
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
-  check(cudaLaunchKernel(function, grid.blocks, grid.threads, pointers, grid.shared, stream),
-        "starting a kernel");
+  start_kernel(stream, grid, function, pointers);
 #endif
 }
 

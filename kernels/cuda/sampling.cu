@@ -165,6 +165,7 @@ __device__ inline int draw_ranked(const Candidates& shared, int count, const Dra
 // Grid: sequences.
 __global__ void __launch_bounds__(kDrawThreads)
     draw(const float* all_logits, int vocab, const DrawRequest* requests, int32_t* tokens) {
+  follow_previous();
   const Candidates shared(shared_memory());
   const DrawRequest request = requests[blockIdx.x];
   const float* logits = all_logits + int64_t{blockIdx.x} * vocab;
@@ -194,9 +195,9 @@ DrawRequest request_of(const Draw& draw) {
 }
 
 void draw_tokens(const float* logits, int vocab, const DrawRequest* requests, int count, int32_t* tokens,
-                 cudaStream_t stream) {
-  launch(stream, {dim3(static_cast<unsigned>(count)), dim3(kDrawThreads), kDrawShared}, draw, logits, vocab,
-         requests, tokens);
+                 cudaStream_t stream, bool early) {
+  launch(stream, {dim3(static_cast<unsigned>(count)), dim3(kDrawThreads), kDrawShared, early}, draw, logits,
+         vocab, requests, tokens);
 }
 
 }  // namespace bdh::cuda

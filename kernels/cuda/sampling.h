@@ -23,8 +23,8 @@ struct DrawRequest {
 
 DrawRequest request_of(const Draw& draw);
 
-/// tokens (count): the token drawn from logits (count, vocab), or kNotDrawn.
+/// tokens (count): the token drawn from logits (count, vocab), or kNotDrawn. early: as Grid's.
 void draw_tokens(const float* logits, int vocab, const DrawRequest* requests, int count, int32_t* tokens,
-                 cudaStream_t stream);
+                 cudaStream_t stream, bool early = false);
 
 }  // namespace bdh::cuda

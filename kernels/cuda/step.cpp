@@ -46,6 +46,7 @@ StepBuffers step_buffers(const Sizes& sizes, int count, void* memory) {
 
 void queue_step(const PackedParameters& packed, const StepBuffers& buffers, StepGives gives,
                 cudaStream_t stream) {
+  const bool overlap = buffers.overlap && packed.sizes.stride <= kWidestStep;
   embed_step(packed, buffers, stream);
   for (int layer = 0; layer < packed.sizes.layers; ++layer) {
     if (packed.sizes.stride > kWidestStep) {
@@ -56,9 +57,10 @@ void queue_step(const PackedParameters& packed, const StepBuffers& buffers, Step
     gate_step(packed, buffers, layer, stream);
   }
   if (gives.logits || gives.draws)
-    project_logits(packed, buffers.x, nullptr, buffers.count, buffers.logits, stream);
+    project_logits(packed, buffers.x, nullptr, buffers.count, buffers.logits, stream, overlap);
   if (gives.draws)
-    draw_tokens(buffers.logits, packed.sizes.vocab, buffers.draws, buffers.count, buffers.tokens, stream);
+    draw_tokens(buffers.logits, packed.sizes.vocab, buffers.draws, buffers.count, buffers.tokens, stream,
+                overlap);
 }
 
 }  // namespace bdh::cuda

@@ -25,6 +25,7 @@ inline int blocks_per_head(const Sizes& sizes) { return (sizes.neurons + kBlockN
 struct StepBuffers {
   int count;
   bool shared_lists;          // of active neurons: one for a group of sequences
+  bool overlap;               // kernels start early (runtime.h)
   const Sequence* sequences;  // (B)
   const DrawRequest* draws;   // (B), behind the sequences: one copy brings both
   float* x;                   // (B, stride)

@@ -86,6 +86,7 @@ StepBuffers StepReader::prepare(const Sizes& sizes, int count) {
   StepBuffers buffers = step_buffers(sizes, count, memory_.as<void>());
   buffers.arrived = arrived_.as<unsigned>();
   buffers.shared_lists = count >= shared_batch_;
+  buffers.overlap = overlap_;
   grow(input_, input_bytes(buffers));
   grow(output_, output_bytes(buffers));
   return buffers;

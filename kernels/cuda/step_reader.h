@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/backend.h"
 #include "kernels/cuda/packed.h"
 #include "kernels/cuda/runtime.h"
 #include "kernels/cuda/state.h"
@@ -18,9 +19,9 @@ namespace bdh::cuda {
 
 class StepReader {
  public:
-  /// shared_batch: from so many sequences on, they share lists of active neurons.
-  StepReader(std::shared_ptr<const Queue> queue, int shared_batch)
-      : queue_(std::move(queue)), shared_batch_(shared_batch) {}
+  /// Of the options those of steps.
+  StepReader(std::shared_ptr<const Queue> queue, const Options& options)
+      : queue_(std::move(queue)), shared_batch_(options.shared_batch), overlap_(options.overlap) {}
 
   /// As Backend::read_token.
   void read(const PackedParameters& packed, std::span<const Segment> segments,
@@ -39,6 +40,7 @@ class StepReader {
 
   std::shared_ptr<const Queue> queue_;
   int shared_batch_;
+  bool overlap_;
   DeviceMemory memory_, arrived_;
   PinnedMemory input_, output_;  // parts of StepBuffers, laid out as on the device
   std::map<Key, Graph> graphs_;

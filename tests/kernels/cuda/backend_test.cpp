@@ -60,7 +60,7 @@ TEST_CASE("CUDA: mixed reads of ragged batches agree with the CPU, activity incl
   }
 }
 
-TEST_CASE("CUDA: a batch of single tokens is the same, sparse or dense") {
+TEST_CASE("CUDA: a batch of single tokens is the same, sparse, with shared lists or dense") {
   const Config config = config_of(2, 72, 2, 4, 50);
   constexpr int kSequences = 5;
   for (const DType dtype : {DType::f32, DType::bf16}) {
@@ -86,8 +86,11 @@ TEST_CASE("CUDA: a batch of single tokens is the same, sparse or dense") {
     };
     const std::vector<float> want = run(on_cpu(config, dtype));
     const float tolerance = dtype == DType::f32 ? kFloat32Tolerance : kHalfTolerance;
-    for (const int dense_batch : {2, kSequences + 1})
-      CHECK(relative_difference(run(on_gpu(config, dtype, {.dense_batch = dense_batch})), want) <= tolerance);
+    constexpr int kNever = kSequences + 1;
+    for (const cuda::Options& options :
+         {cuda::Options{.dense_batch = kNever, .shared_batch = kNever},
+          cuda::Options{.dense_batch = kNever, .shared_batch = 2}, cuda::Options{.dense_batch = 2}})
+      CHECK(relative_difference(run(on_gpu(config, dtype, options)), want) <= tolerance);
   }
 }
 
@@ -134,6 +137,22 @@ TEST_CASE("CUDA: chunks by warpgroups are those by warps, and an error where the
       CHECK(relative_difference(read(cuda::Unit::warpgroups), read(cuda::Unit::warps)) <=
             (dtype == DType::bf16 ? 1e-2f : 2e-3f));
     }
+  }
+}
+
+TEST_CASE("CUDA: a step whose kernels overlap gives the same bits, and an error where they cannot") {
+  const cuda::Options overlap{.overlap = true};
+  if (!cuda::can_overlap(0)) {
+    CHECK_THROWS_WITH_AS(cuda::make_backend(0, overlap), doctest::Contains("capability"), Error);
+    return;
+  }
+  const Config config = config_of(3, 72, 2, 40, 50);
+  const auto tokens = some_tokens(50, config.vocab_size);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const auto read = [&](const cuda::Options& options) {
+      return Session(on_gpu(config, dtype, options)).read_all(tokens, in_form(Form::recurrent));
+    };
+    CHECK(read(overlap) == read({}));
   }
 }
 

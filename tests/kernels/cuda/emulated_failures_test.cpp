@@ -93,6 +93,20 @@ TEST_CASE("CUDA: a session that does not fit says what it needs and what is free
   CHECK(thrown.says("--device cpu"));
 }
 
+TEST_CASE("CUDA: what an older GPU lacks is an error that says so, and the rest runs") {
+  const Failures failures;
+  emulation::Device older;
+  older.capability = 80;
+  emulation::set_devices({older});
+  for (const cuda::Options& options :
+       {cuda::Options{.unit = cuda::Unit::warpgroups}, cuda::Options{.overlap = true}}) {
+    const Thrown thrown = thrown_by([&] { cuda::make_backend(0, options); });
+    CHECK(thrown.kind == ErrorKind::unsupported);
+    CHECK(thrown.says("compute capability 9.0"));
+  }
+  CHECK(Session(on_gpu(config_of(1, 8, 1, 1, 20))).read(some_tokens(3, 20)).size() == 20);
+}
+
 TEST_CASE("CUDA: a start that fails in mid-text is an error, and a step goes on from where it was") {
   const Failures failures;
   const Config config = config_of(2, 20, 2, 8, 30);
