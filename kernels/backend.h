@@ -60,7 +60,8 @@ class State {
   virtual std::unique_ptr<State> clone() const = 0;
   /// S as (L, H, N, D) float32 on the CPU, every token read so far included.
   virtual Tensor save() = 0;
-  /// Replaces S and the position. Throws Error(invalid_argument) for a wrong shape or dtype.
+  /// Replaces S and the position; at position 0 S is zero, whatever `s` holds. Throws Error(invalid_argument)
+  /// for a wrong shape or dtype.
   virtual void restore(const Tensor& s, int64_t position) = 0;
   /// Memory a state occupies.
   virtual size_t bytes() const = 0;

@@ -12,29 +12,8 @@ namespace bdh::bench {
 
 namespace {
 
-using cuda::check;
-
 constexpr double kLongRound = 0.1;   // seconds of a round of all sets that is not worth waiting for
 constexpr int64_t kHeadStart = 300;  // microseconds that the GPU waits while a sample is queued
-
-class Event {
- public:
-  Event() { check(cudaEventCreate(&event_), "creating an event"); }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void record(const cuda::Stream& stream) const {
-    check(cudaEventRecord(event_, stream.get()), "recording an event");
-  }
-  double seconds_since(const Event& before) const {
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, before.event_, event_), "reading an event");
-    return static_cast<double>(milliseconds) * 1e-3;
-  }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
 
 }  // namespace
 
@@ -47,7 +26,7 @@ struct Timer::Ready {
 
 // Seconds of what `start` queues. The GPU is kept waiting until all of it is queued.
 double Timer::sample(const Family& family, const std::function<void()>& start) const {
-  const Event before, after;
+  const cuda::Event before, after;
   if (family.restore) family.restore();
   wait_a_while(kHeadStart, stream_.get());
   before.record(stream_);

@@ -100,7 +100,12 @@ void SequenceState::restore(const Tensor& saved, int64_t position) {
   if (position < 0) fail(ErrorKind::invalid_argument, "state: position ", position, " is negative");
   const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
   for (int64_t i = 0; i < layers * rows_; ++i) {
-    std::memcpy(s_.get() + i * stride_, saved.data + static_cast<size_t>(i) * row_bytes, row_bytes);
+    float* row = s_.get() + i * stride_;
+    if (position == 0) {
+      std::fill_n(row, width, 0.0f);
+    } else {
+      std::memcpy(row, saved.data + static_cast<size_t>(i) * row_bytes, row_bytes);
+    }
   }
   position_ = folded_ = position;
 }

@@ -49,25 +49,37 @@ PinnedMemory pinned(size_t bytes) { return PinnedMemory(bytes); }
 
 void ChunkReader::read(const PackedParameters& packed, std::span<const Segment> segments,
                        std::span<LayerActivity> activity) {
-  const Sizes& sizes = packed.sizes;
-  std::vector<Reading> readings;
-  std::vector<std::unique_ptr<DeviceState>> temporary;  // carries what is cut, where the caller keeps nothing
-  for (const Segment& segment : segments) {
-    if (!segment.state && segment.tokens.size() > kChunkTokens)
-      temporary.push_back(std::make_unique<DeviceState>(sizes, queue_));
-    const bool cut = !segment.state && segment.tokens.size() > kChunkTokens;
-    readings.push_back({&segment, cut ? temporary.back().get() : static_cast<DeviceState*>(segment.state)});
-  }
+  std::vector<Reading> readings = readings_of(packed.sizes, segments);
   for (;;) {
-    plan(sizes, readings);
+    plan(packed.sizes, readings);
     if (plan_.rows.empty()) return;
     prepare(packed, !activity.empty());
     const ChunkBuffers buffers = send_plan(packed, !activity.empty());
     queue_chunk(packed, buffers, queue_->stream.get());
     bring_wanted(packed, buffers.x);
     for (Reading& reading : readings) reading.finish_piece();
-    if (!activity.empty()) add_activity(sizes, activity);
+    if (!activity.empty()) add_activity(packed.sizes, activity);
   }
+}
+
+std::vector<ChunkReader::Reading> ChunkReader::readings_of(const Sizes& sizes,
+                                                           std::span<const Segment> segments) {
+  std::vector<Reading> readings;
+  size_t carried = 0;
+  for (const Segment& segment : segments) {
+    readings.push_back({&segment, static_cast<DeviceState*>(segment.state)});
+    if (segment.state || segment.tokens.size() <= kChunkTokens) continue;
+    if (carried == carriers_.size()) carriers_.emplace_back();
+    std::unique_ptr<DeviceState>& carrier = carriers_[carried++];
+    if (carrier && carrier->sizes() == sizes) {
+      carrier->clear();
+    } else {
+      carrier.reset();
+      carrier = std::make_unique<DeviceState>(sizes, queue_);
+    }
+    readings.back().state = carrier.get();
+  }
+  return readings;
 }
 
 // The next rows of the first readings that have some left.
@@ -117,7 +129,12 @@ void ChunkReader::prepare(const PackedParameters& packed, bool counting) {
   grow(memory_,
        chunk_bytes(packed.sizes, packed.dtype, static_cast<int64_t>(plan_.rows.size()), plan_.longest),
        working);
-  grow(plan_staging_, size.bytes(), pinned);
+  for (Staging& staging : plan_staging_) {
+    if (staging.memory.bytes() < size.bytes()) staging.copied.wait();
+    grow(staging.memory, size.bytes(), pinned);
+  }
+  turn_ = 1 - turn_;
+  plan_staging_[turn_].copied.wait();
   grow(plan_memory_, size.bytes(), working);
   grow(logits_memory_, logits, working);
   grow(logits_staging_, logits, pinned);
@@ -129,7 +146,8 @@ void ChunkReader::prepare(const PackedParameters& packed, bool counting) {
 ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool counting) {
   cudaStream_t stream = queue_->stream.get();
   const auto rows = static_cast<int>(plan_.rows.size());
-  Layout staging(plan_staging_.as<void>()), there(plan_memory_.as<void>());
+  const Staging& staged = plan_staging_[turn_];
+  Layout staging(staged.memory.as<void>()), there(plan_memory_.as<void>());
   const PlanArrays from = lay_out(plan_, wanted_.size(), staging), to = lay_out(plan_, wanted_.size(), there);
   copy_to(from.rows, plan_.rows);
   copy_to(from.segments, plan_.segments);
@@ -137,9 +155,10 @@ ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool countin
   std::transform(wanted_.begin(), wanted_.end(), from.wanted, [](const Wanted& row) { return row.row; });
   std::transform(wanted_.begin(), wanted_.end(), from.draws,
                  [](const Wanted& row) { return request_of(row.draw ? *row.draw : Draw{}); });
-  check(cudaMemcpyAsync(plan_memory_.as<void>(), plan_staging_.as<void>(), there.bytes(),
+  check(cudaMemcpyAsync(plan_memory_.as<void>(), staged.memory.as<void>(), there.bytes(),
                         cudaMemcpyHostToDevice, stream),
         "copying tokens to the GPU");
+  staged.copied.record(queue_->stream);
 
   ChunkBuffers buffers = chunk_buffers(packed.sizes, packed.dtype, rows, plan_.longest, memory_.as<void>());
   buffers.unit = unit_;
@@ -155,7 +174,7 @@ ChunkBuffers ChunkReader::send_plan(const PackedParameters& packed, bool countin
   return buffers;
 }
 
-// Waits for the chunk, also when nothing is wanted: the plan's memory is used again.
+// Waits for the chunk where something is wanted.
 void ChunkReader::bring_wanted(const PackedParameters& packed, const float* x) {
   const auto vocab = static_cast<size_t>(packed.sizes.vocab);
   Layout there(plan_memory_.as<void>());
@@ -171,7 +190,6 @@ void ChunkReader::bring_wanted(const PackedParameters& packed, const float* x) {
       bring_logits(wanted, vocab);
     }
   }
-  queue_->stream.wait();
 }
 
 void ChunkReader::bring_logits(std::span<const Wanted> wanted, size_t vocab) {

@@ -2,6 +2,7 @@
 // is kept, so that reading allocates nothing once warm. Knows states and the contract's segments.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <utility>
@@ -20,7 +21,8 @@ class ChunkReader {
  public:
   ChunkReader(std::shared_ptr<const Queue> queue, Unit unit) : queue_(std::move(queue)), unit_(unit) {}
 
-  /// As Backend::read_chunk.
+  /// As Backend::read_chunk. Returns when the logits that are wanted are there; without any, the next chunk
+  /// can be planned while the GPU reads this one.
   void read(const PackedParameters& packed, std::span<const Segment> segments,
             std::span<LayerActivity> activity);
 
@@ -44,6 +46,13 @@ class ChunkReader {
     Draw* draw;
   };
 
+  // The plan on its way to the GPU: two, so that one is made while the other is read.
+  struct Staging {
+    PinnedMemory memory;
+    Event copied;
+  };
+
+  std::vector<Reading> readings_of(const Sizes& sizes, std::span<const Segment> segments);
   void plan(const Sizes& sizes, std::span<Reading> readings);
   void add_piece(Reading& reading, int64_t count, int64_t vocab);
   void prepare(const PackedParameters& packed, bool counting);
@@ -57,8 +66,11 @@ class ChunkReader {
   Unit unit_;
   ChunkPlan plan_;
   std::vector<Wanted> wanted_;
+  std::vector<std::unique_ptr<DeviceState>> carriers_;  // of what is cut, where the caller keeps nothing
   DeviceMemory memory_, plan_memory_, logits_memory_, tokens_memory_, counts_;
-  PinnedMemory plan_staging_, logits_staging_, tokens_staging_;
+  std::array<Staging, 2> plan_staging_;
+  size_t turn_ = 0;  // of the two
+  PinnedMemory logits_staging_, tokens_staging_;
 };
 
 }  // namespace bdh::cuda

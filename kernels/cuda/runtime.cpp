@@ -69,6 +69,24 @@ Stream::~Stream() {
 
 void Stream::wait() const { check(cudaStreamSynchronize(stream_), "running a kernel"); }
 
+Event::Event() { check(cudaEventCreate(&event_), "creating an event"); }
+
+Event::~Event() {
+  if (event_) cudaEventDestroy(event_);
+}
+
+void Event::record(const Stream& stream) const {
+  check(cudaEventRecord(event_, stream.get()), "recording an event");
+}
+
+void Event::wait() const { check(cudaEventSynchronize(event_), "running a kernel"); }
+
+double Event::seconds_since(const Event& before) const {
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, before.event_, event_), "reading an event");
+  return static_cast<double>(milliseconds) * 1e-3;
+}
+
 Graph::~Graph() {
   if (graph_) cudaGraphExecDestroy(graph_);
 }

@@ -69,6 +69,24 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
+/// A place in a stream.
+class Event {
+ public:
+  Event();
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  /// The place is where the stream ends now.
+  void record(const Stream& stream) const;
+  /// Waits for what was queued before it; returns at once where nothing was recorded.
+  void wait() const;
+  /// Of the GPU, between two events that it has passed.
+  double seconds_since(const Event& before) const;
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 /// Work recorded once and started as a whole.
 class Graph {
  public:

@@ -12,6 +12,8 @@ namespace bdh::cuda {
 struct Sizes {
   int layers, width, stride, heads, neurons, vocab;
 
+  bool operator==(const Sizes&) const = default;
+
   /// Of E, Ev, the decoder and one layer of S.
   constexpr int64_t rows() const { return int64_t{heads} * neurons; }
   constexpr int64_t state_floats() const { return layers * rows() * stride; }

@@ -13,7 +13,12 @@ DeviceState::DeviceState(const Sizes& sizes, std::shared_ptr<const Queue> queue)
     : sizes_(sizes), queue_(std::move(queue)) {
   queue_->select();
   memory_ = DeviceMemory(bytes_for(sizes_), "a session's state");
+  clear();
+}
+
+void DeviceState::clear() {
   check(cudaMemsetAsync(memory_.as<void>(), 0, memory_.bytes(), queue_->stream.get()), "clearing GPU memory");
+  position_ = 0;
 }
 
 DeviceState::~DeviceState() {
@@ -50,6 +55,7 @@ void DeviceState::restore(const Tensor& s_given, int64_t position) {
   }
   if (position < 0) fail(ErrorKind::invalid_argument, "a state's position cannot be ", position);
   queue_->select();
+  if (position == 0) return clear();
   const size_t row = static_cast<size_t>(sizes_.width) * sizeof(float),
                pitch = static_cast<size_t>(sizes_.stride) * sizeof(float);
   check(cudaMemcpy2DAsync(s(), pitch, s_given.data, row, row,

@@ -34,8 +34,11 @@ class DeviceState : public State {
     return static_cast<size_t>(sizes.state_floats()) * sizeof(float);
   }
 
+  const Sizes& sizes() const { return sizes_; }
   float* s() const { return memory_.as<float>(); }
   void advance(int64_t tokens) { position_ += tokens; }
+  /// Position 0, S zero.
+  void clear();
 
  private:
   Sizes sizes_;

@@ -192,6 +192,17 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
   const Tensor saved = copy->save(), expected = here->save();
   CHECK(relative_difference(values<float>(saved), values<float>(expected)) <= kFloat32Tolerance);
   CHECK_THROWS_AS(copy->restore(converted(saved, DType::f16), 1), Error);
+  const auto fresh = cpu->backend().new_state(cpu->packed());
+  read(cpu, fresh.get(), whole.first(20), want);
+  const auto check_afresh = [&](const WeightsPointer& weights, State& state) {
+    state.restore(expected, 0);  // nothing is remembered at position 0
+    read(weights, &state, whole.first(20), got);
+    CHECK(relative_difference(got, want) <= kFloat32Tolerance);
+    CHECK(relative_difference(values<float>(state.save()), values<float>(fresh->save())) <=
+          kFloat32Tolerance);
+  };
+  check_afresh(gpu, *there);
+  check_afresh(cpu, *here);
 }
 
 TEST_CASE("CUDA: positions that cannot be are refused") {

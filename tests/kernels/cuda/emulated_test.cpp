@@ -51,6 +51,27 @@ TEST_CASE("CUDA: reading allocates nothing once warm, and a step is one graph") 
   CHECK(emulation::allocations() == allocations);
 }
 
+TEST_CASE("CUDA: a text that is cut allocates nothing once warm either, and gives the same again") {
+  const Config config = config_of(1, 8, 2, 4, 20);
+  const WeightsPointer weights = on_gpu(config);
+  const auto tokens = some_tokens(700, config.vocab_size);
+  const std::vector<std::span<const int32_t>> sequences = {tokens, tokens, std::span(tokens).first(3)};
+  const std::vector<float> logits = forward(*weights, sequences);
+  const uint64_t allocations = emulation::allocations();
+  CHECK(forward(*weights, sequences) == logits);
+  CHECK(emulation::allocations() == allocations);
+}
+
+TEST_CASE("CUDA: the plan of a chunk stays until the GPU has it, however late that is") {
+  const Config config = config_of(1, 8, 2, 4, 20);
+  const auto tokens = some_tokens(2500, config.vocab_size);
+  const auto run = [&] { return Session(on_gpu(config)).read(tokens); };
+  const std::vector<float> expected = run();
+  emulation::set_streams_lazy(true);
+  CHECK(run() == expected);
+  emulation::reset();
+}
+
 TEST_CASE("CUDA: memory is what was announced, and all of it comes back") {
   const size_t before = emulation::bytes_allocated();
   {
