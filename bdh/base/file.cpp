@@ -154,14 +154,6 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
   return mapped;
 }
 
-void release_pages(std::span<const std::byte> mapped) {
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<uintptr_t>(mapped.data());
-  const uintptr_t first = (address + page - 1) / page * page;
-  const uintptr_t last = (address + mapped.size()) / page * page;
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
-}
-
 std::string read_text(const fs::path& path, size_t max_bytes) {
   const auto file = MappedFile::open(path);
   const std::span<const std::byte> bytes = file->bytes();

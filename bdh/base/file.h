@@ -31,10 +31,6 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-/// Tells the system that these mapped bytes will not be needed soon, so that they no longer count as
-/// resident. Reading them again reads the file again. Only whole pages inside the range are given back.
-void release_pages(std::span<const std::byte> mapped);
-
 /// The whole file as text. Throws as MappedFile::open, and Error(bad_file) when it is longer than max_bytes.
 std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 

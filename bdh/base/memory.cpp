@@ -1,4 +1,4 @@
-// Zeroed memory and how much of it there is. Knows nothing of what it holds.
+// Zeroed memory, how much of it there is, and pages given back. Knows nothing of what it holds.
 #include "bdh/base/memory.h"
 
 #include <sys/mman.h>
@@ -154,6 +154,14 @@ size_t peak_resident_memory() {
 std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what) {
   if (bytes > kCheckedThreshold && bytes > available_memory()) refuse(bytes, what);
   return bytes >= kHugePageThreshold ? map_zeroed(bytes, what) : heap_zeroed(bytes, what);
+}
+
+void release_pages(std::span<const std::byte> mapped) {
+  const uintptr_t page = page_size();
+  const auto address = reinterpret_cast<uintptr_t>(mapped.data());
+  const uintptr_t first = (address + page - 1) / page * page;
+  const uintptr_t last = (address + mapped.size()) / page * page;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 std::string format_bytes(size_t bytes) {

@@ -1,9 +1,10 @@
 // Large zeroed memory: page aligned, in huge pages where the system has them, refused in words when it does
-// not fit.
+// not fit; and pages given back.
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string_view>
 
 namespace bdh {
@@ -19,6 +20,10 @@ size_t peak_resident_memory();
 /// `bytes` of zeroed memory, aligned to at least 64. `what` names it in the error.
 /// Throws Error(out_of_memory) with the bytes needed and available.
 std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what);
+
+/// Tells the system that these bytes of a mapped file will not be needed soon, so that they no longer count
+/// as resident. Reading them again reads the file again. Only whole pages inside the range are given back.
+void release_pages(std::span<const std::byte> mapped);
 
 /// "25.3 MB": decimal units, as disks and model cards count.
 std::string format_bytes(size_t bytes);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "bdh/base/file.h"
+#include "bdh/base/memory.h"
 
 namespace bdh {
 namespace {

@@ -6,6 +6,8 @@
 #include <map>
 
 #include "bdh/base/error.h"
+#include "bdh/base/file.h"
+#include "bdh/base/memory.h"
 #include "bdh/formats/shards.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/torch_support.h"

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "bdh/base/error.h"
-#include "bdh/base/file.h"
 #include "bdh/base/memory.h"
 
 namespace bdh::cpu {

@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "bdh/base/error.h"
-#include "bdh/base/file.h"
+#include "bdh/base/memory.h"
 #include "kernels/cuda/device.h"
 
 namespace bdh::cuda {

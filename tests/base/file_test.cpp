@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <string>
 
+#include "bdh/base/memory.h"
 #include "tests/support/file_size_limit.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
