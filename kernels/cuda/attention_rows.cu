@@ -3,7 +3,7 @@
 //
 // Bytes of a layer and sequence: 8 for each number of an active row of S, which is read once and written
 // once; r and x are small beside it. A block has a part of a head's neurons, a warp 32 rows at a time, of
-// which eight active ones are in flight while the next 32 of r come; as many parts as attention_chunk makes,
+// which six active ones are in flight while the next 32 of r come; as many parts as attention_chunk makes,
 // so that its last kernel adds them up and norms.
 #include "kernels/cuda/attention_rows.h"
 

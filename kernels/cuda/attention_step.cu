@@ -8,7 +8,7 @@
 //
 // A block has 128 neurons of a head, a warp sixteen, eight at a time: eight rows of E are in flight together,
 // their sums fold in 9 exchanges, and the lane that is left with a neuron finds its partner four lanes away:
-// ReLU, rotation and the list of the active rows never leave the warp. Of that list, eight rows of S are in
+// ReLU, rotation and the list of the active rows never leave the warp. Of that list, six rows of S are in
 // flight together. x and the warp's part of a stay in registers. Parts are added in a fixed order, by warp
 // and then by block; the last block of a head to finish does the latter.
 #include "kernels/cuda/attention_step.h"
@@ -21,22 +21,6 @@
 namespace bdh::cuda {
 
 namespace {
-
-// Lane l gets row (first + l / 4) times x; 0 from row `end` on.
-template <int Vectors, class Element>
-__device__ inline float encoded(const Element* rows, int first, int end, int stride, int lane,
-                                const LaneRow<Vectors>& x) {
-  float sums[kTogether];
-#pragma unroll
-  for (int i = 0; i < kTogether; ++i) {
-    sums[i] = 0.0f;
-    if (first + i >= end) continue;
-    LaneRow<Vectors> row;
-    load_lanes(rows + int64_t{first + i} * stride, lane, stride, row);
-    sums[i] = lane_dot(row, x);
-  }
-  return warp_sums(sums);
-}
 
 constexpr int kWarpNeurons = kBlockNeurons / kStepWarps;
 static_assert(kWarpNeurons == 2 * kTogether);
@@ -58,25 +42,28 @@ __global__ void __launch_bounds__(kStepThreads)
   const int which = blockIdx.z;
   const Sequence sequence = buffers.sequences[which];
   const int first = place.begin + place.warp * kWarpNeurons;
-  LaneRow<Vectors> x, a = {};
-  load_lanes(buffers.x + int64_t{which} * sizes.stride, place.lane, sizes.stride, x);
+  const Element* rows = encoder + place.first_row * sizes.stride;
+  LaneRow<Vectors> x[1], a = {};
+  load_lanes(buffers.x + int64_t{which} * sizes.stride, place.lane, sizes.stride, x[0]);
   int active = 0, pairs = 0;
-  float r[2];
-#pragma unroll
+  float r[2] = {};
+#pragma unroll(Vectors < 8 ? 2 : 1)
   for (int half = 0; half < 2; ++half) {
     const int begin = first + half * kTogether, neuron = begin + place.lane / 4;
-    const float n = fmaxf(
-        encoded(encoder + place.first_row * sizes.stride, begin, place.end, sizes.stride, place.lane, x),
-        0.0f);
+    float sums[1][kTogether];
+    dot_rows([&](int i) { return rows + int64_t{min(begin + i, sizes.neurons - 1)} * sizes.stride; },
+             place.lane, sizes.stride, x, sums);
+    const float sum = warp_sums(sums[0]), n = neuron < place.end ? fmaxf(sum, 0.0f) : 0.0f;
     const float partner = __shfl_xor_sync(kAllLanes, n, 4);
     const bool pair = n != 0.0f || partner != 0.0f, owner = place.lane % 4 == 0 && neuron < place.end;
-    r[half] = pair ? rotated(n, partner, neuron & 1, turn_at(sequence.position, freqs[neuron])) : 0.0f;
+    r[0] = r[1];
+    r[1] = pair ? rotated(n, partner, neuron & 1, turn_at(sequence.position, freqs[neuron])) : 0.0f;
     if (owner) place.n(sizes, buffers, which)[neuron] = n;
     active += owner && n != 0.0f;
     pairs += owner && pair && neuron % 2 == 0;
   }
   float* s = sequence.s + (layer * sizes.rows() + place.first_row + first) * sizes.stride;
-  recall_and_add(s, own_of(r, place.lane), place.lane, sizes.stride, x, a);
+  recall_and_add(s, own_of(r, place.lane), place.lane, sizes.stride, x[0], a);
 
   store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, a);
   active = block_sum(active, reinterpret_cast<int*>(scratch));

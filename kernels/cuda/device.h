@@ -58,12 +58,21 @@ __device__ inline __half from_float<__half>(float value) {
   return __float2half(value);
 }
 
-/// Eight elements as floats; `from` is aligned to 16 bytes.
-__device__ inline void load_vector(const float* from, float (&to)[kVector]) {
-  const float4 low = *reinterpret_cast<const float4*>(from),
-               high = *reinterpret_cast<const float4*>(from + 4);
-  to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
-  to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+/// Eight elements as they are stored. Reading them is one thing and making floats of them another: what is
+/// read first and unpacked later does not wait in between.
+template <class Element>
+struct Stored {
+  uint4 words[sizeof(Element) * kVector / sizeof(uint4)];
+};
+
+/// `from` is aligned to 16 bytes.
+template <class Element>
+__device__ inline Stored<Element> load_stored(const Element* from) {
+  Stored<Element> vector;
+#pragma unroll
+  for (size_t i = 0; i < sizeof vector / sizeof(uint4); ++i)
+    vector.words[i] = reinterpret_cast<const uint4*>(from)[i];
+  return vector;
 }
 
 __device__ inline float2 pair_of(uint32_t bits, const __nv_bfloat16*) {
@@ -76,15 +85,24 @@ __device__ inline float2 pair_of(uint32_t bits, const __half*) {
   return __half22float2(pair);
 }
 
+__device__ inline void unpack(const Stored<float>& vector, float (&to)[kVector]) {
+  __builtin_memcpy(to, vector.words, sizeof to);
+}
+
 template <class Half>
-__device__ inline void load_vector(const Half* from, float (&to)[kVector]) {
-  const uint4 bits = *reinterpret_cast<const uint4*>(from);
+__device__ inline void unpack(const Stored<Half>& vector, float (&to)[kVector]) {
+  const uint4 bits = vector.words[0];
   const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float2 pair = pair_of(words[i], from);
+    const float2 pair = pair_of(words[i], static_cast<const Half*>(nullptr));
     to[2 * i] = pair.x, to[2 * i + 1] = pair.y;
   }
+}
+
+template <class Element>
+__device__ inline void load_vector(const Element* from, float (&to)[kVector]) {
+  unpack(load_stored(from), to);
 }
 
 /// The same for numbers that are used once: they leave the second-level cache to the weights.

@@ -43,7 +43,7 @@ __global__ void project(Sizes sizes, const Element* lm_head, const float* x, con
   float sum = 0;
   if (column < sizes.vocab) {
     const int end = min((warp + 1) * share, sizes.width);
-#pragma unroll 8
+#pragma unroll 16
     for (int d = warp * share; d < end; ++d)
       sum = fmaf(from[d], to_float(lm_head[int64_t{d} * sizes.vocab + column]), sum);
   }

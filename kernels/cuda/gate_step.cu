@@ -79,12 +79,35 @@ __device__ inline int compact(const Sizes& sizes, const StepBuffers& buffers, co
   return total;
 }
 
+// Decoder rows in flight together.
 template <int Vectors>
-__device__ inline void add_scaled(float scale, const LaneRow<Vectors>& row, LaneRow<Vectors>& to) {
+constexpr int kGathered = Vectors < 4 ? 4 : 2;
+
+// y[g] += scale[g][i] times the decoder's row at[i], for i below `count`. What a lane adds beyond the row's
+// end is never stored.
+template <int Vectors, int Group, int Rows, class Element>
+__device__ inline void add_rows(const Element* decoder, const int (&at)[Rows], int count,
+                                const float (&scale)[Group][Rows], int lane, int stride,
+                                LaneRow<Vectors> (&y)[Group]) {
 #pragma unroll
   for (int v = 0; v < Vectors; ++v) {
+    const int column = min(v * kSpan + lane * kVector, stride - kVector);
+    Stored<Element> rows[Rows];
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) to.value[v][j] = fmaf(scale, row.value[v][j], to.value[v][j]);
+    for (int i = 0; i < Rows; ++i) {
+      if (i < count) rows[i] = load_stored(decoder + int64_t{at[i]} * stride + column);
+    }
+#pragma unroll
+    for (int i = 0; i < Rows; ++i) {
+      if (i >= count) break;
+      float row[kVector];
+      unpack(rows[i], row);
+#pragma unroll
+      for (int g = 0; g < Group; ++g) {
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) y[g].value[v][j] = fmaf(scale[g][i], row[j], y[g].value[v][j]);
+      }
+    }
   }
 }
 
@@ -96,38 +119,33 @@ __device__ inline void gate_rows(const Element* encoder_v, const Element* decode
                                  const LaneRow<Vectors> (&attended)[Group], LaneRow<Vectors> (&y)[Group],
                                  int (&gated)[Group]) {
   float sums[Group][kTogether];
-#pragma unroll
-  for (int i = 0; i < kTogether; ++i) {
-#pragma unroll
-    for (int g = 0; g < Group; ++g) sums[g][i] = 0.0f;
-    if (first + i >= count) continue;
-    LaneRow<Vectors> row;
-    load_lanes(encoder_v + int64_t{list.index[first + i]} * stride, lane, stride, row);
-#pragma unroll
-    for (int g = 0; g < Group; ++g) sums[g][i] = lane_dot(row, attended[g]);
-  }
+  dot_rows([&](int i) { return encoder_v + int64_t{list.index[min(first + i, count - 1)]} * stride; }, lane,
+           stride, attended, sums);
   const int own = first + lane / 4;
   float gate[Group];
+  bool any = false;
 #pragma unroll
   for (int g = 0; g < Group; ++g) {
     const float v = fmaxf(warp_sums(sums[g]), 0.0f);
     gate[g] = own < count ? list.value[own][g] * v : 0.0f;
     gated[g] += lane % 4 == 0 && gate[g] != 0.0f;
+    any = any || gate[g] != 0.0f;
   }
+#pragma unroll 1
+  for (unsigned left = __ballot_sync(kAllLanes, any && lane % 4 == 0); left != 0;) {
+    constexpr int kRows = kGathered<Vectors>;
+    int at[kRows];
+    float scale[Group][kRows];
+    const int gathered = min(__popc(left), kRows);
 #pragma unroll
-  for (int i = 0; i < kTogether; ++i) {
-    float scale[Group];
-    bool any = false;
+    for (int i = 0; i < kRows; ++i) {
+      const int from = left != 0 ? __ffs(static_cast<int>(left)) - 1 : 0;
+      at[i] = list.index[first + from / 4];
 #pragma unroll
-    for (int g = 0; g < Group; ++g) {
-      scale[g] = __shfl_sync(kAllLanes, gate[g], 4 * i);
-      any = any || scale[g] != 0.0f;
+      for (int g = 0; g < Group; ++g) scale[g][i] = __shfl_sync(kAllLanes, gate[g], from);
+      left &= left - 1;
     }
-    if (!any) continue;
-    LaneRow<Vectors> row;
-    load_lanes(decoder + int64_t{list.index[first + i]} * stride, lane, stride, row);
-#pragma unroll
-    for (int g = 0; g < Group; ++g) add_scaled(scale[g], row, y[g]);
+    add_rows(decoder, at, gathered, scale, lane, stride, y);
   }
 }
 
@@ -155,13 +173,15 @@ __device__ inline void finish_layer(const Sizes& sizes, const StepBuffers& buffe
   for (int d = threadIdx.x; d < sizes.width; d += blockDim.x) x[d] = row[d];
 }
 
-// Blocks that share a multiprocessor: as many as the compiler aims at, but where it would spill.
-template <int Vectors, int Group>
-[[maybe_unused]] constexpr int kGateBlocks = Vectors == 2 && Group == 1 ? 3 : 1;
+// Blocks that share a multiprocessor, as far as registers allow without spilling.
+template <class Element, int Vectors, int Group>
+[[maybe_unused]] constexpr int kGateBlocks = sizeof(Element) == 4 || Vectors > 1 ? 1
+                                             : Group == 1                        ? 3
+                                                                                 : 2;
 
 // Grid: (blocks of a head, heads, groups of sequences).
 template <class Element, int Vectors, int Group>
-__global__ void __launch_bounds__(kStepThreads, kGateBlocks<Vectors, Group>)
+__global__ void __launch_bounds__(kStepThreads, kGateBlocks<Element, Vectors, Group>)
     gate(Sizes sizes, const Element* encoder_v, const Element* decoder, StepBuffers buffers, int layer) {
   follow_previous();
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
@@ -180,6 +200,7 @@ __global__ void __launch_bounds__(kStepThreads, kGateBlocks<Vectors, Group>)
   const int count = compact(sizes, buffers, place, members, list);
   const int64_t head_rows = place.first_row * sizes.stride;
   int gated[Group] = {};
+#pragma unroll 1
   for (int first = place.warp * kTogether; first < count; first += kStepWarps * kTogether) {
     gate_rows(encoder_v + head_rows, decoder + head_rows, list, first, count, sizes.stride, place.lane,
               attended, y, gated);

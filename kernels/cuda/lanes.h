@@ -2,6 +2,8 @@
 // the one-token kernels.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/sizes.h"
 #include "kernels/cuda/step.h"
@@ -41,16 +43,37 @@ __device__ inline void store_lanes(float* row, int lane, int stride, const LaneR
   }
 }
 
-/// The lane's part of a dot product.
-template <int Vectors>
-__device__ inline float lane_dot(const LaneRow<Vectors>& a, const LaneRow<Vectors>& b) {
-  float sum = 0;
+/// Rows whose reads are in flight together in dot_rows: as many as a thread's registers hold.
+template <int Vectors, int Group>
+constexpr int kInFlight = Vectors* Group <= 2 ? kTogether : 2 * kTogether / (Vectors * Group);
+
+/// sums[g][i]: the lane's part of the dot product of x[g] and the row at row_of(i). Reads come before uses,
+/// and none hangs on a condition: else a row would be waited for before the next is asked for.
+template <int Vectors, int Group, class RowOf>
+__device__ inline void dot_rows(RowOf&& row_of, int lane, int stride, const LaneRow<Vectors> (&x)[Group],
+                                float (&sums)[Group][kTogether]) {
+  using Element = std::remove_cvref_t<decltype(*row_of(0))>;
+  constexpr int kRows = kInFlight<Vectors, Group>;
 #pragma unroll
-  for (int v = 0; v < Vectors; ++v) {
+  for (int step = 0; step < Vectors * kTogether / kRows; ++step) {
+    const int v = step % Vectors, first = step / Vectors * kRows, column = v * kSpan + lane * kVector;
+    Stored<Element> rows[kRows];
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) sum = fmaf(a.value[v][j], b.value[v][j], sum);
+    for (int i = 0; i < kRows; ++i) rows[i] = load_stored(row_of(first + i) + min(column, stride - kVector));
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      float row[kVector];
+      unpack(rows[i], row);
+#pragma unroll
+      for (int g = 0; g < Group; ++g) {
+        float sum = 0;
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) sum = fmaf(row[j], x[g].value[v][j], sum);
+        sum = column < stride ? sum : 0.0f;
+        sums[g][first + i] = v == 0 ? sum : sums[g][first + i] + sum;
+      }
+    }
   }
-  return sum;
 }
 
 /// Adds the warps' rows, which are in shared memory as (warps, stride), into `to`, in the order of the warps.

@@ -10,8 +10,8 @@ shift 2
 [ $# -gt 0 ] || set -- sm_80 sm_90a
 
 # Every kernel is hot but these, of which each needs a reason.
-#   attend<float, 8>: float32 weights with D above 1,024; x, its part of a and four rows of S take every register
-cold='attention_step +attend<float, 8> '
+#   attend<., 8> and gate<., 8, 1>: D above 1,024; x, its part of a or y and the rows in flight take every register
+cold='attention_step +attend<[a-z0-9_]+, 8> |gate_step +gate<[a-z0-9_]+, 8, 1> '
 
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
