@@ -56,7 +56,7 @@ __device__ inline Place<Activation> place_of_tile(const Sizes& sizes, const Chun
 
 // Grid: (column tiles * score_splits, row tiles, heads).
 template <class Activation, Unit unit>
-__global__ void __launch_bounds__(kProductThreads) score(Sizes sizes, ChunkBuffers buffers) {
+__global__ void __launch_bounds__(kProductThreads, kProductBlocks) score(Sizes sizes, ChunkBuffers buffers) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
   const int splits = buffers.score_splits, split = blockIdx.x % splits;
   const int n0 = blockIdx.x / splits * Tile<Activation, unit>::columns;
@@ -101,7 +101,7 @@ __global__ void mask(Sizes sizes, ChunkBuffers buffers) {
 
 // Grid: (D tiles, row tiles, heads).
 template <class Activation, Unit unit>
-__global__ void __launch_bounds__(kProductThreads) apply(Sizes sizes, ChunkBuffers buffers) {
+__global__ void __launch_bounds__(kProductThreads, kProductBlocks) apply(Sizes sizes, ChunkBuffers buffers) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
   const Matrix<Activation> scores{place.scores(buffers), buffers.scores_columns, place.segment.count,
                                   buffers.scores_columns};
@@ -117,7 +117,8 @@ __global__ void __launch_bounds__(kProductThreads) apply(Sizes sizes, ChunkBuffe
 
 // Grid: (D tiles * kSplits, row tiles, heads).
 template <class Activation, Unit unit>
-__global__ void __launch_bounds__(kProductThreads) recall(Sizes sizes, ChunkBuffers buffers, int layer) {
+__global__ void __launch_bounds__(kProductThreads, kProductBlocks)
+    recall(Sizes sizes, ChunkBuffers buffers, int layer) {
   const Place<Activation> place = place_of_tile<Activation>(sizes, buffers);
   if (!place.segment.recalls) return;
   const int split = blockIdx.x % kSplits, n0 = blockIdx.x / kSplits * Tile<Activation, unit>::columns;
@@ -137,7 +138,8 @@ __global__ void __launch_bounds__(kProductThreads) recall(Sizes sizes, ChunkBuff
 
 // Grid: (neuron tiles, D tiles, heads * segments).
 template <class Activation, Unit unit>
-__global__ void __launch_bounds__(kProductThreads) update(Sizes sizes, ChunkBuffers buffers, int layer) {
+__global__ void __launch_bounds__(kProductThreads, kProductBlocks)
+    update(Sizes sizes, ChunkBuffers buffers, int layer) {
   const int head = blockIdx.z % sizes.heads, m0 = blockIdx.x * Tile<Activation, unit>::rows;
   const Place<Activation> place(sizes, buffers, head, blockIdx.z / sizes.heads, m0);
   if (!place.segment.s) return;

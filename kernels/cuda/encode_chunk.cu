@@ -15,7 +15,7 @@ namespace bdh::cuda {
 namespace {
 
 template <class Activation, class Element, Unit unit>
-__global__ void __launch_bounds__(kProductThreads, kEpilogueBlocks<Activation>)
+__global__ void __launch_bounds__(kProductThreads, kProductBlocks)
     encode(Sizes sizes, const Element* encoder, const float* freqs, ChunkBuffers buffers, int layer) {
   const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation, unit>::rows,
             n0 = blockIdx.x * Tile<Activation, unit>::columns;

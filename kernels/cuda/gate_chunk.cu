@@ -15,7 +15,7 @@ namespace {
 
 // Grid: (neuron tiles, row tiles, heads).
 template <class Activation, class Element, Unit unit>
-__global__ void __launch_bounds__(kProductThreads, kEpilogueBlocks<Activation>)
+__global__ void __launch_bounds__(kProductThreads, kProductBlocks)
     gate(Sizes sizes, const Element* encoder_v, ChunkBuffers buffers, int layer) {
   const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation, unit>::rows,
             n0 = blockIdx.x * Tile<Activation, unit>::columns;
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kProductThreads, kEpilogueBlocks<Activation>)
 
 // Grid: (D tiles * kSplits, row tiles, heads).
 template <class Activation, class Element, Unit unit>
-__global__ void __launch_bounds__(kProductThreads)
+__global__ void __launch_bounds__(kProductThreads, kProductBlocks)
     decode(Sizes sizes, const Element* decoder, ChunkBuffers buffers) {
   const int head = blockIdx.z, split = blockIdx.x % kSplits;
   const int m0 = blockIdx.y * Tile<Activation, unit>::rows,

@@ -8,8 +8,6 @@
 //     product_warpgroups.h   16-bit elements, wgmma: sm_90a
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/ptx.h"
 
@@ -30,10 +28,9 @@ enum class Along { k, other };
 
 constexpr int kProductThreads = 256;
 
-/// Blocks that share a multiprocessor, for a product that much follows: as many as the compiler aims at, but
-/// in float32, whose sums would then spill.
-template <class Activation>
-[[maybe_unused]] constexpr int kEpilogueBlocks = std::is_same_v<Activation, float> ? 2 : 1;
+/// Blocks that share a multiprocessor, so that one multiplies while the other stores what follows: registers
+/// are chosen for it.
+constexpr int kProductBlocks = 2;
 
 /// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory; `waiting` more of them
 /// where B is rounded on the way.

@@ -52,6 +52,8 @@ class Stages {
  private:
   static constexpr bool kRounds = !std::is_same_v<B, Element>;
   static constexpr int kVectors = T::depth * T::rows / kVector;  // of a stage of an operand
+  static constexpr int kOwn = kVectors / kProductThreads;        // of them, a thread's
+  static_assert(kVectors % kProductThreads == 0);
 
   // A vector of a tile, where it stands in its matrix.
   template <Along along, class From>
@@ -64,34 +66,41 @@ class Stages {
     return inside ? from.data + row * from.stride + column : from.data;
   }
 
-  // The first half of a float32 vector that waits; the second is kProductThreads further on.
-  __device__ uint4* waiting_at(int step, int vector) const {
-    return waiting_ + (step % 2 * kVectors + vector / kProductThreads * kProductThreads) * 2;
+  // The first half of the thread's own-th float32 vector that waits; the second is kProductThreads further
+  // on.
+  __device__ uint4* waiting_at(int step, int own) const {
+    return waiting_ + (step % 2 * kOwn + own) * 2 * kProductThreads;
   }
 
   __device__ void bring(int step) const {
     const int k = k0_ + step * T::depth, stage = step % T::stages * T::operand;
-    for (int i = threadIdx.x; k < k1_ && i < kVectors; i += kProductThreads) {
-      bool inside;
-      const Element* a = source<a_along>(a_, m0_, k, k1_, i, inside);
-      copy_async_16(a_stages_ + stage + T::template place<a_along>(i), a, inside);
-      const B* b = source<b_along>(b_, n0_, k, k1_, i, inside);
-      if constexpr (kRounds) {
-        copy_async_16(waiting_at(step, i), b, inside);
-        copy_async_16(waiting_at(step, i) + kProductThreads, inside ? b + kVector / 2 : b, inside);
-      } else {
-        copy_async_16(b_stages_ + stage + T::template place<b_along>(i), b, inside);
+    if (k < k1_) {
+#pragma unroll
+      for (int own = 0; own < kOwn; ++own) {
+        const int vector = own * kProductThreads + threadIdx.x;
+        bool inside;
+        const Element* a = source<a_along>(a_, m0_, k, k1_, vector, inside);
+        copy_async_16(a_stages_ + stage + T::template place<a_along>(vector), a, inside);
+        const B* b = source<b_along>(b_, n0_, k, k1_, vector, inside);
+        if constexpr (kRounds) {
+          copy_async_16(waiting_at(step, own), b, inside);
+          copy_async_16(waiting_at(step, own) + kProductThreads, inside ? b + kVector / 2 : b, inside);
+        } else {
+          copy_async_16(b_stages_ + stage + T::template place<b_along>(vector), b, inside);
+        }
       }
     }
     copy_async_commit();
   }
 
   __device__ void settle(int step) const {
-    for (int i = threadIdx.x; i < kVectors; i += kProductThreads) {
+#pragma unroll
+    for (int own = 0; own < kOwn; ++own) {
+      const int vector = own * kProductThreads + threadIdx.x;
       float value[kVector];
-      __builtin_memcpy(value, waiting_at(step, i), sizeof(uint4));
-      __builtin_memcpy(value + kVector / 2, waiting_at(step, i) + kProductThreads, sizeof(uint4));
-      store_vector(b_stages_ + step % T::stages * T::operand + T::template place<b_along>(i), value);
+      __builtin_memcpy(value, waiting_at(step, own), sizeof(uint4));
+      __builtin_memcpy(value + kVector / 2, waiting_at(step, own) + kProductThreads, sizeof(uint4));
+      store_vector(b_stages_ + step % T::stages * T::operand + T::template place<b_along>(vector), value);
     }
   }
 
