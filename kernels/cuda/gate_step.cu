@@ -99,7 +99,7 @@ __device__ inline void add_rows(const Element* decoder, const int (&at)[Rows], i
     }
 #pragma unroll
     for (int i = 0; i < Rows; ++i) {
-      if (i >= count) break;
+      if (i >= count) continue;
       float row[kVector];
       unpack(rows[i], row);
 #pragma unroll
