@@ -1,5 +1,4 @@
 # The front door: every target installs what is missing, configures, builds and runs. `make help` lists them.
-# Knows the order of steps; what is built stands in CMakeLists.txt, what is installed in tools/setup.
 
 CXX = g++
 LLVM = 14

@@ -1,5 +1,5 @@
 // What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate,
-// convert_weights, validate, and the errors they throw. Knows no details; each header says its own.
+// convert_weights, validate, and the errors they throw.
 #pragma once
 
 #include "bdh/base/error.h"

@@ -1,5 +1,4 @@
-// One run of the benchmarks, on whatever device was asked for. Knows which of the halves (bench/cpu,
-// bench/cuda) this build has.
+// One run of the benchmarks, on whatever device was asked for.
 #pragma once
 
 #include "bench/options.h"

@@ -1,5 +1,4 @@
-// A case: something that is timed, its name and the work it cannot do without; and what came of it. Knows
-// nothing of models, devices or of how time is taken.
+// A case: something that is timed, its name and the work it cannot do without; and what came of it.
 #pragma once
 
 #include <cstdint>

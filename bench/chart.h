@@ -1,5 +1,5 @@
 // The pictures of a run, drawn from its JSON: bars of every path's and kernel's share of its limit, and a
-// roofline. Knows how to draw; measures and judges nothing.
+// roofline.
 #pragma once
 
 #include <filesystem>

@@ -1,4 +1,4 @@
-// What a run of the benchmarks is asked for. Plain data; knows no command line.
+// What a run of the benchmarks is asked for.
 #pragma once
 
 #include <filesystem>

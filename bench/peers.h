@@ -1,5 +1,5 @@
 // What does the same job elsewhere: PyTorch, in a process of its own that answers line by line
-// (bench/pytorch.py). Knows how to ask, and how to tell whether both sides compute the same.
+// (bench/pytorch.py).
 #pragma once
 
 #include <sys/types.h>

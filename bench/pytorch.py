@@ -11,8 +11,7 @@
     graph_logits    the same through the CUDA graph
 
 usage: pytorch.py DIRECTORY [--device cpu|cuda:0] [--threads N]     DIRECTORY holds config.json, model.safetensors, tokens.json
-DTYPE is f32, bf16 or f16. Knows the model's formulas through tests/parity/bdh_torch.py; nothing of what its answers are
-compared with. By hand:  echo 'graph bf16 512 5' | python bench/pytorch.py DIRECTORY --device cuda:0
+DTYPE is f32, bf16 or f16. The model is tests/parity/bdh_torch.py. By hand:  echo 'graph bf16 512 5' | python bench/pytorch.py DIRECTORY --device cuda:0
 """
 import argparse
 import json

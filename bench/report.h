@@ -1,4 +1,4 @@
-// What the measurements say: tables to read, JSON to keep. Knows cases and bounds; runs nothing.
+// What the measurements say: tables to read, JSON to keep.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,5 @@
 // The models that are benchmarked: a new one of some size and a trained one; run on some backend, with
-// sessions that have read so many tokens. Made when first used, then kept. Knows the library's public side;
-// nothing of timing.
+// sessions that have read so many tokens. Made when first used, then kept.
 #pragma once
 
 #include <filesystem>

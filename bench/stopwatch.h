@@ -1,4 +1,4 @@
-// Time on the wall. Knows nothing of what it is spent on.
+// Time on the wall.
 #pragma once
 
 #include <chrono>

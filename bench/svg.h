@@ -1,4 +1,4 @@
-// The few shapes that charts are made of, as SVG text. Knows nothing of what they mean.
+// The few shapes that charts are made of, as SVG text.
 #pragma once
 
 #include <string>

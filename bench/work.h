@@ -1,5 +1,5 @@
 // The work that reading and its kernels cannot do without, counted from sizes and from how active neurons
-// were (kernels/backend.h has the formulas). Pure arithmetic; knows no device.
+// were (kernels/backend.h has the formulas).
 #pragma once
 
 #include <span>

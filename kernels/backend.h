@@ -1,5 +1,5 @@
 // The contract between the model and the hardware: BDH's own operations, so that each backend may fuse as it
-// likes. Knows tensors; knows nothing of files, directories, configs or tokenizers.
+// likes.
 //
 // Symbols (arXiv 2509.26507): T tokens, L layers, D width, H heads, N neurons per head, V vocabulary.
 // Every layer uses the same parameters:

@@ -1,4 +1,4 @@
-// A grouped bar chart of shares as an SVG picture. Knows nothing of what the bars mean.
+// A grouped bar chart of shares as an SVG picture.
 #include "tools/chart.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// A grouped bar chart of shares as an SVG picture. Knows nothing of what the bars mean.
+// A grouped bar chart of shares as an SVG picture.
 #pragma once
 
 #include <string>

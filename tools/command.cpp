@@ -1,5 +1,4 @@
 // What the subcommands of `bdh` share: common options, loading, input, output that notices a full disk.
-// Knows the library's public headers and CLI11; computes nothing.
 #include "tools/command.h"
 
 #include <cerrno>

@@ -1,4 +1,4 @@
-// Ctrl-C as a flag that long work looks at. Knows nothing of what is interrupted.
+// Ctrl-C as a flag that long work looks at.
 #include "tools/interrupt.h"
 
 #include <signal.h>

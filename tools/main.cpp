@@ -1,5 +1,5 @@
-// The `bdh` command: parses, runs a subcommand, and turns every failure into one line and an exit code:
-// 0 done, 1 failed, 2 wrong usage, 130 interrupted. Knows no subcommand from the inside.
+// The `bdh` command: parses, runs a subcommand, and turns every failure into one line and an exit code: 0
+// done, 1 failed, 2 wrong usage, 130 interrupted.
 #include <signal.h>
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// `bdh models`: a registry of models and their versions. Knows the registry's calls; opens no model.
+// `bdh models`: a registry of models and their versions.
 #include <algorithm>
 #include <cstdlib>
 #include <memory>

@@ -1,4 +1,4 @@
-// The options of generate and chat that say how text is generated. Knows GenerationConfig; generates nothing.
+// The options of generate and chat that say how text is generated.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
 // A text read piece by piece from a file, a pipe or standard input, so that its length never matters.
-// Knows bytes only: nothing of tokens.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// A text read as tokens, so many at a time. Knows tokenizers; nothing of models.
+// A text read as tokens, so many at a time.
 #include "tools/token_source.h"
 
 #include <algorithm>

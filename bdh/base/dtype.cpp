@@ -1,5 +1,4 @@
-// Tables of element types and the loops that convert between the floating-point ones. Knows nothing of
-// tensors or files.
+// Tables of element types and the loops that convert between the floating-point ones.
 #include "bdh/base/dtype.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // Element types of tensors, their names on disk, and conversions between the floating-point ones.
-// Knows nothing of tensors or files.
 #pragma once
 
 #include <bit>

@@ -1,4 +1,4 @@
-// The one exception type of the library. Knows nothing above the standard library.
+// The one exception type of the library.
 #pragma once
 
 #include <sstream>

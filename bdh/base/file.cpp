@@ -1,4 +1,4 @@
-// Files: mapped for reading, written whole or not at all. Knows nothing of what is in them.
+// Files: mapped for reading, written whole or not at all.
 #include "bdh/base/file.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// JSON: simdjson's DOM copied into a plain value, and the writer. Knows nothing of files' meaning.
+// JSON: simdjson's DOM copied into a plain value, and the writer.
 #include "bdh/base/json.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
-// JSON: read with simdjson into a plain value, written by our own small writer. Knows nothing of files'
-// meaning.
+// JSON: read with simdjson into a plain value, written by our own small writer.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// simdjson's DOM of a text, strictly checked. Knows nothing of bdh::Json and of what the text means.
+// simdjson's DOM of a text, strictly checked.
 #include "bdh/base/json_dom.h"
 
 #include <cstdint>

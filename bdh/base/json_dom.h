@@ -1,5 +1,4 @@
 // simdjson's DOM of a text, strictly checked. For sources only: what includes it needs simdjson.
-// Knows nothing of bdh::Json and of what the text means.
 #pragma once
 
 #include <simdjson.h>

@@ -1,4 +1,4 @@
-// Zeroed memory, how much of it there is, and pages given back. Knows nothing of what it holds.
+// Zeroed memory, how much of it there is, and pages given back.
 #include "bdh/base/memory.h"
 
 #include <sys/mman.h>

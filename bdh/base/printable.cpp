@@ -1,4 +1,4 @@
-// Names out of hostile files, made fit for a one-line message. Knows nothing of what they name.
+// Names out of hostile files, made fit for a one-line message.
 #include "bdh/base/printable.h"
 
 #include <cstdint>

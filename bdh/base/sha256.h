@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4) of bytes and files. Knows nothing of what they mean.
+// SHA-256 (FIPS 180-4) of bytes and files.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// Shapes, strides and copies of tensors. Knows dtypes and memory; knows nothing of files, models or kernels.
+// Shapes, strides and copies of tensors.
 #include "bdh/base/tensor.h"
 
 #include <algorithm>

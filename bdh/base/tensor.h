@@ -1,5 +1,4 @@
 // Tensor: a typed, shaped, strided view of memory that somebody owns. A value: no operators, no autograd.
-// Knows dtypes and memory; knows nothing of files, models or kernels.
 #pragma once
 
 #include <cstddef>

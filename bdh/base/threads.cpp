@@ -1,5 +1,4 @@
 // The thread pool: workers wait for a loop by spinning for a moment, then by sleeping.
-// Knows nothing of what runs in the loops.
 #include "bdh/base/threads.h"
 
 #include <sched.h>

@@ -1,4 +1,4 @@
-// A pool of threads for data-parallel loops. Knows nothing of what runs in them.
+// A pool of threads for data-parallel loops.
 #pragma once
 
 #include <cstdint>

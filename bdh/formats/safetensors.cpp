@@ -1,5 +1,5 @@
 // The safetensors format: the header is checked against every rule of it, then tensors are views into the
-// mapping. Knows base only: nothing of models, and it computes nothing.
+// mapping.
 #include "bdh/formats/safetensors.h"
 
 #include <algorithm>

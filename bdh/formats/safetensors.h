@@ -1,6 +1,6 @@
 // The safetensors format: u64 little-endian header length, a JSON header, then the tensors' bytes without
 // holes (huggingface.co/docs/safetensors). Files are hostile: every rule is checked before a tensor's byte is
-// used. Knows base only: nothing of models, and it computes nothing.
+// used.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// Weights split over several files, and their index. Knows names and sizes; knows nothing of tensors' values
-// or of the files' own format.
+// Weights split over several files, and their index.
 #include "bdh/formats/shards.h"
 
 #include <algorithm>

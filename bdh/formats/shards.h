@@ -1,5 +1,5 @@
 // Weights split over several files, and the index that says which tensor is where, as Hugging Face's packages
-// write them. Knows names and sizes; knows nothing of tensors' values or of the files' own format.
+// write them.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// Config: the sizes that define a BDH model, as config.json holds them. Knows JSON; knows nothing of weights
-// or files.
+// Config: the sizes that define a BDH model, as config.json holds them.
 #include "bdh/model/config.h"
 
 #include <algorithm>

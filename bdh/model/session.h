@@ -1,5 +1,4 @@
 // Session: everything that changes while a sequence is read. Its memory is constant, however long the text.
-// Knows weights and a backend; knows nothing of text.
 #pragma once
 
 #include <cstdint>

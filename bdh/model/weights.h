@@ -1,5 +1,5 @@
 // Weights: a model's config and parameters on a backend. Immutable; any number of sessions and threads share
-// them. Knows the names and shapes of a state_dict; knows nothing of files or directories.
+// them.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// The hardware that a device's name stands for. Knows which backends this build has; knows nothing of models.
+// The hardware that a device's name stands for.
 #pragma once
 
 #include <memory>

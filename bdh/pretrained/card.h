@@ -1,5 +1,4 @@
-// The model card: README.md with Hugging Face front matter, written from facts alone. Knows sizes and JSON;
-// reads and writes no file.
+// The model card: README.md with Hugging Face front matter, written from facts alone.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// Words from anywhere, made fit for a model card: YAML scalars and Markdown. Knows nothing of models.
+// Words from anywhere, made fit for a model card: YAML scalars and Markdown.
 #pragma once
 
 #include <string>

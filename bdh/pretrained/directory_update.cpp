@@ -1,5 +1,4 @@
-// DirectoryUpdate: how a model directory changes from one model to another. Knows which files belong to a
-// model, not what is in them.
+// DirectoryUpdate: how a model directory changes from one model to another.
 //
 // The subdirectory is named .bdh-save-XXXXXX while it is written; the old model stands. Once all is in it and
 // on disk, with a list of the new model's files, it becomes .bdh-save-complete. Then config.json goes, the

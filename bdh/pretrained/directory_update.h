@@ -1,6 +1,5 @@
 // DirectoryUpdate: how a model directory changes from one model to another. Everything new is written into a
 // subdirectory first; then the old model's files go and the new ones take their place, config.json last.
-// Knows which files belong to a model (file_names.h), not what is in them.
 //
 // Killed before commit() it leaves the old model as it was. Killed inside it leaves a directory without
 // config.json, which no reader takes for a model, and the whole new model in the subdirectory, so that the

@@ -1,4 +1,4 @@
-// The names of the files in a model directory. Knows nothing of what is in them.
+// The names of the files in a model directory.
 #pragma once
 
 #include <array>

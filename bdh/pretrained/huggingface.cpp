@@ -1,4 +1,4 @@
-// config.json as Hugging Face transformers reads it. Knows names and JSON; writes no file.
+// config.json as Hugging Face transformers reads it.
 #include "bdh/pretrained/huggingface.h"
 
 #include <algorithm>

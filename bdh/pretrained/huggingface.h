@@ -1,5 +1,4 @@
-// What a model directory needs besides weights and tokenizer for Hugging Face transformers to load it. Knows
-// contents and names; writes no file.
+// What a model directory needs besides weights and tokenizer for Hugging Face transformers to load it.
 #pragma once
 
 #include <string>

@@ -1,5 +1,4 @@
 // metadata.json: what wrote a model directory, when, the hashes of its weights files, and what the user adds.
-// Knows nothing of the model itself.
 #include "bdh/pretrained/metadata.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // A registry of models and their versions: one JSON file, {name: {version: {path, metadata, registered_at}}},
-// and a `latest` link beside the versions. Knows paths; knows nothing of what a model is.
+// and a `latest` link beside the versions.
 #pragma once
 
 #include <filesystem>

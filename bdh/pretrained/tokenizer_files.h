@@ -1,4 +1,4 @@
-// The tokenizer of a model directory: its files read and made into a Tokenizer. Knows nothing of weights.
+// The tokenizer of a model directory: its files read and made into a Tokenizer.
 #pragma once
 
 #include <cstdint>

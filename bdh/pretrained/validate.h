@@ -1,5 +1,4 @@
-// Validation: everything that can be wrong with a model directory, looked at one thing after the other. Knows
-// the directory's files; prints nothing.
+// Validation: everything that can be wrong with a model directory, looked at one thing after the other.
 #pragma once
 
 #include <cstdint>

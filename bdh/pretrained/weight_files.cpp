@@ -1,5 +1,4 @@
-// Finds and opens the weights files of a model directory, whichever form they have. Knows the forms and their
-// order; knows nothing of a model's shapes, and reads no tensor.
+// Finds and opens the weights files of a model directory, whichever form they have.
 #include "bdh/pretrained/weight_files.h"
 
 #include <algorithm>

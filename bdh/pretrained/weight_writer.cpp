@@ -1,5 +1,4 @@
-// Writes a state_dict as weights files: safetensors or PyTorch's, one file or shards with their index. Knows
-// the forms; knows nothing of a model's shapes or of the other files in its directory.
+// Writes a state_dict as weights files: safetensors or PyTorch's, one file or shards with their index.
 #include "bdh/pretrained/weight_writer.h"
 
 #include <algorithm>

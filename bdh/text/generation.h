@@ -1,5 +1,4 @@
-// Generation: prompts in, text out, as a stream or whole. Knows sessions, tokenizers and samplers; knows
-// nothing of files.
+// Generation: prompts in, text out, as a stream or whole.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// GenerationConfig: how text is generated, as generation_config.json holds it. Knows JSON; knows nothing of
-// models.
+// GenerationConfig: how text is generated, as generation_config.json holds it.
 #pragma once
 
 #include <cstdint>

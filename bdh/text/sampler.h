@@ -1,5 +1,5 @@
 // Sampling: from logits to the next token. Seeded and counter-based, so a draw depends on the seed and the
-// step alone. Knows nothing of models, text or files.
+// step alone.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Stop strings: found in text that arrives in pieces. Knows nothing of tokens or models.
+// Stop strings: found in text that arrives in pieces.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
 // Tokenizer: text to tokens and back. One interface for byte-level models and for those with a
-// tokenizer.json. Knows nothing of models.
+// tokenizer.json.
 #pragma once
 
 #include <cstdint>

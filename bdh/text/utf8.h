@@ -1,5 +1,4 @@
-// UTF-8 as a stream of bytes becomes it: characters never split, what is invalid replaced. Knows nothing of
-// tokens.
+// UTF-8 as a stream of bytes becomes it: characters never split, what is invalid replaced.
 #pragma once
 
 #include <string>

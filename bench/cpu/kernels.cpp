@@ -1,5 +1,5 @@
 // Cases of the CPU kernels. Shapes are those of the default model (D 256, H 4, N 8192) read in chunks of 256
-// tokens. Knows the kernel table and the sizes in which kernels/cpu calls it; nothing of sessions.
+// tokens.
 #include "bench/cpu/kernels.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // What the machine can do at best: reading bytes from each level of memory, and multiplying matrices with
-// OpenBLAS. Knows nothing of the model but the shape of its products.
+// OpenBLAS.
 #pragma once
 
 #include <string>

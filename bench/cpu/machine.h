@@ -1,5 +1,4 @@
-// The machine that is measured: its processor, caches and load. Knows the operating system; nothing of
-// benchmarks' results.
+// The machine that is measured: its processor, caches and load.
 #pragma once
 
 #include <cstdint>

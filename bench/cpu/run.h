@@ -1,4 +1,4 @@
-// A run of the benchmarks on this processor. Knows the parts; how anything is measured stands in them.
+// A run of the benchmarks on this processor.
 #pragma once
 
 #include "bench/options.h"

@@ -1,4 +1,4 @@
-// Timing cases on the CPU with Google Benchmark. Knows it alone; nothing of models.
+// Timing cases on the CPU with Google Benchmark.
 #pragma once
 
 #include <benchmark/benchmark.h>

@@ -1,5 +1,4 @@
-// Matrix products by cuBLASLt: the other rung of the bench, and the measure of what the GPU can do. Knows
-// matrices alone; linked by the bench, never by the library.
+// Matrix products by cuBLASLt: the other rung of the bench, and the measure of what the GPU can do.
 #pragma once
 
 #include <cuda_runtime.h>

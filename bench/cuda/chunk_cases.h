@@ -1,6 +1,5 @@
 // The kernels of a chunk, as families: ours, and the same work by cuBLASLt with plain kernels between its
-// products and without leaving out what is not causal. Knows how a chunk's buffers are made to look as in the
-// midst of a text.
+// products and without leaving out what is not causal.
 #pragma once
 
 #include <memory>

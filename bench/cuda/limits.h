@@ -1,5 +1,5 @@
 // What the GPU can do at best: copying and reading its memory, reading its second-level cache, products of
-// large matrices. Knows the shapes of the model's products, nothing else of it.
+// large matrices.
 #pragma once
 
 #include <vector>

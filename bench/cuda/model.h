@@ -1,5 +1,4 @@
 // A model on the GPU below the level of sessions: packed weights, a stream, and states that have read a text.
-// Knows the CUDA backend's parts; nothing of timing.
 #pragma once
 
 #include <memory>

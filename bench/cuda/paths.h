@@ -1,5 +1,5 @@
 // Whole ways of reading on a GPU, through the public sessions: time on the wall, the likeliest next token
-// chosen. Knows sessions and the names of the peers that do the same.
+// chosen.
 #pragma once
 
 #include <memory>

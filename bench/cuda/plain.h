@@ -1,5 +1,5 @@
 // The plainest kernels, a thread an element or a block a row: what stands between the products of the cuBLAS
-// rungs, and what measures the memory. Knows shapes; nothing of models' files.
+// rungs, and what measures the memory.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,4 +1,4 @@
-// A run of the benchmarks on a GPU. Knows the parts and their order; how anything is measured stands in them.
+// A run of the benchmarks on a GPU.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // The kernels of one token a sequence, as families: the fast ones, and the simple layer beside both of them
-// together. Knows how a step's buffers are made to look as in the midst of a text.
+// together.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // Timing work on a GPU: the ways to do the same work (rungs) recorded as graphs, run in turn, timed with
-// events. Knows nothing of models.
+// events.
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// The CPU backend. Knows threads and the kernel table of the instruction set it runs on.
+// The CPU backend.
 #pragma once
 
 #include <memory>

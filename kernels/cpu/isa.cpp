@@ -1,4 +1,4 @@
-// Chooses a kernel table at run time. Knows the processor's features; nothing of what the kernels do.
+// Chooses a kernel table at run time.
 #include "kernels/cpu/isa.h"
 
 #if defined(__x86_64__)

@@ -1,5 +1,4 @@
-// Softmax-free attention of a chunk, from r and x to norm(a), and the state carried across. Knows nothing of
-// sessions.
+// Softmax-free attention of a chunk, from r and x to norm(a), and the state carried across.
 #pragma once
 
 #include "kernels/cuda/chunk.h"

@@ -1,4 +1,4 @@
-// Attention of a batch of single tokens whose n and r the dense encode has made. Knows nothing of sessions.
+// Attention of a batch of single tokens whose n and r the dense encode has made.
 #pragma once
 
 #include "kernels/cuda/chunk.h"

@@ -1,4 +1,4 @@
-// Softmax-free attention for one token a sequence, from x to norm(a). Knows nothing of sessions.
+// Softmax-free attention for one token a sequence, from x to norm(a).
 #pragma once
 
 #include "kernels/cuda/packed.h"

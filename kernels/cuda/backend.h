@@ -1,4 +1,4 @@
-// The CUDA backend. Knows one GPU and the kernels.
+// The CUDA backend.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
 // A chunk: many tokens of one or several sequences together, parallel inside, their states carried across.
-// What its kernels share, and their order. Knows nothing of sessions or of how weights were loaded.
+// What its kernels share, and their order.
 #pragma once
 
 #include <cstdint>

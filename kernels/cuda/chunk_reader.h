@@ -1,5 +1,5 @@
 // Reads chunks of several sequences: cuts what is long, sends the plan to the GPU, brings logits back. Memory
-// is kept, so that reading allocates nothing once warm. Knows states and the contract's segments.
+// is kept, so that reading allocates nothing once warm.
 #pragma once
 
 #include <array>

@@ -1,5 +1,4 @@
-// What every kernel uses: elements as floats, sums in a fixed order, shared memory. Device code; knows
-// nothing of the model.
+// What every kernel uses: elements as floats, sums in a fixed order, shared memory. Device code.
 #pragma once
 
 #include <cuda_bf16.h>

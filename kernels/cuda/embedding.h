@@ -1,4 +1,4 @@
-// The two ends of the model: tokens to x, and x to logits. Knows nothing of layers.
+// The two ends of the model: tokens to x, and x to logits.
 #pragma once
 
 #include "kernels/cuda/chunk.h"

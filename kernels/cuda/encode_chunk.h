@@ -1,4 +1,4 @@
-// The fused encode of a chunk: n and r in one pass. Knows nothing of attention.
+// The fused encode of a chunk: n and r in one pass.
 #pragma once
 
 #include "kernels/cuda/chunk.h"

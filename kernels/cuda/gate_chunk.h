@@ -1,4 +1,4 @@
-// The dense ReLU products of a chunk, from norm(a) to the layer's output. Knows nothing of attention.
+// The dense ReLU products of a chunk, from norm(a) to the layer's output.
 #pragma once
 
 #include "kernels/cuda/chunk.h"

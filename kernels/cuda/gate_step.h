@@ -1,5 +1,4 @@
-// The sparse ReLU products of one token a sequence, from norm(a) to the layer's output. Knows nothing of
-// sessions.
+// The sparse ReLU products of one token a sequence, from norm(a) to the layer's output.
 #pragma once
 
 #include "kernels/cuda/packed.h"

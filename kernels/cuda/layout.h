@@ -1,4 +1,4 @@
-// Lays arrays out one after the other in one allocation. Knows sizes alone.
+// Lays arrays out one after the other in one allocation.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // One tile of a matrix product, by a block: C (m, n) = sum over k of A (m, k) B (k, n), float32 sums, handed
 // to the caller as store(row, column, sums) in vectors of eight adjacent columns, so that what follows a
 // product is done where its numbers are, and is stored whole.
-// Device code; knows matrices alone. What all units share; each stands in a file of its own:
+// Device code. What all units share; each stands in a file of its own:
 //
 //     product_float.h        float, on the ordinary units; the referee of the others
 //     product_warps.h        16-bit elements, mma.sync: sm_80 and later

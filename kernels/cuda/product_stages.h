@@ -1,6 +1,5 @@
 // The way of a product's operands into shared memory: stages that asynchronous copies fill ahead of the
-// tensor cores. Knows where a Tile wants a vector; knows nothing of how it is multiplied. Included by
-// product.h.
+// tensor cores. Included by product.h.
 //
 // An operand in float32 is rounded on the way: its vectors wait in shared memory, two steps of them, each
 // where the thread that brought it finds it again, so that neither a barrier nor a bank is shared.

@@ -1,5 +1,5 @@
 // The tensor cores' instructions and the asynchronous copies that feed them, as functions (PTX ISA; sm_80 and
-// later, wgmma sm_90a). Fragment layouts are the PTX manual's. Knows nothing of the products made with them.
+// later, wgmma sm_90a). Fragment layouts are the PTX manual's.
 #pragma once
 
 #include <cuda_bf16.h>

@@ -1,5 +1,5 @@
 // The CUDA runtime as the backend uses it: answers checked, memory and streams owned, kernels started.
-// Knows nothing of the model. Compiled with BDH_CUDA_EMULATED it runs on a CPU, for tests.
+// Compiled with BDH_CUDA_EMULATED it runs on a CPU, for tests.
 #pragma once
 
 #include <cuda_runtime.h>

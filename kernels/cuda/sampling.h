@@ -1,5 +1,4 @@
-// Drawing the next token on the GPU, as bdh/text/sampler.h defines the draw. Knows logits; knows nothing of
-// how they were made.
+// Drawing the next token on the GPU, as bdh/text/sampler.h defines the draw.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,5 @@
 // One token of every sequence, as a graph of 2 L + 2 kernels: what they share, and how the neurons are
-// divided among blocks. Knows the order of the kernels; knows nothing of sessions or of how weights were
-// loaded.
+// divided among blocks.
 #pragma once
 
 #include <cstdint>

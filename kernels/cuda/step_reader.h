@@ -1,5 +1,5 @@
 // Reads one token of several sequences: inputs to the GPU, one graph, logits or drawn tokens back. Graphs and
-// memory are kept, so that reading allocates nothing once warm. Knows states and the contract's segments.
+// memory are kept, so that reading allocates nothing once warm.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// A file that lives in memory and has a path: for fuzzing code that maps files. Knows nothing of formats.
+// A file that lives in memory and has a path: for fuzzing code that maps files.
 #pragma once
 
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
 // Logits against PyTorch's, stored in tests/data/logits by tests/parity/logits_parity.py: every form, dtype,
-// variant of the backend and number of threads. Knows the public API alone.
+// variant of the backend and number of threads.
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 """BDH in PyTorch, as functions of a config and a state_dict: what the C++ runtime is compared with.
 
-Written for reading beside kernels/backend.h, which gives the formulas and symbols. Knows nothing of files or of the runtime.
+Written for reading beside kernels/backend.h, which gives the formulas and symbols.
 Shapes: T tokens, D width, H heads, N neurons per head, V vocabulary.
 """
 import math

@@ -1,4 +1,4 @@
-"""The golden files of tests/data/safetensors, and our files read by the reference package. Knows nothing of models.
+"""The golden files of tests/data/safetensors, and our files read by the reference package.
 
     python safetensors_parity.py check --tests build/bdh_tests    golden files are still what the package writes; it
                                                                   reads what our writer wrote, every bit

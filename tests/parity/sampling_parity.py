@@ -1,5 +1,5 @@
 """Golden cases for sampling and UTF-8 streams: the filters of Hugging Face's logits processors written with PyTorch's
-own operations, the counter-based draw in Python's integers, and Python's UTF-8 decoder. Knows nothing of bdh's code.
+own operations, the counter-based draw in Python's integers, and Python's UTF-8 decoder.
 
     python sampling_parity.py check    compares tests/data/sampling with what PyTorch and Python say now
     python sampling_parity.py write    writes tests/data/sampling anew

@@ -1,5 +1,5 @@
 """Tokenizers of every kind, trained by the `tokenizers` package, against bdh: tokens, decoded text with and without
-special tokens, and streamed text. Drives `bdh tokenize`; knows nothing of bdh's code.
+special tokens, and streamed text. Drives `bdh tokenize`.
 
     python tokenizer_parity.py check --bdh PROGRAM [--count 10000] [--only NAME]
     python tokenizer_parity.py write      rewrites tests/data/tokenizers

@@ -1,5 +1,4 @@
-"""Texts to try tokenizers on: every script, emoji, marks, control characters, spaces, digits, code, long words. Knows
-nothing of tokenizers."""
+"""Texts to try tokenizers on: every script, emoji, marks, control characters, spaces, digits, code, long words."""
 import random
 import unicodedata
 

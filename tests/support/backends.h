@@ -1,5 +1,5 @@
 // The backend that tests run on: the CPU's in bdh_tests; the CUDA backend, emulated in bdh_cuda_tests and on
-// a GPU in bdh_gpu_tests, where BDH_TEST_CUDA is defined. Knows no test.
+// a GPU in bdh_gpu_tests, where BDH_TEST_CUDA is defined.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Runs built programs, the `bdh` command above all. Knows processes, not what they do.
+// Runs built programs, the `bdh` command above all.
 #pragma once
 
 #include <string>

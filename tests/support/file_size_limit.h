@@ -1,4 +1,4 @@
-// A disk that is full, for one test. Knows nothing of what is tested.
+// A disk that is full, for one test.
 #pragma once
 
 #include <signal.h>

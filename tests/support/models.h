@@ -1,5 +1,5 @@
 // Small models for tests: their sizes, tokens and random weights, the logits of two put side by side, and
-// model directories. Knows no test.
+// model directories.
 #pragma once
 
 #include <cstdint>

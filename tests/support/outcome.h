@@ -1,4 +1,4 @@
-// What tests ask of a command that has run: its output, or the one line of its failure. Knows no subcommand.
+// What tests ask of a command that has run: its output, or the one line of its failure.
 #pragma once
 
 #include <string>

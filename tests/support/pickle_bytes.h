@@ -1,5 +1,4 @@
-// Pickles put together by hand, right or wrong, and the archives they stand in. Knows nothing of the reader
-// that is tested.
+// Pickles put together by hand, right or wrong, and the archives they stand in.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// Safetensors files put together by hand, right or wrong. Knows nothing of the reader and writer that are
-// tested.
+// Safetensors files put together by hand, right or wrong.
 #include "tests/support/safetensors_bytes.h"
 
 namespace bdh::test {

@@ -1,4 +1,4 @@
-// A directory for one test's files, removed afterwards, and files in one piece. Knows no test.
+// A directory for one test's files, removed afterwards, and files in one piece.
 #pragma once
 
 #include <filesystem>

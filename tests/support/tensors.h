@@ -1,4 +1,4 @@
-// Tensors that tests make up, and whether two are the same. Knows no test.
+// Tensors that tests make up, and whether two are the same.
 #pragma once
 
 #include <cstring>

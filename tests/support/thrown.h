@@ -1,4 +1,4 @@
-// The bdh::Error that a call throws, to look at its kind and words. Knows nothing of what is tested.
+// The bdh::Error that a call throws, to look at its kind and words.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// Zip archives put together by hand, right or wrong. Knows nothing of the reader that is tested.
+// Zip archives put together by hand, right or wrong.
 #include "tests/support/zip_bytes.h"
 
 #include <utility>

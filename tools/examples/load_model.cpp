@@ -1,4 +1,4 @@
-// An example: load a model directory, say what it is, continue a prompt. Knows only what bdh/bdh.h offers.
+// An example: load a model directory, say what it is, continue a prompt.
 #include <exception>
 #include <iostream>
 #include <string>

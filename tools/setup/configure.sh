@@ -1,6 +1,6 @@
 #!/bin/sh
 # Configures a build directory with CMake and Ninja, unless it already has these options.
-# usage: configure.sh DIRECTORY COMPILER NAME=VALUE...     Knows nothing of what is built.
+# usage: configure.sh DIRECTORY COMPILER NAME=VALUE...
 set -eu
 
 directory=$1

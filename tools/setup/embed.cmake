@@ -1,4 +1,4 @@
-# Turns text files into a C++ source at configure time, and again when one of them changes. Knows nothing of what is in them.
+# Turns text files into a C++ source at configure time, and again when one of them changes.
 
 # Writes `output`, which defines `std::vector<std::pair<std::string, std::string>> bdh::FUNCTION()`, declared in `header`: name and
 # contents of each file. Literals are short pieces, since compilers limit their length.

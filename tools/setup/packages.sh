@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian or Ubuntu packages that each purpose needs and that are missing; does nothing when none is.
 # usage: packages.sh PURPOSE...     purposes: build gcc clang test bench lint python
-# NO_INSTALL=1 names what is missing and stops. Knows packages; knows nothing of what is built with them.
+# NO_INSTALL=1 names what is missing and stops.
 set -eu
 
 stop() { printf 'setup: %s\n' "$1" >&2; exit 1; }

@@ -1,5 +1,4 @@
-// The zip archive that torch.save writes: finds the pickle, checks the byte order, hands out storages. Knows
-// nothing of what the pickle says.
+// The zip archive that torch.save writes: finds the pickle, checks the byte order, hands out storages.
 #include "bdh/formats/torch/archive.h"
 
 #include <utility>

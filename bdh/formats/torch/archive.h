@@ -1,5 +1,4 @@
-// The zip archive that torch.save writes: a pickle, and storages beside it. Knows zip files and where things
-// lie in one, and nothing of what the pickle says.
+// The zip archive that torch.save writes: a pickle, and storages beside it.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// A stream of ours as minizip sees it: a table of functions. Knows neither what is read nor what is written.
+// A stream of ours as minizip sees it: a table of functions.
 #pragma once
 
 #include <ioapi.h>

@@ -1,5 +1,5 @@
 // The pickles in PyTorch files: a stack machine over plain values. Calls are not made: each of the few that
-// make up a state_dict is replaced by the value it stands for. Knows base only: no archive, no sizes.
+// make up a state_dict is replaced by the value it stands for.
 #include "bdh/formats/torch/pickle.h"
 
 #include <algorithm>

@@ -1,6 +1,5 @@
 // The pickles in PyTorch files, interpreted and never executed: they can build plain values, and references
-// to tensors and storages that are checked where they are used. Knows base only: no archive, no dtypes'
-// sizes.
+// to tensors and storages that are checked where they are used.
 #pragma once
 
 #include <cstddef>

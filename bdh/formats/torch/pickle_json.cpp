@@ -1,4 +1,4 @@
-// A pickle's plain values as JSON, by recursion of bounded depth and work. Knows nothing of tensors.
+// A pickle's plain values as JSON, by recursion of bounded depth and work.
 #include "bdh/formats/torch/pickle_json.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// A pickle's plain values as JSON. Knows nothing of tensors.
+// A pickle's plain values as JSON.
 #pragma once
 
 #include <string>

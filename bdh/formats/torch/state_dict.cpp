@@ -1,5 +1,5 @@
 // From a checkpoint's values to its tensors and configuration. Only what belongs to the state_dict is looked
-// at; optimizer states and other values beside it are not. Knows nothing of archives.
+// at; optimizer states and other values beside it are not.
 #include "bdh/formats/torch/state_dict.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // From a checkpoint's values to its tensors and configuration: shapes, strides and sizes are checked here,
-// with the tensor's name. Knows nothing of archives.
+// with the tensor's name.
 #pragma once
 
 #include <cstddef>

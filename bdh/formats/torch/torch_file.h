@@ -1,6 +1,5 @@
 // PyTorch files (.pt, .bin): a zip archive of a pickle and raw storages. Files are hostile: the pickle is
-// interpreted, never executed, and can build only plain values and tensors. Knows base and its own folder;
-// nothing of models, and it computes nothing.
+// interpreted, never executed, and can build only plain values and tensors.
 #pragma once
 
 #include <filesystem>

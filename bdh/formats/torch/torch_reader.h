@@ -1,4 +1,4 @@
-// PyTorch files that are in memory already. Knows the formats' first bytes.
+// PyTorch files that are in memory already.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// PyTorch's names for element types, in one table. Knows dtypes and nothing of files.
+// PyTorch's names for element types, in one table.
 #include "bdh/formats/torch/torch_types.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// PyTorch's names for element types. Knows dtypes and nothing of files.
+// PyTorch's names for element types.
 #pragma once
 
 #include <optional>

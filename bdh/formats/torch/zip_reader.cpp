@@ -1,5 +1,5 @@
 // A zip archive in memory, read through minizip, which sees it through the callbacks below and can reach no
-// byte outside. Knows nothing of PyTorch.
+// byte outside.
 #include "bdh/formats/torch/zip_reader.h"
 
 #include <unzip.h>

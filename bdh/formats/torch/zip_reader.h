@@ -1,5 +1,5 @@
 // A zip archive in memory, read through minizip. Archives are hostile: names, places and sizes are checked
-// before an entry's byte is used. Knows nothing of PyTorch.
+// before an entry's byte is used.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// A zip archive of uncompressed entries, written through minizip. Knows nothing of PyTorch.
+// A zip archive of uncompressed entries, written through minizip.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Added tokens: the leftmost and of those the longest counts. Knows nothing of models.
+// Added tokens: the leftmost and of those the longest counts.
 #include "bdh/text/tokenizers/added_tokens.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // Added tokens: texts that stand for one token wherever they occur, cut out before anything else happens.
-// Knows nothing of models.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// BPE: a word's characters, neighbours merged in the order of the merges' ranks. Knows nothing of how a text
-// becomes words.
+// BPE: a word's characters, neighbours merged in the order of the merges' ranks.
 #include <algorithm>
 #include <bit>
 #include <limits>

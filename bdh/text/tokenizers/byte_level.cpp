@@ -1,5 +1,5 @@
 // GPT-2's alphabet: printable bytes of Latin-1 stand for themselves, the others for characters from U+0100
-// on. Knows nothing of tokens.
+// on.
 #include "bdh/text/tokenizers/byte_level.h"
 
 #include <array>

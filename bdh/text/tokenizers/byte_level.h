@@ -1,4 +1,4 @@
-// GPT-2's alphabet: a visible character for every byte. Knows nothing of tokens.
+// GPT-2's alphabet: a visible character for every byte.
 #pragma once
 
 #include <string>

@@ -1,5 +1,4 @@
 // The tree is built level by level from the sorted texts, so that the children of a node lie side by side.
-// Knows nothing of tokens' meaning.
 #include "bdh/text/tokenizers/byte_trie.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// A prefix tree over bytes: what a text begins with. Knows nothing of tokens' meaning.
+// A prefix tree over bytes: what a text begins with.
 #pragma once
 
 #include <cstdint>

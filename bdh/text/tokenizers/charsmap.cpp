@@ -1,5 +1,4 @@
-// The format: the double array's size in bytes, its units, then the replacements; little-endian. Knows
-// nothing of tokens.
+// The format: the double array's size in bytes, its units, then the replacements; little-endian.
 #include "bdh/text/tokenizers/charsmap.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // SentencePiece's precompiled map of characters: a double array over what to replace, and the replacements.
-// Knows nothing of tokens.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Decoders: the ones of tokenizer.json by name. Knows nothing of tokens' numbers.
+// Decoders: the ones of tokenizer.json by name.
 #include "bdh/text/tokenizers/decoder.h"
 
 #include <algorithm>

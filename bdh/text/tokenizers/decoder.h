@@ -1,4 +1,4 @@
-// Decoders: the texts of tokens put together again, as a stream. Knows nothing of tokens' numbers.
+// Decoders: the texts of tokens put together again, as a stream.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Members of a JSON object with their types checked. Knows nothing of tokens.
+// Members of a JSON object with their types checked.
 #include "bdh/text/tokenizers/fields.h"
 
 #include "bdh/base/error.h"

@@ -1,5 +1,4 @@
-// Members of a JSON object with their types checked, and where they stand, for errors. Knows nothing of
-// tokens.
+// Members of a JSON object with their types checked, and where they stand, for errors.
 #pragma once
 
 #include <cstdint>

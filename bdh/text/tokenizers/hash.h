@@ -1,5 +1,4 @@
-// A fast hash of short texts, different in every process, so that no file can be made to collide. Knows
-// nothing of what is hashed.
+// A fast hash of short texts, different in every process, so that no file can be made to collide.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Truncation and padding of one text's tokens. Knows nothing of texts.
+// Truncation and padding of one text's tokens.
 #include "bdh/text/tokenizers/limits.h"
 
 #include "bdh/base/error.h"

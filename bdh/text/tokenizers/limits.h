@@ -1,4 +1,4 @@
-// Truncation and padding as tokenizer.json sets them. Knows nothing of texts.
+// Truncation and padding as tokenizer.json sets them.
 #pragma once
 
 #include <cstddef>

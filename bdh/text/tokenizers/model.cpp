@@ -1,4 +1,4 @@
-// Which model a tokenizer.json has. Knows their names only.
+// Which model a tokenizer.json has.
 #include "bdh/text/tokenizers/model.h"
 
 #include "bdh/base/error.h"

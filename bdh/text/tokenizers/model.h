@@ -1,4 +1,4 @@
-// What cuts a word into tokens: the four models of tokenizer.json. Knows nothing of how a text becomes words.
+// What cuts a word into tokens: the four models of tokenizer.json.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Normalizers: the ones of tokenizer.json by name. Knows nothing of tokens.
+// Normalizers: the ones of tokenizer.json by name.
 #include "bdh/text/tokenizers/normalizer.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Normalizers: what is done to a text before it is cut into words. Knows nothing of tokens.
+// Normalizers: what is done to a text before it is cut into words.
 #pragma once
 
 #include <memory>

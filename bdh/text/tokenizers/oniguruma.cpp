@@ -1,5 +1,5 @@
 // The rewriting: one pass over the pattern, which keeps track of the last atom so that it can be put in a
-// group. Knows both syntaxes, and nothing of what the patterns are for.
+// group.
 #include "bdh/text/tokenizers/oniguruma.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8

@@ -1,5 +1,5 @@
 // Regular expressions as Oniguruma's Ruby syntax writes them, which is what the `tokenizers` package reads,
-// rewritten for PCRE2. Knows nothing of what they are for.
+// rewritten for PCRE2.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// A text or a regular expression, looked for. Knows nothing of tokens.
+// A text or a regular expression, looked for.
 #include "bdh/text/tokenizers/pattern.h"
 
 #include "bdh/text/tokenizers/text_budget.h"

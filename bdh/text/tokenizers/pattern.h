@@ -1,4 +1,4 @@
-// What Split and Replace look for: a text or a regular expression. Knows nothing of tokens.
+// What Split and Replace look for: a text or a regular expression.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// Post-processors: every kind as templates. Knows nothing of how the tokens came about.
+// Post-processors: every kind as templates.
 #include "bdh/text/tokenizers/post_processor.h"
 
 #include <utility>

@@ -1,4 +1,4 @@
-// Post-processors: the special tokens around a text. Knows nothing of how the tokens came about.
+// Post-processors: the special tokens around a text.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Pre-tokenizers: the ones of tokenizer.json by name. Knows nothing of tokens.
+// Pre-tokenizers: the ones of tokenizer.json by name.
 #include "bdh/text/tokenizers/pre_tokenizer.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Pre-tokenizers: how a normalized text is cut into the words that the model sees. Knows nothing of tokens.
+// Pre-tokenizers: how a normalized text is cut into the words that the model sees.
 #pragma once
 
 #include <cstddef>

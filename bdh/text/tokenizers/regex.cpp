@@ -1,5 +1,4 @@
-// PCRE2 with its just-in-time compiler, and limits on what a hostile expression may cost. Knows nothing of
-// what the expressions are for.
+// PCRE2 with its just-in-time compiler, and limits on what a hostile expression may cost.
 #include "bdh/text/tokenizers/regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8

@@ -1,4 +1,4 @@
-// Regular expressions on valid UTF-8, through PCRE2. Knows nothing of what they are for.
+// Regular expressions on valid UTF-8, through PCRE2.
 #pragma once
 
 #include <cstddef>

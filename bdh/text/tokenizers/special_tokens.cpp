@@ -1,4 +1,4 @@
-// Special tokens by name, each as a text or as {"content": text}. Knows nothing of how texts become tokens.
+// Special tokens by name, each as a text or as {"content": text}.
 #include "bdh/text/tokenizers/special_tokens.h"
 
 #include "bdh/base/error.h"

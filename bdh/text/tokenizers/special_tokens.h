@@ -1,5 +1,5 @@
 // tokenizer_config.json, special_tokens_map.json and chat_template.jinja: which tokens begin, end, pad, stand
-// for the unknown, and the chat template. Knows nothing of how texts become tokens.
+// for the unknown, and the chat template.
 #pragma once
 
 #include <optional>

@@ -1,4 +1,4 @@
-// TextBudget: what a tokenizer.json may make the work on one text cost. Knows nothing of what the work is.
+// TextBudget: what a tokenizer.json may make the work on one text cost.
 #pragma once
 
 #include <cstddef>

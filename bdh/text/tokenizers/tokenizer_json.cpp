@@ -1,4 +1,4 @@
-// The tokenizer of a tokenizer.json: its parts put together. Knows nothing of how a part does its work.
+// The tokenizer of a tokenizer.json: its parts put together.
 #include "bdh/text/tokenizers/tokenizer_json.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
-// Tokenizers as the `tokenizers` package saves them. Knows JSON, regular expressions and Unicode; knows
-// nothing of directories or models.
+// Tokenizers as the `tokenizers` package saves them.
 #pragma once
 
 #include <memory>

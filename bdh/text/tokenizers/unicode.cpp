@@ -1,5 +1,5 @@
 // Unicode through utf8proc, held back to the older tables that the `tokenizers` package has where it has
-// them. Knows nothing of tokens.
+// them.
 #include "bdh/text/tokenizers/unicode.h"
 
 #include <utf8proc.h>

@@ -1,5 +1,5 @@
 // Unicode as the `tokenizers` package sees it: characters, their categories, normal forms and lower case, on
-// valid UTF-8. Knows nothing of tokens.
+// valid UTF-8.
 #pragma once
 
 #include <cstddef>

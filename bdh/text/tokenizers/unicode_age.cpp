@@ -1,5 +1,5 @@
 // Code points that Unicode 8 and Unicode 9 did not have and Unicode 14 has, as ranges: facts of the standard
-// (DerivedAge.txt). Knows nothing of what they are for.
+// (DerivedAge.txt).
 #include "bdh/text/tokenizers/unicode_age.h"
 
 #include <algorithm>

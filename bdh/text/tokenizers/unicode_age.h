@@ -1,5 +1,4 @@
-// Which characters are younger than the Unicode tables that the `tokenizers` package was built with. Knows
-// nothing of what they are for.
+// Which characters are younger than the Unicode tables that the `tokenizers` package was built with.
 #pragma once
 
 namespace bdh::tokenizers {

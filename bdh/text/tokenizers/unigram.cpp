@@ -1,5 +1,4 @@
-// Unigram: the cut into pieces whose scores have the largest sum (Viterbi). Knows nothing of how a text
-// becomes words.
+// Unigram: the cut into pieces whose scores have the largest sum (Viterbi).
 #include <algorithm>
 #include <limits>
 #include <utility>

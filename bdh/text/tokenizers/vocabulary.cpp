@@ -1,5 +1,4 @@
-// A vocabulary: all texts in one block, found through open addressing. Knows nothing of how a text is cut
-// into tokens.
+// A vocabulary: all texts in one block, found through open addressing.
 #include "bdh/text/tokenizers/vocabulary.h"
 
 #include <algorithm>

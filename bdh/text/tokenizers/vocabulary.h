@@ -1,4 +1,4 @@
-// A vocabulary: texts to tokens and back. Knows nothing of how a text is cut into tokens.
+// A vocabulary: texts to tokens and back.
 #pragma once
 
 #include <cstdint>

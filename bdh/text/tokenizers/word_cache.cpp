@@ -1,5 +1,4 @@
-// Open addressing over one block of words and one of tokens; when it is full it begins anew. Knows nothing of
-// models.
+// Open addressing over one block of words and one of tokens; when it is full it begins anew.
 #include "bdh/text/tokenizers/word_cache.h"
 
 #include "bdh/text/tokenizers/hash.h"

@@ -1,4 +1,4 @@
-// The tokens of words met before. Bounded in memory and in the time a look-up takes. Knows nothing of models.
+// The tokens of words met before. Bounded in memory and in the time a look-up takes.
 #pragma once
 
 #include <cstdint>

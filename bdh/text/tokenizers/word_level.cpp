@@ -1,4 +1,4 @@
-// WordLevel: whole words, or the unknown-token. Knows nothing of how a text becomes words.
+// WordLevel: whole words, or the unknown-token.
 #include "bdh/base/error.h"
 #include "bdh/base/printable.h"
 #include "bdh/text/tokenizers/model.h"

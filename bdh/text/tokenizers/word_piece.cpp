@@ -1,5 +1,4 @@
 // WordPiece: the longest piece that fits, again and again; a word of which something is left over is unknown.
-// Knows nothing of how a text becomes words.
 #include "bdh/base/error.h"
 #include "bdh/base/printable.h"
 #include "bdh/text/tokenizers/byte_trie.h"

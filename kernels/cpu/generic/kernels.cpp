@@ -1,6 +1,5 @@
 // The CPU kernels, written once and compiled for each instruction set (CMake defines BDH_ISA as its name).
-// Knows vectors and rows; nothing of models, states or threads. Only internal linkage but for the table: see
-// simd.h.
+// Only internal linkage but for the table: see simd.h.
 #include "kernels/cpu/kernels.h"
 
 #include <cmath>

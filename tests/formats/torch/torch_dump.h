@@ -1,5 +1,4 @@
 // What a PyTorch file holds, as JSON that tests/parity/torch_parity.py makes of the same file in Python.
-// Knows nothing of the format.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
 // A step and a chunk put together by hand, every buffer poisoned: what a test of one kernel fills with its
-// inputs. Knows the kernels' buffers, not what kernels do with them.
+// inputs.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
 // BDH's operations in float64 on the CPU, over weights rounded as the GPU has them, and arrays on their way
-// to the GPU and back: what the tests of the kernels beside this file compare with. Knows no kernel.
+// to the GPU and back: what the tests of the kernels beside this file compare with.
 #pragma once
 
 #include <cstdint>

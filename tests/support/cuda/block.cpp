@@ -1,5 +1,4 @@
 // One block after the other on this thread of the host; its fibers and shared memory are kept for the next.
-// Knows nothing of devices and streams.
 #include "tests/support/cuda/block.h"
 
 #include <stdlib.h>

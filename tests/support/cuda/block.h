@@ -1,5 +1,5 @@
 // The threads of one block, each a fiber that runs until it waits for others: barriers, exchanges within a
-// warp, asynchronous copies. Knows nothing of devices, streams and what a kernel computes.
+// warp, asynchronous copies.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// CUDA's device functions, for the threads of an emulated block. Knows nothing of the host's side of CUDA.
+// CUDA's device functions, for the threads of an emulated block.
 #pragma once
 
 #include <math.h>

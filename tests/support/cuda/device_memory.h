@@ -1,4 +1,4 @@
-// What was allocated on the emulated devices, and whose memory a pointer points to. Knows nothing of streams.
+// What was allocated on the emulated devices, and whose memory a pointer points to.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,4 @@
-// The devices that tests ask for, this thread's choice among them and its last error. Knows nothing of memory
-// and streams.
+// The devices that tests ask for, this thread's choice among them and its last error.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // How a kernel is launched on the emulator, and what tests can make of it: devices, drivers, failures, orders
-// of execution. Knows no kernel.
+// of execution.
 #pragma once
 
 #include <cstddef>

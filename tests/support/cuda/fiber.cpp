@@ -1,5 +1,5 @@
 // The switch is a few instructions of the processor: what a called function must keep goes on the stack, and
-// the stack pointer is exchanged. Knows nothing of CUDA.
+// the stack pointer is exchanged.
 #include "tests/support/cuda/fiber.h"
 
 #include <sys/mman.h>

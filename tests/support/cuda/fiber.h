@@ -1,5 +1,4 @@
-// Stacks of their own and the switch from one to another, for the threads of an emulated block. Knows nothing
-// of CUDA.
+// Stacks of their own and the switch from one to another, for the threads of an emulated block.
 #pragma once
 
 #include <cstddef>

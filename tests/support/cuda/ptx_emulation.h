@@ -1,5 +1,4 @@
 // The tensor core's product, ldmatrix and cp.async, on fragments laid out as the PTX ISA documents them.
-// Knows nothing of the kernels.
 #pragma once
 
 #include <cstdint>

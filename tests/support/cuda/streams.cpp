@@ -1,6 +1,5 @@
 // Streams, events, graphs, and the calls that put work into them. A stream's work is a list of functions:
-// done at once, kept for a graph, or left until somebody waits for it. Knows nothing of how a kernel's
-// threads run.
+// done at once, kept for a graph, or left until somebody waits for it.
 #include <algorithm>
 #include <atomic>
 #include <chrono>

@@ -1,4 +1,4 @@
-// CUDA's small vectors and dim3, aligned as the device wants them. Knows nothing of what they are used for.
+// CUDA's small vectors and dim3, aligned as the device wants them.
 #pragma once
 
 struct alignas(8) float2 {

@@ -1,6 +1,5 @@
 // wgmma on operands in the 128-byte swizzle, decoded from their descriptors as the PTX ISA documents them. A
-// product is done where it is started: what a kernel may not yet rely on, it is given early. Knows nothing of
-// the kernels.
+// product is done where it is started: what a kernel may not yet rely on, it is given early.
 #pragma once
 
 #include <cstdint>
