@@ -74,7 +74,7 @@ parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 bench: ## measure kernels and paths against their limits and peers
 	$(packages) bench
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_BENCH=ON
-	$(compile) bdh_command
+	$(compile) bdh_bench_command
 	@bench/run.sh $(BUILD) $(DEMO)
 
 gpu: ## on a GPU machine: tests, sanitizers and bench, and their record

@@ -23,7 +23,7 @@ constexpr const char* kProductColour = "#e69f00";
 
 const Json& member(const Json& object, std::string_view key) {
   if (const Json* found = object.find(key)) return *found;
-  fail(ErrorKind::bad_file, "these are no results of bdh bench: '", key, "' is missing");
+  fail(ErrorKind::bad_file, "these are no results of bdh-bench: '", key, "' is missing");
 }
 
 std::string text(const Json& object, std::string_view key) { return member(object, key).as_string(); }

@@ -22,7 +22,7 @@ else
   echo "bench: no PyTorch, so its columns are missing" >&2
   set -- "$@" --no-peers
 fi
-"$build/bdh" bench "$@"
+"$build/bdh-bench" "$@"
 echo "written: $results, $build/bench/bars.svg, $build/bench/roofline.svg"
 [ -n "${KEEP:-}" ] || exit 0
 name=$(sed -n 's/^ "device": "\(.*\)",$/\1/p' "$results" | tr -c 'A-Za-z0-9\n' '-' | tr -s '-')

@@ -210,13 +210,13 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_chat(CLI::App& app) {
+void add_chat(Command& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("chat", "Write with a model, line by line");
-  add_model_options(*command, options->common);
-  add_dtype_option(*command, options->common);
-  add_sampling_options(*command, options->sampling);
-  command->footer(
+  Command command = program.subcommand("chat", "Write with a model, line by line");
+  add_model_options(command, options->common);
+  add_dtype_option(command, options->common);
+  add_sampling_options(command, options->sampling);
+  command.footer(
       "Example: bdh chat model --temperature 0.7\n"
       "The session remembers all that was said. Your line is added to it, its line break included, and the "
       "model\n"
@@ -224,7 +224,7 @@ void add_chat(CLI::App& app) {
       "write as the\n"
       "model's training text does. An empty line lets the model go on.\n"
       "Lines that begin with / are commands, /help lists them. Ctrl-C ends a reply, Ctrl-D the chat.");
-  command->callback([options] { run(*options); });
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

@@ -1,4 +1,4 @@
-// What the subcommands of `bdh` share: common options, loading, input, output that notices a full disk.
+// What the subcommands of `bdh` share: common options, loading, input.
 #include "tools/command.h"
 
 #include <cerrno>
@@ -29,34 +29,33 @@ std::string read_stdin(size_t max_bytes) {
 
 }  // namespace
 
-void add_backend_options(CLI::App& command, CommonOptions& options) {
-  command.add_option("--threads", options.threads, "CPU threads; 0, the default, takes every core")
-      ->check(CLI::Range(0, kMaxThreads));
-  command.add_option("--device", options.device, "auto, cpu or cuda; auto is the default");
+void add_backend_options(Command& command, CommonOptions& options) {
+  command.option("--threads", &options.threads, "CPU threads; 0, the default, takes every core")
+      .range(0, kMaxThreads);
+  command.option("--device", &options.device, "auto, cpu or cuda; auto is the default");
 }
 
-void add_model_options(CLI::App& command, CommonOptions& options) {
-  command.add_option("DIR", options.directory, "model directory: config.json and model.safetensors")
-      ->required();
+void add_model_options(Command& command, CommonOptions& options) {
+  command.option("DIR", &options.directory, "model directory: config.json and model.safetensors").required();
   add_backend_options(command, options);
 }
 
-void add_dtype_option(CLI::App& command, CommonOptions& options) {
-  command.add_option("--dtype", options.dtype, "run the weights as f32, bf16 or f16; by default as stored")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
+void add_dtype_option(Command& command, CommonOptions& options) {
+  command.option("--dtype", &options.dtype, "run the weights as f32, bf16 or f16; by default as stored")
+      .choices({"f32", "bf16", "f16"});
 }
 
-void add_json_option(CLI::App& command, CommonOptions& options) {
-  command.add_flag("--json", options.json, "print the result as JSON");
+void add_json_option(Command& command, CommonOptions& options) {
+  command.flag("--json", &options.json, "print the result as JSON");
 }
 
-void add_form_options(CLI::App& command, FormOptions& options) {
-  command.add_option("--form", options.form, "form of attention: parallel, chunked or recurrent")
-      ->check(CLI::IsMember({"parallel", "chunked", "recurrent"}));
+void add_form_options(Command& command, FormOptions& options) {
+  command.option("--form", &options.form, "form of attention: parallel, chunked or recurrent")
+      .choices({"parallel", "chunked", "recurrent"});
   command
-      .add_option("--chunk", options.chunk,
-                  "tokens in a chunk of the chunked form; default: what suits the device")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      .option("--chunk", &options.chunk,
+              "tokens in a chunk of the chunked form; default: what suits the device")
+      .range(1, int64_t{1} << 20);
 }
 
 Form parse_form(std::string_view name) {
@@ -91,14 +90,6 @@ std::string read_input(const std::string& path, size_t max_bytes) {
   return path == "-" ? read_stdin(max_bytes) : read_text(path, max_bytes);
 }
 
-void write_out(std::string_view text) {
-  const bool written =
-      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-  if (written) return;
-  if (errno == EPIPE) throw ClosedPipe{};
-  fail(ErrorKind::io, "cannot write to standard output: ", std::generic_category().message(errno));
-}
-
 GenerationCallbacks generation_callbacks(Progress& progress, bool streams) {
   GenerationCallbacks callbacks;
   callbacks.on_prefill = [&progress](int64_t done, int64_t total) { return progress.update(done, total); };
@@ -108,25 +99,6 @@ GenerationCallbacks generation_callbacks(Progress& progress, bool streams) {
     return !interrupted();
   };
   return callbacks;
-}
-
-void warn(std::string_view message) { std::fprintf(stderr, "bdh: warning: %s\n", one_line(message).c_str()); }
-
-std::string one_line(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) {
-      out += c;
-    } else if (c == '\n') {
-      out += "\\n";
-    } else {
-      char escape[8];
-      std::snprintf(escape, sizeof escape, "\\x%02x", byte);
-      out += escape;
-    }
-  }
-  return out;
 }
 
 }  // namespace bdh::tools

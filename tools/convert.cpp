@@ -127,31 +127,28 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_convert(CLI::App& app) {
+void add_convert(Command& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("convert", "Save a model in another form");
-  command->add_option("SRC", options->source, "model directory, or a .safetensors, .pt or .bin file")
-      ->required();
-  command
-      ->add_option("DST", options->target, "directory, or a .safetensors, .pt or .bin file for weights alone")
-      ->required();
-  command->add_option("--to", options->form, "weights as safetensors (the default) or pt")
-      ->check(CLI::IsMember({"safetensors", "pt"}));
-  command->add_option("--dtype", options->dtype, "weights as f32, bf16 or f16; by default as they are")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}));
-  command->add_option("--max-shard-size", options->max_shard_size,
-                      "split weights into files of at most this size: 500MB, 2GB; default 5GB");
-  command->add_option("--config", options->config, "config.json of a single weights file");
-  command->add_option("--metadata", options->metadata, "KEY=VALUE for the safetensors files; repeatable")
-      ->allow_extra_args(false);
-  command->add_option("--training-args", options->training_args, "JSON file with the training's settings");
-  command->add_option("--details", options->details,
-                      "JSON file with facts for metadata.json and the card: license, datasets, metrics, ...");
-  command->add_flag("--huggingface", options->huggingface, "add what Hugging Face transformers needs");
-  command->add_flag("--no-card", options->no_card, "write no README.md");
-  command->add_flag("--overwrite", options->overwrite, "replace the model that stands there");
-  command->footer("Example: bdh convert checkpoint.pt model --config config.json --dtype bf16");
-  command->callback([options] { run(*options); });
+  Command command = program.subcommand("convert", "Save a model in another form");
+  command.option("SRC", &options->source, "model directory, or a .safetensors, .pt or .bin file").required();
+  command.option("DST", &options->target, "directory, or a .safetensors, .pt or .bin file for weights alone")
+      .required();
+  command.option("--to", &options->form, "weights as safetensors (the default) or pt")
+      .choices({"safetensors", "pt"});
+  command.option("--dtype", &options->dtype, "weights as f32, bf16 or f16; by default as they are")
+      .choices({"f32", "bf16", "f16"});
+  command.option("--max-shard-size", &options->max_shard_size,
+                 "split weights into files of at most this size: 500MB, 2GB; default 5GB");
+  command.option("--config", &options->config, "config.json of a single weights file");
+  command.option("--metadata", &options->metadata, "KEY=VALUE for the safetensors files; repeatable");
+  command.option("--training-args", &options->training_args, "JSON file with the training's settings");
+  command.option("--details", &options->details,
+                 "JSON file with facts for metadata.json and the card: license, datasets, metrics, ...");
+  command.flag("--huggingface", &options->huggingface, "add what Hugging Face transformers needs");
+  command.flag("--no-card", &options->no_card, "write no README.md");
+  command.flag("--overwrite", &options->overwrite, "replace the model that stands there");
+  command.footer("Example: bdh convert checkpoint.pt model --config config.json --dtype bf16");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

@@ -212,24 +212,25 @@ void run(Options options) {
 
 }  // namespace
 
-void add_eval(CLI::App& app) {
+void add_eval(Command& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("eval", "Measure how well a model predicts a text");
-  add_model_options(*command, options->common);
-  command->add_option("--text", options->text, "the text; - is standard input")->required();
-  command->add_option("--block", options->block, "tokens in an independent block; default 256")
-      ->check(CLI::Range(int64_t{1}, kMaxBlock));
-  command->add_flag("--stream", options->stream, "one unbroken stream instead of blocks, in constant memory")
-      ->excludes("--block");
-  command->add_option("--limit", options->range.limit, "read at most so many bytes")
-      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()));
-  command->add_option("--offset", options->range.offset,
-                      "skip so many bytes first; negative: start so far from the end");
-  add_form_options(*command, options->form);
-  add_dtype_option(*command, options->common);
-  add_json_option(*command, options->common);
-  command->footer("Example: bdh eval model --text shakespeare.txt --offset -111540 --stream");
-  command->callback([options] { run(*options); });
+  Command command = program.subcommand("eval", "Measure how well a model predicts a text");
+  add_model_options(command, options->common);
+  command.option("--text", &options->text, "the text; - is standard input").required();
+  const Option block =
+      command.option("--block", &options->block, "tokens in an independent block; default 256")
+          .range(1, kMaxBlock);
+  command.flag("--stream", &options->stream, "one unbroken stream instead of blocks, in constant memory")
+      .excludes(block);
+  command.option("--limit", &options->range.limit, "read at most so many bytes")
+      .range(0, std::numeric_limits<int64_t>::max());
+  command.option("--offset", &options->range.offset,
+                 "skip so many bytes first; negative: start so far from the end");
+  add_form_options(command, options->form);
+  add_dtype_option(command, options->common);
+  add_json_option(command, options->common);
+  command.footer("Example: bdh eval model --text shakespeare.txt --offset -111540 --stream");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

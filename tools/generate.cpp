@@ -31,8 +31,8 @@ std::vector<std::string> prompts_of(const Options& options) {
   const bool from_stdin = !options.standard_input.empty();
   const int ways = !options.prompts.empty() + !options.prompt_file.empty() + from_stdin;
   if (ways != 1) {
-    throw CLI::ValidationError(
-        "prompt", "give exactly one of --prompt TEXT, --prompt-file FILE, or - to read standard input");
+    throw UsageError(
+        "prompt: give exactly one of --prompt TEXT, --prompt-file FILE, or - to read standard input");
   }
   if (!options.prompts.empty()) return options.prompts;
   return {read_input(from_stdin ? "-" : options.prompt_file, kMaxPromptBytes)};
@@ -148,28 +148,26 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_generate(CLI::App& app) {
+void add_generate(Command& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
-  add_model_options(*command, options->common);
-  command->add_option("INPUT", options->standard_input, "- reads the prompt from standard input")
-      ->check(CLI::IsMember({"-"}));
-  command->add_option("--prompt", options->prompts, "the text to continue; given more than once: one batch")
-      ->allow_extra_args(false);
-  command->add_option("--prompt-file", options->prompt_file,
-                      "a file to continue, byte for byte; - is standard input");
-  command->add_flag("--echo", options->echo, "print the prompt before the text");
-  add_sampling_options(*command, options->sampling);
-  add_form_options(*command, options->form);
-  add_dtype_option(*command, options->common);
-  add_json_option(*command, options->common);
-  command->footer(
+  Command command = program.subcommand("generate", "Continue a prompt");
+  add_model_options(command, options->common);
+  command.option("INPUT", &options->standard_input, "- reads the prompt from standard input").choices({"-"});
+  command.option("--prompt", &options->prompts, "the text to continue; given more than once: one batch");
+  command.option("--prompt-file", &options->prompt_file,
+                 "a file to continue, byte for byte; - is standard input");
+  command.flag("--echo", &options->echo, "print the prompt before the text");
+  add_sampling_options(command, options->sampling);
+  add_form_options(command, options->form);
+  add_dtype_option(command, options->common);
+  add_json_option(command, options->common);
+  command.footer(
       "Example: bdh generate model --prompt \"ROMEO:\" --max-new-tokens 300 --seed 7\n"
       "The text goes to standard output, rates to standard error. With --json everything is one object: the "
       "result of\n"
       "a single prompt at its top, those of all in `texts`, density of active neurons by layer while "
       "decoding.");
-  command->callback([options] { run(*options); });
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

@@ -187,11 +187,11 @@ std::string to_text(const Report& report) {
   if (report.config) text += config_lines(*report.config);
   text +=
       line("weights", concat(format_bytes(report.weight_bytes()), " in ", report.tensors.size(), " tensors"));
-  text += "\n" + tensor_lines(report);
+  text += concat("\n", tensor_lines(report));
   if (!report.metadata.empty()) text += "\nmetadata\n";
   for (const auto& [key, value] : report.metadata)
-    text += "  " + one_line(key) + ": " + one_line(value) + "\n";
-  if (report.sparsity) text += "\n" + sparsity_table(*report.sparsity);
+    text += concat("  ", one_line(key), ": ", one_line(value), "\n");
+  if (report.sparsity) text += concat("\n", sparsity_table(*report.sparsity));
   return text;
 }
 
@@ -227,27 +227,25 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app) {
+void add_inspect(Command& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("inspect", "Show what a model directory or a weights file holds");
-  command
-      ->add_option("PATH", options->common.directory, "model directory, or a .safetensors, .pt or .bin file")
-      ->required();
-  add_backend_options(*command, options->common);
-  CLI::Option* sparsity =
-      command->add_flag("--sparsity", options->sparsity, "measure how active the neurons are on a text");
-  CLI::Option* text =
-      command->add_option("--text", options->text, "the text for --sparsity; - is standard input");
-  sparsity->needs(text);
-  text->needs(sparsity);
-  command->add_option("--limit", options->range.limit, "bytes of the text to read; default 16384")
-      ->needs(sparsity)
-      ->check(CLI::Range(int64_t{1}, std::numeric_limits<int64_t>::max()));
-  command->add_option("--picture", options->picture, "also draw the densities into this SVG file")
-      ->needs(sparsity);
-  add_json_option(*command, options->common);
-  command->footer("Example: bdh inspect model --sparsity --text shakespeare.txt --picture sparsity.svg");
-  command->callback([options] { run(*options); });
+  Command command = program.subcommand("inspect", "Show what a model directory or a weights file holds");
+  command.option("PATH", &options->common.directory, "model directory, or a .safetensors, .pt or .bin file")
+      .required();
+  add_backend_options(command, options->common);
+  Option sparsity =
+      command.flag("--sparsity", &options->sparsity, "measure how active the neurons are on a text");
+  Option text = command.option("--text", &options->text, "the text for --sparsity; - is standard input");
+  sparsity.needs(text);
+  text.needs(sparsity);
+  command.option("--limit", &options->range.limit, "bytes of the text to read; default 16384")
+      .needs(sparsity)
+      .range(1, std::numeric_limits<int64_t>::max());
+  command.option("--picture", &options->picture, "also draw the densities into this SVG file")
+      .needs(sparsity);
+  add_json_option(command, options->common);
+  command.footer("Example: bdh inspect model --sparsity --text shakespeare.txt --picture sparsity.svg");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

@@ -104,22 +104,21 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_logits(CLI::App& app) {
+void add_logits(Command& program) {
   const auto options = std::make_shared<Options>();
   options->form.form = "parallel";
-  CLI::App* command = app.add_subcommand("logits", "Write the logits after each of the given tokens");
-  add_model_options(*command, options->common);
-  auto* given = command->add_option_group("tokens", "what to read");
-  given->add_option("--tokens", options->tokens, "token numbers, as 84,111,32");
-  given->add_option("--tokens-file", options->tokens_file, "a file of token numbers; - is standard input");
-  given->require_option(1);
-  command->add_option("--out", options->out, "file to write: tensor `logits` (T, V), float32")->required();
-  add_form_options(*command, options->form);
-  add_dtype_option(*command, options->common);
-  add_json_option(*command, options->common);
-  command->footer(
+  Command command = program.subcommand("logits", "Write the logits after each of the given tokens");
+  add_model_options(command, options->common);
+  Command given = command.exactly_one("tokens", "what to read");
+  given.option("--tokens", &options->tokens, "token numbers, as 84,111,32");
+  given.option("--tokens-file", &options->tokens_file, "a file of token numbers; - is standard input");
+  command.option("--out", &options->out, "file to write: tensor `logits` (T, V), float32").required();
+  add_form_options(command, options->form);
+  add_dtype_option(command, options->common);
+  add_json_option(command, options->common);
+  command.footer(
       "Example: bdh logits model --tokens 84,111,32 --out logits.safetensors --form chunked --chunk 64");
-  command->callback([options] { run(*options); });
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

@@ -149,25 +149,24 @@ void run(const Options& options) {
 
 }  // namespace
 
-void add_memory(CLI::App& app) {
+void add_memory(Command& program) {
   constexpr int64_t kMost = 1'000'000'000;
   const auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("memory", "Estimate the memory a model needs, by dtype and by length of the text");
-  add_model_options(*command, options->common);
-  command->add_option("--context", options->contexts, "tokens of the text; may be repeated or a,b,c")
-      ->delimiter(',')
-      ->check(CLI::Range(int64_t{1}, kMost));
-  command->add_option("--chunk", options->chunk, "tokens read at once; default 256")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  command->add_option("--sessions", options->sessions, "sequences read side by side; default 1")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  command->add_flag("--measure", options->measure,
-                    "also load the model, read a chunk and a token, and say what it took");
-  add_dtype_option(*command, options->common);
-  add_json_option(*command, options->common);
-  command->footer("Example: bdh memory model --context 1000,100000 --measure");
-  command->callback([options] { run(*options); });
+  Command command =
+      program.subcommand("memory", "Estimate the memory a model needs, by dtype and by length of the text");
+  add_model_options(command, options->common);
+  command.option("--context", &options->contexts, "tokens of the text; may be repeated or a,b,c")
+      .delimiter(',')
+      .range(1, kMost);
+  command.option("--chunk", &options->chunk, "tokens read at once; default 256").range(1, int64_t{1} << 20);
+  command.option("--sessions", &options->sessions, "sequences read side by side; default 1")
+      .range(1, int64_t{1} << 20);
+  command.flag("--measure", &options->measure,
+               "also load the model, read a chunk and a token, and say what it took");
+  add_dtype_option(command, options->common);
+  add_json_option(command, options->common);
+  command.footer("Example: bdh memory model --context 1000,100000 --measure");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

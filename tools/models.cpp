@@ -109,50 +109,48 @@ void run_list(const Options& options) {
   write_out(options.json ? list_json(entries) : list_text(entries));
 }
 
-CLI::App* add_action(CLI::App& models, const std::shared_ptr<Options>& options, const char* name,
-                     const char* description, void (*run)(const Options&)) {
-  CLI::App* action = models.add_subcommand(name, description);
-  action->add_option("--registry", options->registry,
-                     "the registry's file; $BDH_REGISTRY, or ./model_registry.json, is the default");
-  action->callback([options, run] { run(*options); });
+Command add_action(Command& models, const std::shared_ptr<Options>& options, const char* name,
+                   const char* description, void (*run)(const Options&)) {
+  Command action = models.subcommand(name, description);
+  action.option("--registry", &options->registry,
+                "the registry's file; $BDH_REGISTRY, or ./model_registry.json, is the default");
+  action.run([options, run] { run(*options); });
   return action;
 }
 
 }  // namespace
 
-void add_models(CLI::App& app) {
+void add_models(Command& program) {
   auto options = std::make_shared<Options>();
   options->registry = default_registry();
-  CLI::App* models = app.add_subcommand("models", "Keep a registry of models and their versions");
-  models->require_subcommand(1);
-  models->footer(
+  Command models = program.subcommand("models", "Keep a registry of models and their versions");
+  models.subcommand_required();
+  models.footer(
       "Example: bdh models register poet v1.0 models/poet/v1.0 --metadata dataset=plays\n"
       "         bdh generate $(bdh models path poet) --prompt \"ROMEO:\"");
 
-  CLI::App* add =
-      add_action(*models, options, "register",
-                 "Add a version, or replace it, and set the link `latest` beside it", run_register);
-  add->add_option("NAME", options->name, "the model's name")->required();
-  add->add_option("VERSION", options->version, "1, v1.0, 1.2.3-rc.1, ...")->required();
-  add->add_option("PATH", options->path, "model directory, by custom models/NAME/VERSION")->required();
-  add->add_option("--metadata", options->metadata, "KEY=VALUE, kept with the version; may be repeated")
-      ->allow_extra_args(false);
-  add->add_option("--metadata-file", options->metadata_file, "JSON object kept with the version; - is stdin");
-  add->footer("Example: bdh models register poet v1.0 models/poet/v1.0 --metadata dataset=plays");
+  Command add = add_action(models, options, "register",
+                           "Add a version, or replace it, and set the link `latest` beside it", run_register);
+  add.option("NAME", &options->name, "the model's name").required();
+  add.option("VERSION", &options->version, "1, v1.0, 1.2.3-rc.1, ...").required();
+  add.option("PATH", &options->path, "model directory, by custom models/NAME/VERSION").required();
+  add.option("--metadata", &options->metadata, "KEY=VALUE, kept with the version; may be repeated");
+  add.option("--metadata-file", &options->metadata_file, "JSON object kept with the version; - is stdin");
+  add.footer("Example: bdh models register poet v1.0 models/poet/v1.0 --metadata dataset=plays");
 
-  CLI::App* list =
-      add_action(*models, options, "list", "List every version, by name, the oldest first", run_list);
-  list->add_flag("--json", options->json, "print them as the registry's file holds them");
-  list->footer("Example: bdh models list --json");
+  Command list =
+      add_action(models, options, "list", "List every version, by name, the oldest first", run_list);
+  list.flag("--json", &options->json, "print them as the registry's file holds them");
+  list.footer("Example: bdh models list --json");
 
-  CLI::App* path = add_action(*models, options, "path", "Print the directory of a version", run_path);
-  path->add_option("NAME", options->which, "NAME, NAME:VERSION or NAME:latest; without a version the newest")
-      ->required();
-  path->footer("Example: bdh generate $(bdh models path poet:v1.0) --prompt \"ROMEO:\"");
+  Command path = add_action(models, options, "path", "Print the directory of a version", run_path);
+  path.option("NAME", &options->which, "NAME, NAME:VERSION or NAME:latest; without a version the newest")
+      .required();
+  path.footer("Example: bdh generate $(bdh models path poet:v1.0) --prompt \"ROMEO:\"");
 
-  CLI::App* remove = add_action(*models, options, "remove", "Forget a version; its files stay", run_remove);
-  remove->add_option("NAME", options->which, "NAME:VERSION or NAME:latest")->required();
-  remove->footer("Example: bdh models remove poet:v1.0");
+  Command remove = add_action(models, options, "remove", "Forget a version; its files stay", run_remove);
+  remove.option("NAME", &options->which, "NAME:VERSION or NAME:latest").required();
+  remove.footer("Example: bdh models remove poet:v1.0");
 }
 
 }  // namespace bdh::tools

@@ -6,9 +6,8 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
-
 #include "bdh/text/generation_config.h"
+#include "tools/cli/options.h"
 
 namespace bdh::tools {
 
@@ -22,7 +21,7 @@ struct SamplingFlags {
 };
 
 /// --max-new-tokens, --temperature, --top-k, --top-p, --repetition-penalty, --seed, --greedy, --stop.
-void add_sampling_options(CLI::App& command, SamplingFlags& flags);
+void add_sampling_options(Command& command, SamplingFlags& flags);
 
 /// `defaults` with what was given put in its place, and a random seed where neither has one.
 /// Throws Error(invalid_argument) for a value out of range.

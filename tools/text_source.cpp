@@ -7,7 +7,7 @@
 #include <system_error>
 
 #include "bdh/base/error.h"
-#include "tools/interrupt.h"
+#include "tools/cli/interrupt.h"
 
 namespace bdh::tools {
 namespace {

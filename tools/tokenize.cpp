@@ -4,6 +4,7 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,9 +21,9 @@ constexpr size_t kMaxTextBytes = 1'000'000'000;
 
 struct Options {
   std::string directory;
-  std::string text, text_file, lines, decode;
+  std::optional<std::string> text, decode;
+  std::string text_file, lines;
   std::string standard_input;  // "-"
-  bool text_given = false, decode_given = false;
   bool no_special_tokens = false, no_limits = false, skip_special_tokens = false, pieces = false;
   bool json = false;
   int repeat = 0;  // times to encode for the clock
@@ -139,7 +140,7 @@ void run_lines(const Tokenizer& tokenizer, const Options& options) {
 }
 
 void run_decode(const Tokenizer& tokenizer, const Options& options) {
-  const Tokens tokens = parse_tokens(options.decode);
+  const Tokens tokens = parse_tokens(*options.decode);
   write_out(options.json ? result_of(tokenizer, tokens, options).dump() + "\n"
                          : decoded(tokenizer, tokens, options.skip_special_tokens) + "\n");
 }
@@ -147,7 +148,7 @@ void run_decode(const Tokenizer& tokenizer, const Options& options) {
 void run_encode(const Tokenizer& tokenizer, const Options& options) {
   const bool from_stdin = !options.standard_input.empty();
   const std::string text =
-      options.text_given ? options.text : read_input(from_stdin ? "-" : options.text_file, kMaxTextBytes);
+      options.text ? *options.text : read_input(from_stdin ? "-" : options.text_file, kMaxTextBytes);
   if (options.repeat > 0) return run_repeated(tokenizer, {text}, options);
   const Tokens tokens = tokenizer.encode_with(encode_options(options), text);
   if (options.json) {
@@ -164,54 +165,45 @@ void run_encode(const Tokenizer& tokenizer, const Options& options) {
 }
 
 void run(const Options& options) {
-  const int ways = options.text_given + !options.text_file.empty() + !options.standard_input.empty() +
-                   !options.lines.empty() + options.decode_given;
+  const int ways = options.text.has_value() + !options.text_file.empty() + !options.standard_input.empty() +
+                   !options.lines.empty() + options.decode.has_value();
   if (ways != 1)
-    throw CLI::ValidationError(
-        "text",
-        "give exactly one of --text TEXT, --text-file FILE, --lines FILE, --decode TOKENS, or - to read "
+    throw UsageError(
+        "text: give exactly one of --text TEXT, --text-file FILE, --lines FILE, --decode TOKENS, or - to "
+        "read "
         "standard input");
   const auto tokenizer = open_tokenizer(options);
   if (!options.lines.empty()) return run_lines(*tokenizer, options);
-  if (options.decode_given) return run_decode(*tokenizer, options);
+  if (options.decode) return run_decode(*tokenizer, options);
   run_encode(*tokenizer, options);
 }
 
 }  // namespace
 
-void add_tokenize(CLI::App& app) {
+void add_tokenize(Command& program) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("tokenize", "Show a text as tokens, or tokens as text");
-  command->add_option("DIR", options->directory, "directory with tokenizer.json, or of a byte-level model")
-      ->required();
-  command->add_option("INPUT", options->standard_input, "- reads the text from standard input")
-      ->check(CLI::IsMember({"-"}));
-  CLI::Option* text = command->add_option("--text", options->text, "the text");
-  command->add_option("--text-file", options->text_file, "a file with the text; - is standard input");
-  command->add_option("--lines", options->lines,
-                      "a JSON array of texts and lists of tokens, done at once; prints a JSON array");
-  CLI::Option* decode =
-      command->add_option("--decode", options->decode, "tokens to turn into text: \"5 17 2\"");
-  command->add_flag("--no-special-tokens", options->no_special_tokens,
-                    "without the tokens that the tokenizer puts around a text");
-  command->add_flag("--no-limits", options->no_limits, "without the tokenizer's truncation and padding");
-  command->add_flag("--skip-special-tokens", options->skip_special_tokens,
-                    "leave special tokens out of text");
-  command->add_flag("--pieces", options->pieces, "in JSON: also the text piece by piece, as it is streamed");
-  command->add_flag("--json", options->json, "print the result as JSON");
-  command
-      ->add_option("--repeat", options->repeat,
-                   "encode this many times, and print the seconds each time took")
-      ->check(CLI::Range(1, 1'000'000));
-  command->footer(
+  Command command = program.subcommand("tokenize", "Show a text as tokens, or tokens as text");
+  command.option("DIR", &options->directory, "directory with tokenizer.json, or of a byte-level model")
+      .required();
+  command.option("INPUT", &options->standard_input, "- reads the text from standard input").choices({"-"});
+  command.option("--text", &options->text, "the text");
+  command.option("--text-file", &options->text_file, "a file with the text; - is standard input");
+  command.option("--lines", &options->lines,
+                 "a JSON array of texts and lists of tokens, done at once; prints a JSON array");
+  command.option("--decode", &options->decode, "tokens to turn into text: \"5 17 2\"");
+  command.flag("--no-special-tokens", &options->no_special_tokens,
+               "without the tokens that the tokenizer puts around a text");
+  command.flag("--no-limits", &options->no_limits, "without the tokenizer's truncation and padding");
+  command.flag("--skip-special-tokens", &options->skip_special_tokens, "leave special tokens out of text");
+  command.flag("--pieces", &options->pieces, "in JSON: also the text piece by piece, as it is streamed");
+  command.flag("--json", &options->json, "print the result as JSON");
+  command.option("--repeat", &options->repeat, "encode this many times, and print the seconds each time took")
+      .range(1, 1'000'000);
+  command.footer(
       "Example: bdh tokenize model --text \"To be, or not to be\"\n"
       "A token a line, its number and its text. With --json: `tokens`, their `texts`, and the `text` they "
       "decode to.");
-  command->callback([options, text, decode] {
-    options->text_given = text->count() > 0;
-    options->decode_given = decode->count() > 0;
-    run(*options);
-  });
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

@@ -57,14 +57,14 @@ void run(const CommonOptions& options) {
 
 }  // namespace
 
-void add_validate(CLI::App& app) {
+void add_validate(Command& program) {
   const auto options = std::make_shared<CommonOptions>();
-  CLI::App* command =
-      app.add_subcommand("validate", "Check a model directory: files, tensors, values, hashes, tokenizer");
-  add_model_options(*command, *options);
-  add_json_option(*command, *options);
-  command->footer("Example: bdh validate model && bdh chat model");
-  command->callback([options] { run(*options); });
+  Command command =
+      program.subcommand("validate", "Check a model directory: files, tensors, values, hashes, tokenizer");
+  add_model_options(command, *options);
+  add_json_option(command, *options);
+  command.footer("Example: bdh validate model && bdh chat model");
+  command.run([options] { run(*options); });
 }
 
 }  // namespace bdh::tools

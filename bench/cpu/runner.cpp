@@ -24,7 +24,7 @@ class Keeper : public benchmark::BenchmarkReporter {
 };
 
 void initialize(int repetitions) {
-  std::vector<std::string> flags{"bdh bench", "--benchmark_enable_random_interleaving=true",
+  std::vector<std::string> flags{"bdh-bench", "--benchmark_enable_random_interleaving=true",
                                  concat("--benchmark_repetitions=", repetitions)};
   std::vector<char*> arguments;
   for (std::string& flag : flags) arguments.push_back(flag.data());

@@ -27,7 +27,7 @@ program "$fakes/nvidia-smi" 'exit 9'
 expect 1 'there is no GPU on this machine'
 
 program "$fakes/nvidia-smi" 'case $1 in *name*) echo "Pretended GPU 80GB" ;; *cap*) echo 9.0 ;; *) echo 999.1 ;; esac'
-expect 1 'holds no bdh and bdh_gpu_tests'
+expect 1 'does not hold bdh, bdh-bench and bdh_gpu_tests'
 
 program "$fakes/git" 'exit 1'
 program "$fakes/compute-sanitizer" 'while [ "${1#-}" != "$1" ]; do case $1 in --tool|--error-exitcode) shift ;; esac; shift; done; exec "$@"'
@@ -35,11 +35,11 @@ program "$GPU_BUILD/bdh_gpu_tests" 'echo "[doctest] Status: SUCCESS!"'
 program "$GPU_BUILD/bdh" 'case $1 in
   generate) echo "some text" ;;
   eval) echo "  \"nats_per_token\": 2.5," ;;
-  bench) while [ $# -gt 0 ]; do
-      case $1 in --json) echo "{}" >"$2" ;; --chart) echo "<svg/>" >"$2/roofline.svg" ;; esac
-      shift
-    done ;;
 esac'
+program "$GPU_BUILD/bdh-bench" 'while [ $# -gt 0 ]; do
+  case $1 in --json) echo "{}" >"$2" ;; --chart) echo "<svg/>" >"$2/roofline.svg" ;; esac
+  shift
+done'
 expect 1 'tree is missing'
 
 echo 0123456789abcdef >"$GPU_BUILD/tree"
@@ -58,6 +58,7 @@ program "$GPU_BUILD/bdh" 'case "$*" in
   eval*) echo "  \"nats_per_token\": 2.5," ;;
   *) exit 3 ;;
 esac'
+program "$GPU_BUILD/bdh-bench" 'exit 3'
 rm "$fakes/compute-sanitizer"
 expect 1 'NOT verified'
 for step in '500 greedy tokens as on the CPU' 'eval as on the CPU, parallel' 'bench'; do

@@ -20,7 +20,8 @@ void check_failure(const CommandResult& result, int exit_code, std::string_view 
   CHECK_MESSAGE(result.exit_code == exit_code, result.err);
   CHECK(result.out.empty());
   CHECK_MESSAGE(std::count(result.err.begin(), result.err.end(), '\n') == 1, result.err);
-  CHECK_MESSAGE(result.err.starts_with("bdh: error: "), result.err);
+  const bool named = result.err.starts_with("bdh: error: ") || result.err.starts_with("bdh-bench: error: ");
+  CHECK_MESSAGE(named, result.err);
   CHECK_MESSAGE(has(result.err, part), result.err);
 }
 

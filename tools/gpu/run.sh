@@ -27,8 +27,8 @@ if [ -z "$build" ]; then
   [ "$capability" = 90 ] && capability=90a
   tools/gpu/build.sh "$build" "$capability" || stop "the build failed; its reason stands above"
 fi
-[ -x "$build/bdh" ] && [ -x "$build/bdh_gpu_tests" ] ||
-  stop "$build holds no bdh and bdh_gpu_tests; make it with: make gpu-build"
+[ -x "$build/bdh" ] && [ -x "$build/bdh-bench" ] && [ -x "$build/bdh_gpu_tests" ] ||
+  stop "$build does not hold bdh, bdh-bench and bdh_gpu_tests; make it with: make gpu-build"
 
 tree=$(cat "$build/tree" 2>/dev/null)
 [ -n "$tree" ] || stop "$build/tree is missing: which kernels are in $build? commit kernels/cuda, then: make gpu-build"
@@ -111,7 +111,7 @@ done
 stamp=$(date -u +%Y-%m-%d)
 file=$stamp-$(printf '%s' "$device" | tr -cs 'A-Za-z0-9\n' '-')
 mkdir -p "$results" "$logs/charts"
-step "bench" 170 "$build/bdh" bench --device cuda --quick --seconds 130 --model "$model" --scratch "$logs/scratch" \
+step "bench" 170 "$build/bdh-bench" --device cuda --quick --seconds 130 --model "$model" --scratch "$logs/scratch" \
   --json "$logs/bench.json" --chart "$logs/charts"
 
 # --- results

@@ -1,5 +1,5 @@
 // Ctrl-C as a flag that long work looks at.
-#include "tools/interrupt.h"
+#include "tools/cli/interrupt.h"
 
 #include <signal.h>
 

@@ -1,12 +1,12 @@
 // A progress line on a terminal: done, total, rate, time left. Silent when stderr is no terminal.
-#include "tools/progress.h"
+#include "tools/cli/progress.h"
 
 #include <unistd.h>
 
 #include <cstdio>
 #include <utility>
 
-#include "tools/interrupt.h"
+#include "tools/cli/interrupt.h"
 
 namespace bdh::tools {
 namespace {
