@@ -4,7 +4,7 @@
 #include <random>
 
 #include "bdh/pretrained/model.h"
-#include "bdh/text/sampler.h"
+#include "kernels/sampler.h"
 
 namespace bdh::bench {
 

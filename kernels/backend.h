@@ -2,27 +2,42 @@
 // likes.
 //
 // Symbols (arXiv 2509.26507): T tokens, L layers, D width, H heads, N neurons per head, V vocabulary.
-// Every layer uses the same parameters:
 //     x = norm(embed[token])                            norm: LayerNorm over D, eps 1e-5, no parameters
 //     L times:
 //         n = relu(x E_h)                   (H, T, N)
-//         r = rotate(n)                     (H, T, N)   pair (2i, 2i+1) turned by 2 pi frac(t f_i)
+//         r = rotate(n)                     (H, T, N)   pair (2i, 2i+1) rotated by 2 pi frac(t f_i)
 //         a = tril(r r^T, -1) x             (H, T, D)   strictly causal, no softmax, no scale
 //         v = relu(norm(a) Ev_h)            (H, T, N)
 //         g = n * v                         (H, T, N)
 //         x = norm(x + norm(concat_h(g) decoder))
 //     logits = x lm_head
 // The recurrent form of a: a_t = r_t S, then S += r_t^T x_t, with a state S (H, N, D) for every layer.
+//
+// One call reads tokens of several sequences; the backend chooses decode (one token each, inactive neurons
+// skipped) or prefill (many tokens at once). What is still to come has its place; until it is built,
+// refuse_unbuilt says so:
+//     weights for each layer     built: Parameters::layers holds one for all, or L
+//     8- and 4-bit weights       Matrix::scales, which pack() hands to kernels that multiply by them
+//     adapters                   Segment::adapter, low-rank, chosen for each sequence of a batch
+//     provisional tokens         Read::provisional: they stay pending until State gains accept(n) and takes n
+//     of them damping                    new_state(packed, decay): S = decay_h (S + r_t^T x_t) training
+//     Read::tape keeps each layer's x; backward(packed, tape) recomputes the rest and adds
+//                                to gradients, which have the shapes of Parameters
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "bdh/base/tensor.h"
+#include "kernels/sampler.h"
 
 namespace bdh {
+
+class Adapter;
+class Tape;
 
 struct Dimensions {
   int64_t layers = 0;   // L
@@ -30,17 +45,29 @@ struct Dimensions {
   int64_t heads = 0;    // H
   int64_t neurons = 0;  // N, per head
   int64_t vocab = 0;    // V
+  int64_t sets = 1;     // of layer weights: 1, shared by all layers, or L
 };
 
-/// The parameters as a state_dict holds them. All but freqs share one dtype of f32, bf16, f16 or f64.
+/// A weight matrix. Without scales its values are the numbers themselves, f32, bf16, f16 or f64.
+struct Matrix {
+  Tensor values;
+  Tensor scales;      // one for every `group` values of a row
+  int64_t group = 0;  // 0: no scales
+};
+
+struct Layer {
+  Matrix encoder;    // (H, D, N)
+  Matrix encoder_v;  // (H, D, N)
+  Matrix decoder;    // (H*N, D)
+};
+
+/// The parameters of a model; all values share one dtype.
 struct Parameters {
   Dimensions dims;
-  Tensor embed;      // (V, D)
-  Tensor encoder;    // (H, D, N)
-  Tensor encoder_v;  // (H, D, N)
-  Tensor decoder;    // (H*N, D)
-  Tensor lm_head;    // (D, V)
-  Tensor freqs;      // (N) float32, turns per token
+  std::vector<Layer> layers;  // dims.sets of them: layer l uses layers[l % sets]
+  Matrix embed;               // (V, D)
+  Matrix lm_head;             // (D, V)
+  Tensor freqs;               // (N) float32, turns per token
 };
 
 /// Parameters as a backend wants them: neuron-major, in the dtype asked for. Immutable; shared by sessions
@@ -81,30 +108,26 @@ struct LayerActivity {
   int64_t n = 0;         // non-zero n
   int64_t pairs = 0;     // rotation pairs with a non-zero n; a density of these is over H * N / 2
   int64_t v = 0;         // non-zero v, over the tokens whose v was computed whole
-  int64_t v_tokens = 0;  // those tokens: decoding computes v only where n is active, and does not count here
+  int64_t v_tokens = 0;  // those tokens: decode computes v only where n is active, and does not count here
   int64_t g = 0;         // non-zero g
 };
 
-/// How the token after a text is to be drawn from its logits; bdh/text/sampler.h defines the draw.
-struct Draw {
-  bool greedy = false;  // the first largest logit; the rest is not looked at
-  float temperature = 1.0f;
-  int64_t top_k = 0;  // 0: all
-  float top_p = 1.0f;
-  int64_t vocab = 0;   // tokens below this may be drawn
-  double u = 0;        // in [0, 1)
-  int32_t token = -1;  // set by a backend that has drawn
-};
-
-/// Tokens of one sequence to be read together.
+/// Tokens of one sequence, and what is wanted of them.
 struct Segment {
   State* state = nullptr;  // read from and added to; null: position 0, nothing remembered and nothing kept
-  std::span<const int32_t> tokens;  // each in [0, V)
+  std::span<const int32_t> tokens;  // at least one, each in [0, V)
   float* logits = nullptr;          // null, (V) for the last token, or (T, V) for all of them
   bool all_logits = false;
-  /// With logits for the last token: a backend may draw here what comes next. It then sets draw->token, and
-  /// may leave `logits` as they were.
+  /// The token after the last: the backend sets draw->token. `logits` may then stay as they were.
   Draw* draw = nullptr;
+  const Adapter* adapter = nullptr;
+};
+
+struct Read {
+  std::span<const Segment> segments;       // lengths may differ
+  std::span<LayerActivity> activity = {};  // L entries that are added to, or none
+  bool provisional = false;
+  Tape* tape = nullptr;
 };
 
 /// One kind of hardware. Calls may come from several threads; one read runs at a time.
@@ -115,21 +138,24 @@ class Backend {
   /// "cpu, avx512, 2 threads"
   virtual std::string name() const = 0;
   /// How many tokens of one sequence are best read at once.
-  virtual int64_t chunk_tokens() const = 0;
+  virtual int64_t prefill_tokens() const = 0;
+  /// What a model of those sizes needs; working memory is that of reading `tokens` at once.
+  virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const = 0;
   /// dtype: f32, bf16 or f16. Throws Error(out_of_memory).
   virtual std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) = 0;
-  virtual std::unique_ptr<State> new_state(const Packed& packed) = 0;
-  /// What a model of those sizes needs; working memory is that of reading `tokens` as one chunk.
-  virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const = 0;
-
-  /// Reads each segment as one chunk: parallel inside, states carried across. Segments may differ in length.
-  /// activity: L entries that are added to, or empty.
-  virtual void read_chunk(const Packed& packed, std::span<const Segment> segments,
-                          std::span<LayerActivity> activity) = 0;
-  /// Reads one token of each segment (exactly one each, with a state): the recurrent form, inactive neurons
-  /// skipped.
-  virtual void read_token(const Packed& packed, std::span<const Segment> segments,
-                          std::span<LayerActivity> activity) = 0;
+  /// decay: a factor for each head, or none.
+  virtual std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> decay) = 0;
+  /// Reads every segment: parallel inside, states carried across.
+  /// Throws Error(bad_file) where a draw meets logits that are not finite (Sampler::next).
+  virtual void read(const Packed& packed, const Read& read) = 0;
 };
+
+/// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.
+void refuse_unbuilt(const Parameters& parameters);
+void refuse_unbuilt(std::span<const float> decay);
+void refuse_unbuilt(const Read& read);
+
+/// Decode: every segment has a state and a single token.
+bool is_decode(std::span<const Segment> segments);
 
 }  // namespace bdh

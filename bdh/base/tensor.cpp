@@ -157,6 +157,10 @@ void copy_row_major(const Tensor& tensor, int64_t first, int64_t count, std::byt
   }
 }
 
+void release(const Tensor& tensor, size_t begin, size_t bytes) {
+  if (tensor.give_back) tensor.give_back({tensor.data + begin, bytes});
+}
+
 Tensor converted(const Tensor& tensor, DType dtype) {
   require_cpu(tensor);
   if (tensor.dtype == dtype && tensor.contiguous()) return tensor;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,8 @@ struct Tensor {
   Device device;
   const std::byte* data = nullptr;    // first element; may be unaligned when it points into a mapped file
   std::shared_ptr<const void> owner;  // heap block, file mapping or device allocation that data lies in
-  bool mapped = false;  // data lies in a file mapping: its pages may be given back and read again
+  /// Set by whoever mapped the file that data lies in: gives back pages, which are read again when touched.
+  void (*give_back)(std::span<const std::byte>) = nullptr;
 
   /// Elements; 1 for a scalar.
   int64_t numel() const;
@@ -53,6 +55,9 @@ Tensor make_tensor(DType dtype, Shape shape, std::byte** data);
 
 /// Copies the elements [first, first + count) in row-major order, packed together, to `out`.
 void copy_row_major(const Tensor& tensor, int64_t first, int64_t count, std::byte* out);
+
+/// Says that data[begin, begin + bytes) is not needed soon; memory that can be read again is given back.
+void release(const Tensor& tensor, size_t begin, size_t bytes);
 
 /// The same values, row-major, as `dtype`; shares memory when nothing changes.
 Tensor converted(const Tensor& tensor, DType dtype);

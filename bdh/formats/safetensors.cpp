@@ -353,7 +353,7 @@ void write_contiguous(AtomicFile& file, const Tensor& tensor, const Written& wri
   for (std::span<const std::byte> left(tensor.data, tensor.bytes()); !left.empty();) {
     const std::span<const std::byte> piece = left.first(std::min(kPiece, left.size()));
     file.write(piece);
-    if (tensor.mapped) release_pages(piece);
+    if (tensor.give_back) tensor.give_back(piece);
     if (written) written(piece.size());
     left = left.subspan(piece.size());
   }
@@ -408,7 +408,7 @@ Tensor SafetensorsFile::tensor(std::string_view name) const {
   tensor.strides = contiguous_strides(info.shape);
   tensor.data = file_->bytes().data() + data_offset_ + info.begin;
   tensor.owner = file_;
-  tensor.mapped = true;
+  tensor.give_back = release_pages;
   return tensor;
 }
 

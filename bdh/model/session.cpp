@@ -140,7 +140,7 @@ void Session::restore(const std::filesystem::path& path) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   const int64_t position = saved_position(file);
   const Tensor saved = file.tensor(kStateTensor);
-  const auto [layers, width, heads, neurons, vocab] = weights_->config().dimensions();
+  const auto [layers, width, heads, neurons, vocab, sets] = weights_->config().dimensions();
   const Shape expected{layers, heads, neurons, width};
   if (saved.dtype != DType::f32 || saved.shape != expected) {
     fail(ErrorKind::bad_file, path.string(), ": the saved state is ", name_of(saved.dtype), " ",

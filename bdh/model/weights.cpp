@@ -101,7 +101,7 @@ void warn_of_strangers(const TensorMap& tensors, const Config& config, const std
 }  // namespace
 
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config) {
-  const auto [layers, width, heads, neurons, vocab] = config.dimensions();
+  const auto [layers, width, heads, neurons, vocab, sets] = config.dimensions();
   return {{"decoder", {heads * neurons, width}},  {"encoder", {heads, width, neurons}},
           {"encoder_v", {heads, width, neurons}}, {"lm_head", {width, vocab}},
           {"attn.freqs", {1, 1, 1, neurons}},     {"embed.weight", {vocab, width}}};

@@ -85,7 +85,7 @@ class ValueScan {
       look_at(numbers_, first, values);
       advance(static_cast<size_t>(count) * size);
     }
-    if (tensor.mapped && tensor.contiguous()) release_pages({tensor.data, tensor.bytes()});
+    if (tensor.contiguous()) release(tensor, 0, tensor.bytes());
     return values;
   }
 

@@ -32,7 +32,7 @@ TensorMap converted_shard(const TensorList& tensors, const Shard& shard, const W
     if (std::find(shard.tensors.begin(), shard.tensors.end(), name) == shard.tensors.end()) continue;
     const DType dtype = dtype_to_write(name, tensor, form);
     converted_tensors[name] = converted(tensor, dtype);
-    if (tensor.mapped && dtype != tensor.dtype) release_pages({tensor.data, tensor.bytes()});
+    if (dtype != tensor.dtype) release(tensor, 0, tensor.bytes());
   }
   return converted_tensors;
 }

@@ -10,7 +10,7 @@
 
 #include "bdh/model/session.h"
 #include "bdh/text/generation_config.h"
-#include "bdh/text/sampler.h"
+#include "kernels/sampler.h"
 #include "bdh/text/tokenizer.h"
 
 namespace bdh {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bdh/base/json.h"
-#include "bdh/text/sampler.h"
+#include "kernels/sampler.h"
 
 namespace bdh {
 

@@ -26,12 +26,6 @@ Block new_rows(PackedParameters& packed, int64_t count, int64_t stride, const ch
   return block;
 }
 
-// Part `i` of `parts` of the file's pages has been copied; it need not stay in memory as well.
-void give_back(const Tensor& tensor, int64_t i = 0, int64_t parts = 1) {
-  const size_t bytes = tensor.bytes() / static_cast<size_t>(parts);
-  if (tensor.mapped) release_pages({tensor.data + static_cast<size_t>(i) * bytes, bytes});
-}
-
 // Square tiles of both sides stay in cache while they are transposed.
 constexpr int64_t kTile = 64;
 
@@ -72,7 +66,8 @@ Rows neuron_major(PackedParameters& packed, const Tensor& encoder, const char* w
     pool.run(tiles, [&](int64_t i, int) {
       transpose(encoder, head, i * kTile, std::min(dims.neurons, (i + 1) * kTile), dims, block);
     });
-    give_back(encoder, head, dims.heads);
+    const size_t bytes = encoder.bytes() / static_cast<size_t>(dims.heads);
+    release(encoder, static_cast<size_t>(head) * bytes, bytes);
   }
   return block.rows;
 }
@@ -91,7 +86,7 @@ Rows padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t count, 
     convert(tensor.dtype, tensor.data + static_cast<size_t>(i) * from_row, packed.dtype,
             block.memory.get() + static_cast<size_t>(i) * to_row, static_cast<size_t>(width));
   });
-  give_back(tensor);
+  release(tensor, 0, tensor.bytes());
   return block.rows;
 }
 
@@ -110,7 +105,7 @@ std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parame
     fail(ErrorKind::unsupported, "the CPU backend runs weights as F32, BF16 or F16, not ", name_of(dtype));
   }
   auto packed = std::make_shared<PackedParameters>();
-  const auto [layers, width, heads, neurons, vocab] = parameters.dims;
+  const auto [layers, width, heads, neurons, vocab, sets] = parameters.dims;
   packed->dims = parameters.dims;
   packed->dtype = dtype;
   packed->stride = padded(width);

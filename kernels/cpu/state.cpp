@@ -81,7 +81,7 @@ Tensor SequenceState::save() {
   }
   folded_ = position_;
   std::byte* data = nullptr;
-  const auto [layers, width, heads, neurons, vocab] = dims_;
+  const auto [layers, width, heads, neurons, vocab, sets] = dims_;
   Tensor out = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
   const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
   for (int64_t i = 0; i < layers * rows_; ++i) {
@@ -91,7 +91,7 @@ Tensor SequenceState::save() {
 }
 
 void SequenceState::restore(const Tensor& saved, int64_t position) {
-  const auto [layers, width, heads, neurons, vocab] = dims_;
+  const auto [layers, width, heads, neurons, vocab, sets] = dims_;
   const Shape expected{layers, heads, neurons, width};
   if (saved.dtype != DType::f32 || saved.shape != expected || !saved.contiguous()) {
     fail(ErrorKind::invalid_argument, "state: expected F32 ", to_string(expected), ", found ",

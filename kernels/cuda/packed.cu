@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "bdh/base/error.h"
-#include "bdh/base/memory.h"
 #include "kernels/cuda/device.h"
 
 namespace bdh::cuda {
@@ -47,14 +46,13 @@ class Upload {
     return static_cast<int64_t>(staging_.bytes() / (static_cast<size_t>(width) * size_of(dtype_)));
   }
 
-  // Rows [first, first + count) of `tensor` seen as rows of `width` elements, in the GPU's slab. The mapped
-  // file's pages that were read are given back.
+  // Rows [first, first + count) of `tensor` seen as rows of `width` elements, in the GPU's slab.
   void send(const Tensor& tensor, int64_t first, int64_t count, int64_t width) {
     const size_t elements = static_cast<size_t>(count * width), unit = size_of(tensor.dtype);
     const std::byte* from = tensor.data + static_cast<size_t>(first * width) * unit;
     stream_.wait();
     convert(tensor.dtype, from, dtype_, staging_.as<std::byte>(), elements);
-    if (tensor.mapped) release_pages({from, elements * unit});
+    release(tensor, static_cast<size_t>(first * width) * unit, elements * unit);
     check(cudaMemcpyAsync(slab_.as<void>(), staging_.as<void>(), elements * size_of(dtype_),
                           cudaMemcpyHostToDevice, stream_.get()),
           "copying weights to the GPU");

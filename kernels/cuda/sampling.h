@@ -1,4 +1,4 @@
-// Drawing the next token on the GPU, as bdh/text/sampler.h defines the draw.
+// Drawing the next token on the GPU, as kernels/sampler.h defines the draw.
 #pragma once
 
 #include <cstdint>

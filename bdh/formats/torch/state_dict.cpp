@@ -154,7 +154,7 @@ class TensorReader {
     }
     tensor.data = storage.bytes.data() + (tensor.numel() == 0 ? 0 : offset * size);
     tensor.owner = storage.owner;
-    tensor.mapped = storage.mapped;
+    if (storage.mapped) tensor.give_back = release_pages;
   }
 
   // No dimension is zero.

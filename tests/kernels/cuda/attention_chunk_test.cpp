@@ -63,7 +63,7 @@ void attend(const KernelModel& model, const cuda::ChunkSegment& segment, int64_t
 
 void check_unit(const KernelModel& model, const std::vector<CaseSegment>& segments, cuda::Unit unit) {
   ChunkCase chunk(model, segments, unit);
-  const auto [layers, width, heads, neurons, vocab] = model.dims;
+  const auto [layers, width, heads, neurons, vocab, sets] = model.dims;
   const auto rows = static_cast<int64_t>(chunk.plan.rows.size());
   const Numbers r = rounded(random_numbers(rows * heads * neurons, 31, 0.3), chunk.buffers.activations);
   const Attended got = run(chunk, r);

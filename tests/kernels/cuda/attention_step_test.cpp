@@ -21,7 +21,7 @@ struct Expected {
 };
 
 Expected expected_of(const StepCase& step, size_t sequence) {
-  const auto [layers, width, heads, neurons, vocab] = step.model.dims;
+  const auto [layers, width, heads, neurons, vocab, sets] = step.model.dims;
   const double* x = step.x.data() + static_cast<int64_t>(sequence) * width;
   Expected out{encode(step.model, x), {}, step.states[sequence].before};
   const Numbers r = rotate(step.model, out.n, step.sequences[sequence].position);

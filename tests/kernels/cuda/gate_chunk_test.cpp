@@ -33,7 +33,7 @@ Gated run(ChunkCase& chunk, const Numbers& n, const Numbers& attended) {
 
 void check_unit(const KernelModel& model, int32_t rows, double density, cuda::Unit unit) {
   ChunkCase chunk(model, {{rows, 0, false}}, unit);
-  const auto [layers, width, heads, neurons, vocab] = model.dims;
+  const auto [layers, width, heads, neurons, vocab, sets] = model.dims;
   const DType type = chunk.buffers.activations;
   const Numbers n = rounded(random_activity(rows * heads * neurons, 41, density), type);
   const Numbers attended = rounded(random_numbers(heads * rows * width, 42, 1.7), type);

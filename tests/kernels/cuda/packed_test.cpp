@@ -13,7 +13,7 @@ namespace {
 
 // (H, D, N) as (H*N, D).
 Numbers neuron_major(const KernelModel& model, const Numbers& from) {
-  const auto [layers, width, heads, neurons, vocab] = model.dims;
+  const auto [layers, width, heads, neurons, vocab, sets] = model.dims;
   Numbers out(from.size());
   for (int64_t h = 0; h < heads; ++h) {
     for (int64_t d = 0; d < width; ++d) {

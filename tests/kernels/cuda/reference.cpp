@@ -29,7 +29,7 @@ uint64_t next(uint64_t& state) {
 double uniform(uint64_t& state) { return static_cast<double>(next(state)) / 2147483648.0; }
 
 Numbers relu_product(const KernelModel& model, const Numbers& weights, const double* x, int64_t x_stride) {
-  const auto [layers, width, heads, neurons, vocab] = model.dims;
+  const auto [layers, width, heads, neurons, vocab, sets] = model.dims;
   Numbers out(static_cast<size_t>(heads * neurons));
   for (int64_t h = 0; h < heads; ++h) {
     for (int64_t j = 0; j < neurons; ++j) {

@@ -3,11 +3,8 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
-
-#include "kernels/backend.h"
 
 namespace bdh {
 
@@ -31,6 +28,15 @@ struct SamplingOptions {
 ///     u = (mix(mix(seed) ^ step) >> 11) / 2^53
 double uniform(uint64_t seed, uint64_t step);
 
+/// A token to be drawn from the logits after a text.
+struct Draw {
+  SamplingOptions options;
+  int64_t vocab = 0;                      // tokens below this may be drawn
+  uint64_t step = 0;                      // which of the numbers of options.seed decides
+  std::span<const int32_t> history = {};  // the tokens that the repetition penalty applies to
+  int32_t token = -1;                     // what was drawn
+};
+
 /// A token that may be drawn, and its probability.
 struct Candidate {
   int32_t token = 0;
@@ -47,18 +53,15 @@ struct Candidate {
 class Sampler {
  public:
   /// Throws Error(invalid_argument) as SamplingOptions::validate.
-  explicit Sampler(const SamplingOptions& options);
+  explicit Sampler(const SamplingOptions& options = {});
 
   /// The next token for logits (V). `history` holds the tokens that the repetition penalty applies to.
   /// Throws Error(invalid_argument) for no logits or a penalised token outside [0, V), and Error(bad_file)
   /// for logits with NaN or +Inf, or with nothing but -Inf: weights that yield them are broken.
   int32_t next(std::span<const float> logits, std::span<const int32_t> history);
 
-  /// What a backend must know to draw the next token as `next` would from the first `vocab` logits; nothing
-  /// where only `next` can.
-  std::optional<Draw> request(int64_t vocab) const;
-  /// Counts a step whose token was drawn as `request` said.
-  void skip() { ++step_; }
+  /// The token that `draw` asks for, whatever this sampler's own options and step: for backends.
+  int32_t draw(const Draw& draw, std::span<const float> logits);
 
   /// The tokens that `next` would choose among, likeliest first; their probabilities sum to 1. Draws nothing.
   std::vector<Candidate> distribution(std::span<const float> logits, std::span<const int32_t> history);
@@ -71,7 +74,7 @@ class Sampler {
   double keep_top_p(double total);
   double weight(int32_t token) const;
   int32_t ranked(size_t rank);
-  int32_t draw(double u);
+  int32_t choose(double u);
 
   SamplingOptions options_;
   uint64_t step_ = 0;

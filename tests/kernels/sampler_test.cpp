@@ -1,5 +1,5 @@
 // Sampling against goldens from PyTorch (tests/parity/sampling_parity.py), its edges, and the draw itself.
-#include "bdh/text/sampler.h"
+#include "kernels/sampler.h"
 
 #include <doctest/doctest.h>
 

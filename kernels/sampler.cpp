@@ -1,5 +1,5 @@
 // Sampling as sampler.h defines it: filters, ranking as far as a draw needs it, and the draw.
-#include "bdh/text/sampler.h"
+#include "kernels/sampler.h"
 
 #include <algorithm>
 #include <cmath>
@@ -61,17 +61,13 @@ int32_t Sampler::next(std::span<const float> logits, std::span<const int32_t> hi
   score(logits, history);
   if (options_.greedy()) return best_;
   keep_candidates();
-  return draw(u);
+  return choose(u);
 }
 
-std::optional<Draw> Sampler::request(int64_t vocab) const {
-  if (options_.repetition_penalty != 1) return std::nullopt;
-  return Draw{options_.greedy(),
-              options_.temperature,
-              options_.top_k,
-              options_.top_p,
-              vocab,
-              uniform(options_.seed, step_)};
+int32_t Sampler::draw(const Draw& draw, std::span<const float> logits) {
+  options_ = draw.options;
+  step_ = draw.step;
+  return next(logits.first(static_cast<size_t>(draw.vocab)), draw.history);
 }
 
 std::vector<Candidate> Sampler::distribution(std::span<const float> logits,
@@ -160,7 +156,7 @@ int32_t Sampler::ranked(size_t rank) {
   return order_[rank];
 }
 
-int32_t Sampler::draw(double u) {
+int32_t Sampler::choose(double u) {
   const double target = u * mass_;
   double sum = 0;
   for (size_t rank = 0; rank + 1 < kept_; ++rank) {

@@ -1,0 +1,45 @@
+// What every backend asks of a call before it does anything.
+#include "kernels/backend.h"
+
+#include <algorithm>
+
+#include "bdh/base/error.h"
+
+namespace bdh {
+
+namespace {
+
+void refuse_scales(const Matrix& matrix) {
+  if (matrix.group != 0 || matrix.scales.data)
+    fail(ErrorKind::unsupported, "no backend runs weights with scales yet; load them as F32, BF16 or F16");
+}
+
+}  // namespace
+
+void refuse_unbuilt(const Parameters& parameters) {
+  refuse_scales(parameters.embed);
+  refuse_scales(parameters.lm_head);
+  for (const Layer& layer : parameters.layers) {
+    for (const Matrix* matrix : {&layer.encoder, &layer.encoder_v, &layer.decoder}) refuse_scales(*matrix);
+  }
+}
+
+void refuse_unbuilt(std::span<const float> decay) {
+  if (!decay.empty()) fail(ErrorKind::unsupported, "no backend damps its state yet; give no decay");
+}
+
+void refuse_unbuilt(const Read& read) {
+  const auto adapted = [](const Segment& segment) { return segment.adapter != nullptr; };
+  if (std::any_of(read.segments.begin(), read.segments.end(), adapted))
+    fail(ErrorKind::unsupported, "no backend applies adapters yet; merge them into the weights");
+  if (read.provisional)
+    fail(ErrorKind::unsupported, "no backend reads provisional tokens yet; clone the session instead");
+  if (read.tape) fail(ErrorKind::unsupported, "no backend keeps a tape for training yet");
+}
+
+bool is_decode(std::span<const Segment> segments) {
+  return std::all_of(segments.begin(), segments.end(),
+                     [](const Segment& segment) { return segment.state && segment.tokens.size() == 1; });
+}
+
+}  // namespace bdh
