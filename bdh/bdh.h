@@ -3,10 +3,11 @@
 #pragma once
 
 #include "bdh/base/error.h"
+#include "bdh/formats/session_file.h"
 #include "bdh/model/session.h"
-#include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "bdh/pretrained/model.h"
 #include "bdh/pretrained/validate.h"
 #include "bdh/text/generation.h"
+#include "kernels/backends.h"

@@ -208,7 +208,7 @@ bdh_status bdh_session_save(bdh_session* session, const char* path) {
   return guarded([&] {
     require(session, "session");
     require(path, "path");
-    session->session.save(path);
+    bdh::write_session(path, {session->session.save(), session->session.position()});
   });
 }
 
@@ -216,7 +216,8 @@ bdh_status bdh_session_restore(bdh_session* session, const char* path) {
   return guarded([&] {
     require(session, "session");
     require(path, "path");
-    session->session.restore(path);
+    const bdh::SavedState saved = bdh::read_session(path);
+    session->session.restore(saved.s, saved.position, path);
   });
 }
 

@@ -2,7 +2,7 @@
 #include "bench/bench.h"
 
 #include "bdh/base/error.h"
-#include "bdh/pretrained/backends.h"
+#include "kernels/backends.h"
 #ifdef BDH_BENCH_CPU
 #include "bench/cpu/run.h"
 #endif

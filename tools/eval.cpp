@@ -158,7 +158,7 @@ Loss stream_loss(const Model& model, TokenSource& text, const Options& options) 
   Progress progress("reading", "tokens");
   Loss loss;
   Tokens tokens = text.read(1);
-  const auto piece = static_cast<size_t>(read.chunk.value_or(model.weights->backend().chunk_tokens()));
+  const auto piece = static_cast<size_t>(read.chunk.value_or(model.weights->backend().prefill_tokens()));
   while (true) {
     const Tokens more = text.read(piece);
     if (more.empty()) break;

@@ -12,7 +12,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/memory.h"
-#include "bdh/pretrained/backends.h"
+#include "kernels/backends.h"
 #include "tools/command.h"
 #include "tools/sparsity.h"
 #include "tools/text_source.h"

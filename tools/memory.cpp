@@ -10,7 +10,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
-#include "bdh/pretrained/backends.h"
+#include "kernels/backends.h"
 #include "tools/command.h"
 
 namespace bdh::tools {

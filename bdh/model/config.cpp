@@ -52,7 +52,7 @@ std::optional<int64_t> product(std::initializer_list<int64_t> factors) {
 /// The largest allocation a model of this size implies, in bytes, can be counted: parameters as float64, and
 /// the state.
 bool countable(const Config& c) {
-  const auto matrices = product({24, c.mlp_internal_dim_multiplier, c.n_embd, c.n_embd});
+  const auto matrices = product({24, c.sets(), c.mlp_internal_dim_multiplier, c.n_embd, c.n_embd});
   const auto vocabulary = product({16, c.vocab_size, c.n_embd});
   const auto state = product({4, c.n_layer, c.mlp_internal_dim_multiplier, c.n_embd, c.n_embd});
   int64_t sum = 0;
@@ -96,6 +96,10 @@ bool read_member(Config& config, const Json::Member& member, std::string_view so
     config.dropout = read_field(value, key, source, [](const Json& j) { return j.as_number(); });
     return true;
   }
+  if (key == "tie_layers") {
+    config.tie_layers = read_field(value, key, source, [](const Json& j) { return j.as_bool(); });
+    return true;
+  }
   const auto field =
       std::find_if(kSizes.begin(), kSizes.end(), [&](const SizeField& f) { return f.name == key; });
   if (field == kSizes.end()) return false;
@@ -114,7 +118,7 @@ std::string unknown_keys_warning(const std::vector<std::string>& keys, std::stri
 }  // namespace
 
 int64_t Config::parameters() const {
-  return 3 * n_head * neurons_per_head() * n_embd + 2 * vocab_size * n_embd;
+  return 3 * sets() * n_head * neurons_per_head() * n_embd + 2 * vocab_size * n_embd;
 }
 
 int64_t Config::state_bytes() const {
@@ -151,6 +155,7 @@ Json Config::to_json() const {
                       {"n_head", n_head},
                       {"mlp_internal_dim_multiplier", mlp_internal_dim_multiplier},
                       {"vocab_size", vocab_size}};
+  if (!tie_layers) object.emplace_back("tie_layers", false);
   object.insert(object.end(), extra.begin(), extra.end());
   return object;
 }

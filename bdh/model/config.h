@@ -11,7 +11,7 @@
 
 namespace bdh {
 
-/// The six fields of BDHConfig, with the authors' defaults.
+/// The six fields of BDHConfig, with the authors' defaults, and tie_layers, which others added.
 struct Config {
   int64_t n_layer = 6;                        // L
   int64_t n_embd = 256;                       // D
@@ -19,11 +19,14 @@ struct Config {
   int64_t n_head = 4;                         // H
   int64_t mlp_internal_dim_multiplier = 128;  // M
   int64_t vocab_size = 256;                   // V
-  Json::Object extra;                         // keys of config.json that are not ours, kept in their order
+  bool tie_layers = true;  // false: every layer has encoder, encoder_v and decoder of its own
+  Json::Object extra;      // keys of config.json that are not ours, kept in their order
 
   /// N = M * D / H, an integer division.
   int64_t neurons_per_head() const { return mlp_internal_dim_multiplier * n_embd / n_head; }
-  Dimensions dimensions() const { return {n_layer, n_embd, n_head, neurons_per_head(), vocab_size}; }
+  /// Sets of layer weights: 1, or L.
+  int64_t sets() const { return tie_layers ? 1 : n_layer; }
+  Dimensions dimensions() const { return {n_layer, n_embd, n_head, neurons_per_head(), vocab_size, sets()}; }
   /// Trained numbers: decoder, encoder, encoder_v, lm_head and embedding (attn.freqs is a buffer, not
   /// counted).
   int64_t parameters() const;
@@ -38,7 +41,7 @@ struct Config {
   /// names the file in errors. Validates. Throws Error(bad_file).
   static Config from_json(const Json& json, std::string_view source,
                           std::vector<std::string>* warnings = nullptr);
-  /// The six fields, in BDHConfig's order, then `extra`.
+  /// The six fields, in BDHConfig's order, tie_layers where it is false, then `extra`.
   Json to_json() const;
 };
 

@@ -1,11 +1,9 @@
-// Sessions: checks what is asked, cuts it into the chunks and tokens that a backend reads, and saves states.
+// Sessions: checks what is asked, and cuts it into what a backend reads at once.
 #include "bdh/model/session.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "bdh/base/error.h"
-#include "bdh/formats/safetensors.h"
 
 namespace bdh {
 
@@ -27,100 +25,72 @@ std::span<LayerActivity> activity_of(const ReadOptions& options, int64_t layers)
   return *options.activity;
 }
 
-// Tokens read at once, at most.
-int64_t step_of(const ReadOptions& options, const Backend& backend, int64_t longest) {
+// Tokens of one sequence read at once, at most.
+int64_t chunk_of(const ReadOptions& options, const Backend& backend, int64_t longest) {
   if (options.form == Form::recurrent) return 1;
   if (options.form == Form::parallel) return longest;
-  return options.chunk.value_or(backend.chunk_tokens());
+  return options.chunk.value_or(backend.prefill_tokens());
 }
 
-void read_piece(const Weights& weights, std::span<const Segment> segments,
-                std::span<LayerActivity> activity) {
-  const bool single =
-      std::all_of(segments.begin(), segments.end(), [](const Segment& s) { return s.tokens.size() == 1; });
-  if (single) {
-    weights.backend().read_token(weights.packed(), segments, activity);
-  } else {
-    weights.backend().read_chunk(weights.packed(), segments, activity);
-  }
+// Tokens [begin, begin + count) of a segment, with what is wanted of them.
+Segment part_of(const Segment& whole, int64_t begin, int64_t count, int64_t vocab) {
+  Segment part = whole;
+  const bool last = begin + count == static_cast<int64_t>(whole.tokens.size());
+  part.tokens = whole.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+  if (whole.all_logits) part.logits += begin * vocab;
+  if (!last && !whole.all_logits) part.logits = nullptr;
+  if (!last) part.draw = nullptr;
+  return part;
 }
 
-// One sequence of a read, and where its logits go.
-struct Reading {
-  State* state;
-  std::span<const int32_t> tokens;
-  float* logits;
-  bool all_logits;
-  Draw* draw = nullptr;
-};
-
-// The segment of a reading's tokens [begin, begin + count); logits only where they were asked for.
-Segment piece_of(const Reading& reading, int64_t begin, int64_t count, int64_t vocab) {
-  const bool last = begin + count == static_cast<int64_t>(reading.tokens.size());
-  float* logits = reading.all_logits ? reading.logits + begin * vocab : last ? reading.logits : nullptr;
-  return {reading.state, reading.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
-          logits, reading.all_logits, last ? reading.draw : nullptr};
+int64_t tokens_in(std::span<const Segment> segments) {
+  int64_t tokens = 0;
+  for (const Segment& segment : segments) tokens += static_cast<int64_t>(segment.tokens.size());
+  return tokens;
 }
 
-void read_all_pieces(const Weights& weights, std::span<const Reading> readings, const ReadOptions& options) {
+void read_segments(const Weights& weights, std::span<const Segment> segments, const ReadOptions& options) {
   if (options.chunk.value_or(1) < 1)
     fail(ErrorKind::invalid_argument, "chunk: ", *options.chunk, " is less than 1");
-  int64_t longest = 0, total = 0, done = 0;
-  for (const Reading& reading : readings) {
-    check_tokens(reading.tokens, weights.config().vocab_size);
-    longest = std::max(longest, static_cast<int64_t>(reading.tokens.size()));
-    total += static_cast<int64_t>(reading.tokens.size());
+  const int64_t vocab = weights.config().vocab_size;
+  int64_t longest = 0, done = 0;
+  for (const Segment& segment : segments) {
+    check_tokens(segment.tokens, vocab);
+    longest = std::max(longest, static_cast<int64_t>(segment.tokens.size()));
   }
+  const int64_t total = tokens_in(segments), chunk = chunk_of(options, weights.backend(), longest);
   const std::span<LayerActivity> activity = activity_of(options, weights.config().n_layer);
-  const int64_t step = step_of(options, weights.backend(), longest);
-  std::vector<Segment> segments;
-  for (int64_t begin = 0; begin < longest; begin += std::min(step, longest - begin)) {
-    segments.clear();
-    for (const Reading& reading : readings) {
-      const int64_t left = static_cast<int64_t>(reading.tokens.size()) - begin;
-      if (left > 0)
-        segments.push_back(piece_of(reading, begin, std::min(step, left), weights.config().vocab_size));
+  std::vector<Segment> parts;
+  for (int64_t begin = 0; begin < longest; begin += std::min(chunk, longest - begin)) {
+    parts.clear();
+    for (const Segment& segment : segments) {
+      const int64_t left = static_cast<int64_t>(segment.tokens.size()) - begin;
+      if (left > 0) parts.push_back(part_of(segment, begin, std::min(chunk, left), vocab));
     }
-    read_piece(weights, segments, activity);
-    for (const Segment& segment : segments) done += static_cast<int64_t>(segment.tokens.size());
+    weights.backend().read(weights.packed(), {parts, activity});
+    done += tokens_in(parts);
     if (options.progress && !options.progress(done, total) && done < total) {
       fail(ErrorKind::cancelled, "stopped after reading ", done, " of ", total, " tokens");
     }
   }
 }
 
-constexpr const char* kStateTensor = "state";
-constexpr const char* kPositionKey = "position";
-
-int64_t saved_position(const SafetensorsFile& file) {
-  const auto found = file.metadata().find(kPositionKey);
-  int64_t position = -1;
-  if (found != file.metadata().end()) {
-    const std::string& text = found->second;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), position);
-    if (error != std::errc() || end != text.data() + text.size()) position = -1;
-  }
-  if (position < 0)
-    fail(ErrorKind::bad_file, file.path().string(), ": no saved session: its metadata lacks a position");
-  return position;
-}
-
 }  // namespace
 
 Session::Session(std::shared_ptr<const Weights> weights)
-    : weights_(std::move(weights)), state_(weights_->backend().new_state(weights_->packed())) {}
+    : weights_(std::move(weights)), state_(weights_->backend().new_state(weights_->packed(), {})) {}
 
 std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOptions& options) {
   std::vector<float> logits(static_cast<size_t>(weights_->config().vocab_size));
-  const Reading reading{state_.get(), tokens, logits.data(), false};
-  read_all_pieces(*weights_, {&reading, 1}, options);
+  const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data()};
+  read_segments(*weights_, {&segment, 1}, options);
   return logits;
 }
 
 std::vector<float> Session::read_all(std::span<const int32_t> tokens, const ReadOptions& options) {
   std::vector<float> logits(tokens.size() * static_cast<size_t>(weights_->config().vocab_size));
-  const Reading reading{state_.get(), tokens, logits.data(), true};
-  read_all_pieces(*weights_, {&reading, 1}, options);
+  const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data(), .all_logits = true};
+  read_segments(*weights_, {&segment, 1}, options);
   return logits;
 }
 
@@ -130,24 +100,18 @@ Session Session::clone() const {
   return copy;
 }
 
-void Session::reset() { state_ = weights_->backend().new_state(weights_->packed()); }
+void Session::reset() { state_ = weights_->backend().new_state(weights_->packed(), {}); }
 
-void Session::save(const std::filesystem::path& path) {
-  write_safetensors(path, {{kStateTensor, state_->save()}}, {{kPositionKey, std::to_string(position())}});
-}
+Tensor Session::save() { return state_->save(); }
 
-void Session::restore(const std::filesystem::path& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
-  const int64_t position = saved_position(file);
-  const Tensor saved = file.tensor(kStateTensor);
+void Session::restore(const Tensor& s, int64_t position, const std::string& source) {
   const auto [layers, width, heads, neurons, vocab, sets] = weights_->config().dimensions();
   const Shape expected{layers, heads, neurons, width};
-  if (saved.dtype != DType::f32 || saved.shape != expected) {
-    fail(ErrorKind::bad_file, path.string(), ": the saved state is ", name_of(saved.dtype), " ",
-         to_string(saved.shape), ", this model's is F32 ", to_string(expected),
-         "; restore it into the model it was saved from");
+  if (s.dtype != DType::f32 || s.shape != expected) {
+    fail(ErrorKind::bad_file, source, ": the saved state is ", name_of(s.dtype), " ", to_string(s.shape),
+         ", this model's is F32 ", to_string(expected), "; restore it into the model it was saved from");
   }
-  state_->restore(saved, position);
+  state_->restore(s, position);
 }
 
 std::vector<float> read_batch(std::span<Session* const> sessions,
@@ -163,8 +127,8 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
   if (sessions.empty()) return {};
   const Weights& weights = sessions.front()->weights();
   const auto vocab = static_cast<size_t>(weights.config().vocab_size);
-  std::vector<float> logits(sessions.size() * vocab);
-  std::vector<Reading> readings;
+  std::vector<float> logits(options.draws.empty() ? sessions.size() * vocab : 0);
+  std::vector<Segment> segments;
   for (size_t i = 0; i < sessions.size(); ++i) {
     if (&sessions[i]->weights() != &weights)
       fail(ErrorKind::invalid_argument, "read_batch: session ", i, " has other weights");
@@ -172,32 +136,33 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
         sessions.begin() + static_cast<std::ptrdiff_t>(i)) {
       fail(ErrorKind::invalid_argument, "read_batch: session ", i, " is in the batch twice");
     }
-    readings.push_back({sessions[i]->state_.get(), tokens[i], logits.data() + i * vocab, false,
-                        options.draws.empty() ? nullptr : &options.draws[i]});
+    Segment& segment =
+        segments.emplace_back(Segment{.state = sessions[i]->state_.get(), .tokens = tokens[i]});
+    if (options.draws.empty()) {
+      segment.logits = logits.data() + i * vocab;
+    } else {
+      segment.draw = &options.draws[i];
+    }
   }
-  read_all_pieces(weights, readings, options);
+  read_segments(weights, segments, options);
   return logits;
 }
 
 std::vector<float> forward(const Weights& weights, std::span<const std::span<const int32_t>> sequences,
                            std::vector<LayerActivity>* activity) {
   const auto vocab = static_cast<size_t>(weights.config().vocab_size);
-  size_t rows = 0;
-  for (const auto& tokens : sequences) {
-    check_tokens(tokens, weights.config().vocab_size);
-    rows += tokens.size();
-  }
-  std::vector<float> logits(rows * vocab);
   std::vector<Segment> segments;
+  for (const auto& tokens : sequences) segments.push_back({.tokens = tokens, .all_logits = true});
+  std::vector<float> logits(static_cast<size_t>(tokens_in(segments)) * vocab);
   float* out = logits.data();
-  for (const auto& tokens : sequences) {
-    segments.push_back({nullptr, tokens, out, true});
-    out += tokens.size() * vocab;
+  for (Segment& segment : segments) {
+    segment.logits = out;
+    out += segment.tokens.size() * vocab;
   }
   ReadOptions options;
+  options.form = Form::parallel;
   options.activity = activity;
-  if (rows > 0)
-    weights.backend().read_chunk(weights.packed(), segments, activity_of(options, weights.config().n_layer));
+  read_segments(weights, segments, options);
   return logits;
 }
 

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "bdh/model/weights.h"
@@ -27,8 +27,7 @@ struct ReadOptions {
   /// Called between chunks with the tokens read so far and their number in all; returning false stops the
   /// read with Error(cancelled), the session having read what was reported.
   std::function<bool(int64_t done, int64_t total)> progress;
-  /// One for each session, or none: a backend that draws the next token itself sets Draw::token; the logits
-  /// of that session are then not to be relied on.
+  /// One for each session, or none: Draw::token receives what comes next. Logits are then not returned.
   std::span<Draw> draws = {};
   /// When set, resized to L entries and added to.
   std::vector<LayerActivity>* activity = nullptr;
@@ -59,10 +58,14 @@ class Session {
   Session clone() const;
   /// Forgets everything read.
   void reset();
-  /// Writes the state as safetensors: tensor `state` (L, H, N, D) float32 and the position.
-  void save(const std::filesystem::path& path);
-  /// Continues from a saved state. Throws Error(bad_file) when it belongs to a model of other sizes.
-  void restore(const std::filesystem::path& path);
+  /// The state S (L, H, N, D) float32: with position() all that restore needs. formats/session_file.h keeps
+  /// both.
+  Tensor save();
+  /// Continues from a saved state. What follows is within 1e-5 of the largest logit, in float32, of what a
+  /// session that was never saved gives (tokens that were pending have become part of S), and the same bits
+  /// as what the session that save() was called on gives. `source` names the state in errors. Throws
+  /// Error(bad_file) when it belongs to a model of other sizes.
+  void restore(const Tensor& s, int64_t position, const std::string& source = "state");
 
  private:
   friend std::vector<float> read_batch(std::span<Session* const>, std::span<const std::span<const int32_t>>,
@@ -72,7 +75,7 @@ class Session {
 };
 
 /// Reads tokens[i] into sessions[i], all together; lengths and positions may differ, the weights must be the
-/// same. Returns the logits (B, V) after each sequence's last token.
+/// same. Returns the logits (B, V) after each sequence's last token, or nothing where there are draws.
 std::vector<float> read_batch(std::span<Session* const> sessions,
                               std::span<const std::span<const int32_t>> tokens,
                               const ReadOptions& options = {});

@@ -12,6 +12,23 @@ namespace bdh {
 
 namespace {
 
+constexpr const char* kEncoder = "encoder";
+constexpr const char* kEncoderV = "encoder_v";
+constexpr const char* kDecoder = "decoder";
+constexpr const char* kLmHead = "lm_head";
+constexpr const char* kEmbed = "embed.weight";
+constexpr const char* kFreqs = "attn.freqs";
+
+/// "encoder", or "encoder.3" where each layer has its own.
+std::string layer_name(const Config& config, const std::string& name, int64_t layer) {
+  return config.tie_layers ? name : concat(name, ".", layer);
+}
+
+std::map<std::string, Shape> shapes_by_name(const Config& config) {
+  const auto shapes = parameter_shapes(config);
+  return {shapes.begin(), shapes.end()};
+}
+
 bool drop_prefix(std::string_view& name, std::string_view prefix) {
   if (!name.starts_with(prefix)) return false;
   name.remove_prefix(prefix.size());
@@ -29,14 +46,23 @@ TensorMap plain_names(const TensorMap& state_dict, const std::string& source) {
   return plain;
 }
 
-const Tensor& find(const TensorMap& tensors, const std::string& name, const Shape& shape,
-                   const std::string& source) {
-  const auto found = tensors.find(name);
-  if (found == tensors.end()) {
-    fail(ErrorKind::bad_file, source, ": tensor '", name,
-         "' is missing; a BDH model has decoder, encoder, encoder_v, "
-         "lm_head and embed.weight");
+[[noreturn]] void fail_missing(const TensorMap& tensors, const std::string& name, const Config& config,
+                               const std::string& source) {
+  const bool others = tensors.contains(config.tie_layers ? concat(kEncoder, ".0") : kEncoder);
+  if (others) {
+    fail(ErrorKind::bad_file, source, ": tensor '", name, "' is missing; there is ",
+         config.tie_layers
+             ? "encoder.0: each layer has its own weights, so config.json must say tie_layers: false"
+             : "encoder: all layers share it, so config.json must not say tie_layers: false");
   }
+  fail(ErrorKind::bad_file, source, ": tensor '", name,
+       "' is missing; a BDH model has decoder, encoder, encoder_v, lm_head and embed.weight");
+}
+
+const Tensor& find(const TensorMap& tensors, const std::string& name, const Shape& shape,
+                   const Config& config, const std::string& source) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) fail_missing(tensors, name, config, source);
   const Tensor& tensor = found->second;
   if (tensor.shape != shape) {
     fail(ErrorKind::bad_file, source, ": tensor '", name, "' has shape ", to_string(tensor.shape),
@@ -52,7 +78,7 @@ const Tensor& find(const TensorMap& tensors, const std::string& name, const Shap
 Tensor frequencies(const TensorMap& tensors, const Config& config, const std::string& source,
                    std::vector<std::string>* warnings) {
   const int64_t neurons = config.neurons_per_head();
-  const auto found = tensors.find("attn.freqs");
+  const auto found = tensors.find(kFreqs);
   if (found != tensors.end() && found->second.numel() != neurons) {
     fail(ErrorKind::bad_file, source, ": tensor 'attn.freqs' has shape ", to_string(found->second.shape),
          ", but config.json makes it ", to_string({1, 1, 1, neurons}),
@@ -88,11 +114,11 @@ void check_frequencies(const Tensor& freqs, const std::string& source) {
   }
 }
 
-void warn_of_strangers(const TensorMap& tensors, const Config& config, const std::string& source,
-                       std::vector<std::string>* warnings) {
-  TensorMap strangers = tensors;
-  for (const auto& [name, shape] : parameter_shapes(config)) strangers.erase(name);
-  for (const auto& [name, tensor] : strangers) {
+void warn_of_unknown_tensors(const TensorMap& tensors, const Config& config, const std::string& source,
+                             std::vector<std::string>* warnings) {
+  TensorMap unknown = tensors;
+  for (const auto& [name, shape] : parameter_shapes(config)) unknown.erase(name);
+  for (const auto& [name, tensor] : unknown) {
     if (warnings)
       warnings->push_back(concat(source, ": tensor '", name, "' is not part of a BDH model and is ignored"));
   }
@@ -102,9 +128,17 @@ void warn_of_strangers(const TensorMap& tensors, const Config& config, const std
 
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config) {
   const auto [layers, width, heads, neurons, vocab, sets] = config.dimensions();
-  return {{"decoder", {heads * neurons, width}},  {"encoder", {heads, width, neurons}},
-          {"encoder_v", {heads, width, neurons}}, {"lm_head", {width, vocab}},
-          {"attn.freqs", {1, 1, 1, neurons}},     {"embed.weight", {vocab, width}}};
+  std::vector<std::pair<std::string, Shape>> shapes;
+  const auto add = [&](const std::string& name, const Shape& shape) {
+    for (int64_t i = 0; i < sets; ++i) shapes.emplace_back(layer_name(config, name, i), shape);
+  };
+  add(kDecoder, {heads * neurons, width});
+  add(kEncoder, {heads, width, neurons});
+  add(kEncoderV, {heads, width, neurons});
+  shapes.emplace_back(kLmHead, Shape{width, vocab});
+  shapes.emplace_back(kFreqs, Shape{1, 1, 1, neurons});
+  shapes.emplace_back(kEmbed, Shape{vocab, width});
+  return shapes;
 }
 
 std::string_view plain_name(std::string_view name) {
@@ -118,22 +152,22 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
     : config_(std::move(config)), backend_(std::move(backend)) {
   config_.validate();
   const TensorMap tensors = plain_names(state_dict, source);
-  const auto shapes = parameter_shapes(config_);
-  const auto take = [&](size_t i) {
-    const Tensor& tensor = find(tensors, shapes[i].first, shapes[i].second, source);
-    return converted(tensor, tensor.dtype);
+  const std::map<std::string, Shape> shapes = shapes_by_name(config_);
+  const auto take = [&](const std::string& name) {
+    const Tensor& tensor = find(tensors, name, shapes.at(name), config_, source);
+    return Matrix{converted(tensor, tensor.dtype), {}};
   };
-  parameters_ = {config_.dimensions(),
-                 take(5),
-                 take(1),
-                 take(2),
-                 take(0),
-                 take(3),
-                 frequencies(tensors, config_, source, warnings)};
+  parameters_.dims = config_.dimensions();
+  for (int64_t i = 0; i < config_.sets(); ++i) {
+    const auto of_layer = [&](const char* name) { return take(layer_name(config_, name, i)); };
+    parameters_.layers.push_back({of_layer(kEncoder), of_layer(kEncoderV), of_layer(kDecoder)});
+  }
+  parameters_.embed = take(kEmbed);
+  parameters_.lm_head = take(kLmHead);
+  parameters_.freqs = frequencies(tensors, config_, source, warnings);
   check_frequencies(parameters_.freqs, source);
-  warn_of_strangers(tensors, config_, source, warnings);
-  const DType stored = parameters_.encoder.dtype;
-  dtype_ = dtype.value_or(stored == DType::f64 ? DType::f32 : stored);
+  warn_of_unknown_tensors(tensors, config_, source, warnings);
+  dtype_ = dtype.value_or(stored_dtype() == DType::f64 ? DType::f32 : stored_dtype());
 }
 
 const Packed& Weights::packed() const {
@@ -145,9 +179,15 @@ TensorMap Weights::state_dict() const {
   Tensor freqs = parameters_.freqs;
   freqs.shape = {1, 1, 1, parameters_.dims.neurons};
   freqs.strides = contiguous_strides(freqs.shape);
-  return {{"decoder", parameters_.decoder},     {"encoder", parameters_.encoder},
-          {"encoder_v", parameters_.encoder_v}, {"lm_head", parameters_.lm_head},
-          {"attn.freqs", std::move(freqs)},     {"embed.weight", parameters_.embed}};
+  TensorMap tensors{
+      {kLmHead, parameters_.lm_head.values}, {kEmbed, parameters_.embed.values}, {kFreqs, std::move(freqs)}};
+  for (int64_t i = 0; i < config_.sets(); ++i) {
+    const Layer& layer = parameters_.layers[static_cast<size_t>(i)];
+    tensors.emplace(layer_name(config_, kEncoder, i), layer.encoder.values);
+    tensors.emplace(layer_name(config_, kEncoderV, i), layer.encoder_v.values);
+    tensors.emplace(layer_name(config_, kDecoder, i), layer.decoder.values);
+  }
+  return tensors;
 }
 
 TensorMap random_state_dict(const Config& config, uint64_t seed, DType dtype) {
@@ -158,7 +198,7 @@ TensorMap random_state_dict(const Config& config, uint64_t seed, DType dtype) {
     std::byte* data = nullptr;
     Tensor tensor = make_tensor(DType::f32, shape, &data);
     auto* values = reinterpret_cast<float*>(data);
-    if (name == "attn.freqs") {
+    if (name == kFreqs) {
       const std::vector<float> freqs = rotation_frequencies(config.neurons_per_head());
       std::copy(freqs.begin(), freqs.end(), values);
     } else {

@@ -16,12 +16,12 @@ namespace bdh {
 
 class Weights {
  public:
-  /// Takes a state_dict: decoder (H*N, D), encoder (H, D, N), encoder_v (H, D, N), lm_head (D, V),
-  /// attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). The prefixes `_orig_mod.` and `module.` are
-  /// dropped; a missing attn.freqs is derived, a half-precision one replaced by the derived one. dtype: what
-  /// the parameters run as; by default as stored (float64 runs as float32). `source` names the file in
-  /// errors. Reads no parameter yet: the tensors are kept, and packed at the first use. Throws
-  /// Error(bad_file) naming tensor, found and expected shape.
+  /// Takes a state_dict: decoder (H*N, D), encoder (H, D, N), encoder_v (H, D, N), or for layers that are not
+  /// tied decoder.0, .. of each; lm_head (D, V), attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). The
+  /// prefixes `_orig_mod.` and `module.` are dropped; a missing attn.freqs is derived, a half-precision one
+  /// replaced by the derived one. dtype: what the parameters run as; by default as stored (float64 runs as
+  /// float32). `source` names the file in errors. Reads no parameter yet: the tensors are kept, and packed at
+  /// the first use. Throws Error(bad_file) naming tensor, found and expected shape.
   Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
           std::optional<DType> dtype = {}, const std::string& source = "state_dict",
           std::vector<std::string>* warnings = nullptr);
@@ -32,6 +32,8 @@ class Weights {
   const Packed& packed() const;
   /// What the parameters run as.
   DType dtype() const { return dtype_; }
+  /// What they were given as: the encoder's dtype.
+  DType stored_dtype() const { return parameters_.layers.front().encoder.values.dtype; }
   /// The parameters as they were given, under the names above, with attn.freqs (1, 1, 1, N) in float32.
   TensorMap state_dict() const;
 

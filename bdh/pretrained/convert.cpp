@@ -30,7 +30,10 @@ TensorMap with_plain_names(const TensorMap& tensors, const std::string& source) 
 }
 
 void complete_frequencies(TensorMap& tensors) {
-  const auto found = tensors.find("attn.freqs"), encoder = tensors.find("encoder");
+  const auto found = tensors.find("attn.freqs");
+  const auto encoder = std::find_if(tensors.begin(), tensors.end(), [](const auto& tensor) {
+    return tensor.first == "encoder" || tensor.first == "encoder.0";
+  });
   if (found != tensors.end()) {
     if (found->second.dtype != DType::f32) found->second = derived_frequencies(found->second.shape);
   } else if (encoder != tensors.end() && encoder->second.shape.size() == 3) {

@@ -16,11 +16,11 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/printable.h"
-#include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/tokenizer_files.h"
+#include "kernels/backends.h"
 
 namespace bdh {
 namespace {
@@ -79,7 +79,7 @@ void read_remarks(Model& model, const fs::path& directory) {
   }
 }
 
-void refuse_strangers(const TensorMap& tensors, const Config& config, const std::string& source) {
+void refuse_unknown_tensors(const TensorMap& tensors, const Config& config, const std::string& source) {
   const auto shapes = parameter_shapes(config);
   for (const auto& [name, tensor] : tensors) {
     const std::string_view plain = plain_name(name);
@@ -101,7 +101,7 @@ Metadata user_metadata(const WeightFiles& files) {
 void take_weights(Model& model, const Config& config, const WeightFiles& files, const LoadOptions& options) {
   const TensorMap tensors = files.state_dict();
   const std::string source = files.source.string();
-  if (options.strict) refuse_strangers(tensors, config, source);
+  if (options.strict) refuse_unknown_tensors(tensors, config, source);
   if (options.verify) verify_weights(files.source.parent_path(), files.paths);
   model.weights = std::make_shared<const Weights>(
       config, tensors, make_backend(options.device, options.threads), options.dtype, source, &model.warnings);

@@ -36,7 +36,7 @@ void write_json(const fs::path& path, const Json& json) { write_text(path, json.
 /// float64 that runs as float32 is saved as it is stored.
 TensorList tensors_to_save(const Weights& weights, std::optional<DType>* dtype) {
   const TensorMap tensors = weights.state_dict();
-  const DType stored = tensors.at("encoder").dtype;
+  const DType stored = weights.stored_dtype();
   const bool as_stored = stored == weights.dtype() || (stored == DType::f64 && weights.dtype() == DType::f32);
   if (!*dtype && !as_stored) *dtype = weights.dtype();
   TensorList list;
@@ -118,7 +118,7 @@ class Save {
     return metadata;
   }
 
-  DType saved_dtype() const { return dtype_.value_or(model_.weights->state_dict().at("encoder").dtype); }
+  DType saved_dtype() const { return dtype_.value_or(model_.weights->stored_dtype()); }
 
   Json config() const {
     return options_.huggingface ? huggingface_config(model_.config(), saved_dtype(), tokenizer_files())

@@ -13,10 +13,10 @@
 #include "bdh/base/file.h"
 #include "bdh/base/memory.h"
 #include "bdh/base/printable.h"
-#include "bdh/pretrained/backends.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
+#include "kernels/backends.h"
 
 namespace bdh {
 namespace {

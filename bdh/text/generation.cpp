@@ -32,7 +32,7 @@ struct Sequence {
   size_t index;
   Session* session;
   std::vector<int32_t> history;  // the prompt and what was generated
-  Sampler sampler;
+  SamplingOptions sampling;
   StopStrings stops;
   std::unique_ptr<DecodeStream> decoder;
   GeneratedText out;
@@ -59,11 +59,10 @@ class Generation {
 
  private:
   void prefill(const ReadOptions& options);
-  void sample();
+  void decode();
+  void read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options);
   void emit(Sequence& sequence);
   int64_t drawable(const Sequence& sequence) const;
-  int32_t next_token(size_t i, std::span<const float> logits);
-  void decode(ReadOptions options);
   GenerationResult take_result();
 
   const Tokenizer& tokenizer_;
@@ -72,8 +71,6 @@ class Generation {
   std::set<int64_t> ends_;  // tokens that end a text
   std::vector<Sequence> sequences_;
   std::vector<Sequence*> active_;  // the unfinished ones, in order
-  std::vector<float> logits_;      // (active, V)
-  std::vector<Draw> draws_;        // (active), or none where the backend is not asked to draw
   bool cancelled_ = false;
   GenerationResult result_;
 };
@@ -90,7 +87,7 @@ void Generation::add(Session& session, const std::string& prompt) {
   Sequence& sequence = sequences_.emplace_back(Sequence{sequences_.size(),
                                                         &session,
                                                         std::move(tokens),
-                                                        Sampler(sampling),
+                                                        sampling,
                                                         StopStrings(config_.stop),
                                                         tokenizer_.decode_stream(true),
                                                         {}});
@@ -106,65 +103,66 @@ GenerationResult Generation::run(ReadOptions options) {
     };
   }
   prefill(options);
-  if (cancelled_ || config_.max_new_tokens == 0) return take_result();
-
-  ReadOptions one_token;
-  one_token.form = Form::recurrent;
-  one_token.activity = &result_.activity;
-  while (true) {
-    sample();
+  while (!cancelled_ && !active_.empty() && config_.max_new_tokens > 0) {
     for (Sequence* sequence : active_) {
       if (!cancelled_) emit(*sequence);
     }
     std::erase_if(active_, [](const Sequence* sequence) { return sequence->finished; });
-    if (cancelled_ || active_.empty()) return take_result();
-    decode(one_token);
+    if (!cancelled_ && !active_.empty()) decode();
   }
+  return take_result();
 }
 
 /// Reads the prompts, or as much of them as was read when that was cancelled.
 void Generation::prefill(const ReadOptions& options) {
-  std::vector<Session*> sessions;
-  std::vector<std::span<const int32_t>> tokens;
+  std::vector<std::span<const int32_t>> prompts;
   for (const Sequence& sequence : sequences_) {
-    sessions.push_back(sequence.session);
-    tokens.emplace_back(sequence.history);
+    prompts.emplace_back(sequence.history);
     result_.prefill_tokens -= sequence.session->position();
   }
   const Stopwatch watch(result_.prefill_seconds);
   try {
-    logits_ = read_batch(sessions, tokens, options);
+    read_active(std::move(prompts), options);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::cancelled) throw;
     cancelled_ = true;
   }
-  for (const Session* session : sessions) result_.prefill_tokens += session->position();
+  for (const Sequence& sequence : sequences_) result_.prefill_tokens += sequence.session->position();
 }
 
-/// Draws a token for every active sequence.
-void Generation::sample() {
+/// Reads the newest token of every active sequence.
+void Generation::decode() {
+  std::vector<std::span<const int32_t>> tokens;
+  for (const Sequence* sequence : active_) tokens.push_back(std::span(sequence->history).last(1));
+  ReadOptions options;
+  options.form = Form::recurrent;
+  options.activity = &result_.activity;
   const Stopwatch watch(result_.decode_seconds);
-  const size_t vocab = logits_.size() / active_.size();
+  read_active(std::move(tokens), options);
+  result_.decode_tokens += static_cast<int64_t>(active_.size());
+}
+
+/// Reads tokens[i] into the i-th active sequence, and draws the token that comes next.
+void Generation::read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options) {
+  std::vector<Session*> sessions;
+  std::vector<Draw> draws;
+  for (const Sequence* sequence : active_) {
+    sessions.push_back(sequence->session);
+    draws.push_back(
+        {sequence->sampling, drawable(*sequence), sequence->out.tokens.size(), sequence->history});
+  }
+  if (config_.max_new_tokens > 0) options.draws = draws;
+  read_batch(sessions, tokens, options);
+  if (options.draws.empty() || cancelled_) return;
   for (size_t i = 0; i < active_.size(); ++i) {
-    const int32_t token = next_token(i, std::span<const float>(logits_).subspan(i * vocab, vocab));
-    active_[i]->history.push_back(token);
-    active_[i]->out.tokens.push_back(token);
+    active_[i]->history.push_back(draws[i].token);
+    active_[i]->out.tokens.push_back(draws[i].token);
   }
 }
 
 /// Tokens that both the model and the tokenizer have.
 int64_t Generation::drawable(const Sequence& sequence) const {
   return std::min<int64_t>(sequence.session->weights().config().vocab_size, tokenizer_.vocab_size());
-}
-
-/// The next token of the i-th active sequence: the backend's, where it has drawn one.
-int32_t Generation::next_token(size_t i, std::span<const float> logits) {
-  Sequence& sequence = *active_[i];
-  if (!draws_.empty() && draws_[i].token >= 0) {
-    sequence.sampler.skip();
-    return draws_[i].token;
-  }
-  return sequence.sampler.next(logits.first(static_cast<size_t>(drawable(sequence))), sequence.history);
 }
 
 /// Turns the newest token into text, and finishes the sequence where it ends.
@@ -182,23 +180,6 @@ void Generation::emit(Sequence& sequence) {
   if (sequence.stops.stopped()) sequence.finish(FinishReason::stop);
   sequence.out.text += text;
   cancelled_ = callbacks_.on_text && !callbacks_.on_text(sequence.index, text);
-}
-
-/// Reads the newest token of every active sequence, and lets the backend draw the next where it can.
-void Generation::decode(ReadOptions options) {
-  std::vector<Session*> sessions;
-  std::vector<std::span<const int32_t>> tokens;
-  draws_.clear();
-  for (const Sequence* sequence : active_) {
-    sessions.push_back(sequence->session);
-    tokens.push_back(std::span(sequence->history).last(1));
-    if (const std::optional<Draw> draw = sequence->sampler.request(drawable(*sequence)))
-      draws_.push_back(*draw);
-  }
-  options.draws = draws_;
-  const Stopwatch watch(result_.decode_seconds);
-  logits_ = read_batch(sessions, tokens, options);
-  result_.decode_tokens += static_cast<int64_t>(active_.size());
 }
 
 GenerationResult Generation::take_result() {

@@ -10,8 +10,8 @@
 
 #include "bdh/model/session.h"
 #include "bdh/text/generation_config.h"
-#include "kernels/sampler.h"
 #include "bdh/text/tokenizer.h"
+#include "kernels/sampler.h"
 
 namespace bdh {
 
@@ -29,9 +29,9 @@ struct GeneratedText {
 };
 
 struct GenerationResult {
-  std::vector<GeneratedText> texts;  // one for each prompt, in order
-  double prefill_seconds = 0;
-  double decode_seconds = 0;            // sampling and reading; not the callbacks
+  std::vector<GeneratedText> texts;     // one for each prompt, in order
+  double prefill_seconds = 0;           // reading the prompts and drawing a first token for each
+  double decode_seconds = 0;            // reading and drawing; not the callbacks
   int64_t prefill_tokens = 0;           // over all prompts
   int64_t decode_tokens = 0;            // tokens read after the prompts, over all prompts
   std::vector<LayerActivity> activity;  // of decoding

@@ -13,14 +13,14 @@
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernels.h"
-#include "kernels/cpu/slices.h"
+#include "kernels/cpu/tiles.h"
 
 namespace bdh::bench {
 
 namespace {
 
 using cpu::Kernels;
-using cpu::kSlice;
+using cpu::kTileNeurons;
 using cpu::Rows;
 
 constexpr int64_t kWidth = 256, kHeads = 4, kNeurons = 8192, kAllNeurons = kHeads * kNeurons;
@@ -71,7 +71,7 @@ struct Floats {
 
 // ---- rows ----
 
-// Which rows of each slice are active.
+// Which rows of each tile are active.
 struct Selection {
   std::string name;
   double density;
@@ -82,7 +82,7 @@ std::vector<int32_t> active_rows(const Selection& selection, uint32_t seed) {
   std::mt19937 random(seed);
   std::bernoulli_distribution active(selection.density);
   std::vector<int32_t> index;
-  for (int32_t i = 0; i < kSlice; i += selection.pairs ? 2 : 1) {
+  for (int32_t i = 0; i < kTileNeurons; i += selection.pairs ? 2 : 1) {
     if (!active(random)) continue;
     index.push_back(i);
     if (selection.pairs) index.push_back(i + 1);
@@ -90,7 +90,7 @@ std::vector<int32_t> active_rows(const Selection& selection, uint32_t seed) {
   return index;
 }
 
-// Different selections, which slices take in turn, others each round: the same few rows would come to stay in
+// Different selections, which tiles take in turn, others each round: the same few rows would come to stay in
 // cache.
 constexpr int64_t kLists = 16;
 
@@ -102,34 +102,34 @@ std::vector<std::vector<int32_t>> selections(const Selection& selection) {
 
 enum class Reading { dot, accumulate };
 
-// One slice that stays in cache, or as many as the large block holds.
+// One tile that stays in cache, or as many as the large block holds.
 Task rows_task(Reading reading, DType dtype, const Selection& selection, bool from_memory) {
   const auto row_bytes = kWidth * static_cast<int64_t>(size_of(dtype));
-  const int64_t slices = from_memory ? large_block().bytes / (kSlice * row_bytes) : 1;
+  const int64_t tiles = from_memory ? large_block().bytes / (kTileNeurons * row_bytes) : 1;
   const bool dense = selection.density == 1;
   const auto lists = selections(selection);
-  const Floats x(kWidth), scale(kSlice), out(slices * kSlice);
+  const Floats x(kWidth), scale(kTileNeurons), out(tiles * kTileNeurons);
   double rows = 0;
   for (const auto& list : lists)
-    rows += static_cast<double>(list.size()) * static_cast<double>(slices) / kLists;
+    rows += static_cast<double>(list.size()) * static_cast<double>(tiles) / kLists;
   const auto call = [=](const Kernels& kernels, int64_t part, int64_t round) {
     const std::vector<int32_t>& list = lists[(part + round) % kLists];
-    const Rows slice{large_block().data + part * kSlice * row_bytes, dtype, kWidth};
+    const Rows tile{large_block().data + part * kTileNeurons * row_bytes, dtype, kWidth};
     const int32_t* index = dense ? nullptr : list.data();
     const auto count = static_cast<int64_t>(list.size());
-    float* to = out.at(part * kSlice);
+    float* to = out.at(part * kTileNeurons);
     if (reading == Reading::dot) {
-      kernels.dot_rows(slice, index, count, kWidth, x.at(0), to);
+      kernels.dot_rows(tile, index, count, kWidth, x.at(0), to);
     } else {
       std::fill(to, to + kWidth, 0.0f);
-      kernels.accumulate_rows(slice, index, scale.at(0), count, kWidth, to);
+      kernels.accumulate_rows(tile, index, scale.at(0), count, kWidth, to);
     }
   };
   const double bytes = rows * static_cast<double>(row_bytes);
   return {reading == Reading::dot ? "dot_rows" : "accumulate_rows",
           concat(selection.name, from_memory ? ", memory" : ", cache"),
           option_name(dtype),
-          slices,
+          tiles,
           {.bytes = bytes, .working_set = from_memory ? static_cast<double>(large_block().bytes) : bytes},
           call};
 }
@@ -313,19 +313,20 @@ std::vector<Task> chunk_tasks(bool from_memory) {
   };
 }
 
-// One token's rotation, a slice at a time, and the norm of one row after another.
+// One token's rotation, a tile at a time, and the norm of one row after another.
 std::vector<Task> token_tasks() {
   const auto e = std::make_shared<Elements>(kAllNeurons);
   const auto bytes = static_cast<double>(kAllNeurons * kFloat);
   return {
       {"rotate",
-       concat(kSlice, " neurons, ", kAllNeurons / kSlice, " times"),
+       concat(kTileNeurons, " neurons, ", kAllNeurons / kTileNeurons, " times"),
        "f32",
-       kAllNeurons / kSlice,
+       kAllNeurons / kTileNeurons,
        {.bytes = 4 * bytes, .working_set = 3 * bytes},  // reads n and freqs, writes n and r
        [=](const Kernels& kernels, int64_t part, int64_t) {
-         const int64_t first = part * kSlice;
-         kernels.rotate(e->n.at(first), e->freqs.data() + first % kNeurons, kSlice, 512.0f, e->v.at(first));
+         const int64_t first = part * kTileNeurons;
+         kernels.rotate(e->n.at(first), e->freqs.data() + first % kNeurons, kTileNeurons, 512.0f,
+                        e->v.at(first));
        }},
       {"norm",
        concat(kWidth, " wide, ", kAllNeurons / kWidth, " rows"),

@@ -27,12 +27,12 @@ Block new_rows(PackedParameters& packed, int64_t count, int64_t stride, const ch
 }
 
 // Square tiles of both sides stay in cache while they are transposed.
-constexpr int64_t kTile = 64;
+constexpr int64_t kTransposeTile = 64;
 
 // to[j * stride + d] = tile[d][j], for d < height and j < width.
 template <class Element>
-void transpose_tile(const Element (&tile)[kTile][kTile], int64_t height, int64_t width, Element* to,
-                    int64_t stride) {
+void transpose_tile(const Element (&tile)[kTransposeTile][kTransposeTile], int64_t height, int64_t width,
+                    Element* to, int64_t stride) {
   for (int64_t j = 0; j < width; ++j) {
     for (int64_t d = 0; d < height; ++d) to[j * stride + d] = tile[d][j];
   }
@@ -42,11 +42,11 @@ void transpose_tile(const Element (&tile)[kTile][kTile], int64_t height, int64_t
 template <class Element>
 void transpose_columns(const Tensor& from, int64_t head, int64_t begin, int64_t end, const Dimensions& dims,
                        const Block& to) {
-  alignas(64) Element tile[kTile][kTile];
+  alignas(64) Element tile[kTransposeTile][kTransposeTile];
   Element* rows =
       reinterpret_cast<Element*>(to.memory.get()) + (head * dims.neurons + begin) * to.rows.stride;
-  for (int64_t d = 0; d < dims.width; d += kTile) {
-    const int64_t height = std::min(kTile, dims.width - d);
+  for (int64_t d = 0; d < dims.width; d += kTransposeTile) {
+    const int64_t height = std::min(kTransposeTile, dims.width - d);
     for (int64_t i = 0; i < height; ++i) {
       const int64_t first = (head * dims.width + d + i) * dims.neurons + begin;
       convert(from.dtype, from.data + static_cast<size_t>(first) * size_of(from.dtype), to.rows.dtype,
@@ -59,12 +59,13 @@ void transpose_columns(const Tensor& from, int64_t head, int64_t begin, int64_t 
 Rows neuron_major(PackedParameters& packed, const Tensor& encoder, const char* what, ThreadPool& pool) {
   const Dimensions& dims = packed.dims;
   const Block block = new_rows(packed, dims.heads * dims.neurons, packed.stride, what);
-  const int64_t tiles = (dims.neurons + kTile - 1) / kTile;
+  const int64_t tiles = (dims.neurons + kTransposeTile - 1) / kTransposeTile;
   const auto transpose =
       size_of(packed.dtype) == 4 ? transpose_columns<uint32_t> : transpose_columns<uint16_t>;
   for (int64_t head = 0; head < dims.heads; ++head) {
     pool.run(tiles, [&](int64_t i, int) {
-      transpose(encoder, head, i * kTile, std::min(dims.neurons, (i + 1) * kTile), dims, block);
+      transpose(encoder, head, i * kTransposeTile, std::min(dims.neurons, (i + 1) * kTransposeTile), dims,
+                block);
     });
     const size_t bytes = encoder.bytes() / static_cast<size_t>(dims.heads);
     release(encoder, static_cast<size_t>(head) * bytes, bytes);
@@ -93,7 +94,7 @@ Rows padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t count, 
 }  // namespace
 
 size_t packed_bytes(const Dimensions& dims, DType dtype) {
-  const int64_t neurons = 3 * dims.heads * dims.neurons * padded(dims.width);
+  const int64_t neurons = 3 * dims.sets * dims.heads * dims.neurons * padded(dims.width);
   const int64_t tokens = dims.vocab * dims.width + dims.width * padded(dims.vocab);
   return static_cast<size_t>(neurons + tokens) * size_of(dtype) +
          static_cast<size_t>(padded(dims.neurons)) * sizeof(float);
@@ -109,12 +110,16 @@ std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parame
   packed->dims = parameters.dims;
   packed->dtype = dtype;
   packed->stride = padded(width);
-  packed->encoder = neuron_major(*packed, parameters.encoder, "the neuron-major encoder", pool);
-  packed->encoder_v = neuron_major(*packed, parameters.encoder_v, "the neuron-major encoder_v", pool);
-  packed->decoder =
-      padded_rows(*packed, parameters.decoder, heads * neurons, width, packed->stride, "the decoder", pool);
-  packed->embed = padded_rows(*packed, parameters.embed, vocab, width, width, "the embedding", pool);
-  packed->lm_head = padded_rows(*packed, parameters.lm_head, width, vocab, padded(vocab), "lm_head", pool);
+  for (const Layer& layer : parameters.layers) {
+    packed->layers.push_back(
+        {neuron_major(*packed, layer.encoder.values, "the neuron-major encoder", pool),
+         neuron_major(*packed, layer.encoder_v.values, "the neuron-major encoder_v", pool),
+         padded_rows(*packed, layer.decoder.values, heads * neurons, width, packed->stride, "the decoder",
+                     pool)});
+  }
+  packed->embed = padded_rows(*packed, parameters.embed.values, vocab, width, width, "the embedding", pool);
+  packed->lm_head =
+      padded_rows(*packed, parameters.lm_head.values, width, vocab, padded(vocab), "lm_head", pool);
   packed->freqs.assign(static_cast<size_t>(padded(neurons)), 0.0f);
   std::memcpy(packed->freqs.data(), parameters.freqs.data, static_cast<size_t>(neurons) * sizeof(float));
   return packed;

@@ -14,15 +14,21 @@ namespace bdh::cpu {
 /// n rounded up to a multiple of kPadding.
 constexpr int64_t padded(int64_t n) { return (n + kPadding - 1) / kPadding * kPadding; }
 
+struct PackedLayer {
+  Rows encoder;    // (H*N, stride): row h * N + j is E_h[:, j]
+  Rows encoder_v;  // (H*N, stride)
+  Rows decoder;    // (H*N, stride): as stored; in the mapped file itself when it needs no conversion
+};
+
 struct PackedParameters : Packed {
   int64_t stride = 0;  // padded(D): the length of a row of encoder, encoder_v, decoder and of every x
-  Rows encoder{};      // (H*N, stride): row h * N + j is E_h[:, j]
-  Rows encoder_v{};    // (H*N, stride)
-  Rows decoder{};      // (H*N, stride): as stored; in the mapped file itself when it needs no conversion
-  Rows embed{};        // (V, D)
-  Rows lm_head{};      // (D, padded(V))
+  std::vector<PackedLayer> layers;                  // one for all, or L
+  Rows embed{};                                     // (V, D)
+  Rows lm_head{};                                   // (D, padded(V))
   std::vector<float> freqs;                         // (padded(N)) turns per token
   std::vector<std::shared_ptr<const void>> owners;  // what the rows lie in
+
+  const PackedLayer& layer(int64_t i) const { return layers[static_cast<size_t>(i) % layers.size()]; }
 };
 
 /// Bytes of the rows and frequencies, wherever they lie.

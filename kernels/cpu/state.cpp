@@ -1,4 +1,4 @@
-// The state's memory, and the folding of waiting tokens into it.
+// The state's memory, and the flushing of pending tokens into it.
 #include "kernels/cpu/state.h"
 
 #include <cstring>
@@ -20,7 +20,7 @@ std::shared_ptr<float> floats(int64_t count, const char* what) {
 SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels)
     : dims_(dims),
       kernels_(kernels),
-      slices_(dims),
+      tiles_(dims),
       rows_(dims.heads * dims.neurons),
       stride_(padded(dims.width)) {
   s_ = floats(dims.layers * rows_ * stride_, "a session's state");
@@ -29,7 +29,7 @@ SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels)
 }
 
 size_t SequenceState::bytes_for(const Dimensions& dims) {
-  const int64_t stride = padded(dims.width), slot_stride = Slices(dims).count * kSlice;
+  const int64_t stride = padded(dims.width), slot_stride = NeuronTiles(dims).count * kTileNeurons;
   const int64_t per_layer = dims.heads * dims.neurons * stride + kSlots * (slot_stride + stride);
   return static_cast<size_t>(dims.layers * per_layer) * sizeof(float);
 }
@@ -41,45 +41,45 @@ std::unique_ptr<State> SequenceState::clone() const {
               static_cast<size_t>(dims_.layers * kSlots * slot_stride()) * sizeof(float));
   std::memcpy(copy->x_.get(), x_.get(), static_cast<size_t>(dims_.layers * kSlots * stride_) * sizeof(float));
   copy->position_ = position_;
-  copy->folded_ = folded_;
+  copy->flushed_ = flushed_;
   return copy;
 }
 
-int64_t SequenceState::first_waiting(int64_t slice) const {
-  const int64_t since_turn = (position_ + slice) % kWindow;
-  const int64_t waiting = since_turn == 0 ? kWindow : since_turn;
-  return std::max(folded_, position_ - waiting);
+int64_t SequenceState::first_pending(int64_t tile) const {
+  const int64_t since_flush = (position_ + tile) % kWindow;
+  const int64_t pending = since_flush == 0 ? kWindow : since_flush;
+  return std::max(flushed_, position_ - pending);
 }
 
 // Row by row, in the order of memory: S is read and written once, the window's x stay in the first cache.
-void SequenceState::fold(int64_t layer, int64_t slice) {
+void SequenceState::flush(int64_t layer, int64_t tile) {
   int32_t slots[kWindow];
   float scale[kWindow];
-  const int64_t waiting = waiting_slots(slice, slots);
+  const int64_t pending = pending_slots(tile, slots);
   const Rows values{x(layer, 0), DType::f32, stride_};
-  const Slice part = slices_[slice];
-  for (int64_t neuron = 0; neuron < part.count && waiting > 0; ++neuron) {
-    for (int64_t i = 0; i < waiting; ++i) scale[i] = r(layer, slots[i], slice)[neuron];
-    kernels_.accumulate_rows(values, slots, scale, waiting, stride_, s(layer, part.row + neuron));
+  const NeuronTile part = tiles_[tile];
+  for (int64_t neuron = 0; neuron < part.count && pending > 0; ++neuron) {
+    for (int64_t i = 0; i < pending; ++i) scale[i] = r(layer, slots[i], tile)[neuron];
+    kernels_.accumulate_rows(values, slots, scale, pending, stride_, s(layer, part.row + neuron));
   }
 }
 
-int64_t SequenceState::waiting_slots(int64_t slice, int32_t* slots) const {
-  const int64_t first = first_waiting(slice);
+int64_t SequenceState::pending_slots(int64_t tile, int32_t* slots) const {
+  const int64_t first = first_pending(tile);
   for (int64_t t = first; t < position_; ++t) slots[t - first] = static_cast<int32_t>(slot(t));
   return position_ - first;
 }
 
-void SequenceState::advance_folded(int64_t tokens) {
+void SequenceState::advance_flushed(int64_t tokens) {
   position_ += tokens;
-  folded_ = position_;
+  flushed_ = position_;
 }
 
 Tensor SequenceState::save() {
   for (int64_t layer = 0; layer < dims_.layers; ++layer) {
-    for (int64_t slice = 0; slice < slices_.count; ++slice) fold(layer, slice);
+    for (int64_t tile = 0; tile < tiles_.count; ++tile) flush(layer, tile);
   }
-  folded_ = position_;
+  flushed_ = position_;
   std::byte* data = nullptr;
   const auto [layers, width, heads, neurons, vocab, sets] = dims_;
   Tensor out = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
@@ -107,7 +107,7 @@ void SequenceState::restore(const Tensor& saved, int64_t position) {
       std::memcpy(row, saved.data + static_cast<size_t>(i) * row_bytes, row_bytes);
     }
   }
-  position_ = folded_ = position;
+  position_ = flushed_ = position;
 }
 
 }  // namespace bdh::cpu

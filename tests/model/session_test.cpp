@@ -3,14 +3,13 @@
 
 #include <doctest/doctest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "bdh/base/error.h"
-#include "bdh/formats/safetensors.h"
+#include "bdh/formats/session_file.h"
 #include "tests/support/backends.h"
 #include "tests/support/models.h"
+#include "tests/support/temporary.h"
 
 using namespace bdh;
 using namespace bdh::test;
@@ -22,12 +21,18 @@ WeightsPointer small_weights(const Config& config, int threads = 2, const std::s
   return random_weights(config, backend(threads, variant), dtype);
 }
 
+Config untied(Config config) {
+  config.tie_layers = false;
+  return config;
+}
+
 const Config kConfigs[] = {
     config_of(unless_emulated(3, 1), 48, 3, unless_emulated(40, 6),
-              77),                                     // N 640: more than one slice, an odd number of heads
+              77),                                     // N 640: more than one tile, an odd number of heads
     config_of(2, 20, 5, 7, unless_emulated(256, 40)),  // D not a multiple of the padding, N 28
     config_of(1, 7, 1, 2, 5),                          // N 14
     config_of(unless_emulated(2, 1), 64, 1, unless_emulated(32, 2), 300),  // N 2048 in one head
+    untied(config_of(3, 24, 2, 4, 40)),                                    // weights for each layer
 };
 
 constexpr std::initializer_list<int64_t> kChunks = {1, 2, 7, 64, 149, 1000}, kFewChunks = {7, 64};
@@ -147,21 +152,54 @@ TEST_CASE("half-precision weights are what their rounding makes them") {
   }
 }
 
+TEST_CASE("each layer has weights of its own where they are not tied") {
+  const Config config = untied(config_of(2, 16, 2, 4, 30));
+  TensorMap tensors = random_state_dict(config, 3);
+  const std::vector<int32_t> tokens = some_tokens(20, config.vocab_size);
+  const auto logits = [&](const Config& sizes, const TensorMap& parameters) {
+    const auto weights = std::make_shared<const Weights>(sizes, parameters, backend());
+    return Session(weights).read_all(tokens, in_form(Form::recurrent));
+  };
+  const std::vector<float> own = logits(config, tensors);
+  for (const char* name : {"encoder", "encoder_v", "decoder"}) {
+    TensorMap changed = tensors;
+    changed[concat(name, ".1")] = tensors.at(concat(name, ".0"));
+    CHECK(relative_difference(logits(config, changed), own) > 1e-3);
+    tensors[concat(name, ".1")] = tensors.at(concat(name, ".0"));
+    tensors[name] = tensors.at(concat(name, ".0"));
+  }
+  const std::vector<float> alike = logits(config, tensors);
+  for (const char* name : {"encoder", "encoder_v", "decoder"}) {
+    tensors.erase(concat(name, ".0"));
+    tensors.erase(concat(name, ".1"));
+  }
+  CHECK(logits(config_of(2, 16, 2, 4, 30), tensors) == alike);
+}
+
 TEST_CASE("a saved session continues where it stood") {
+  const TemporaryDirectory directory;
   const auto weights = small_weights(kConfigs[1]);
   const std::vector<int32_t> tokens = some_tokens(50, kConfigs[1].vocab_size);
-  const std::filesystem::path path = std::filesystem::temp_directory_path() / "bdh_session_test.safetensors";
+  const auto path = directory / "session.safetensors";
   Session session(weights);
   session.read(part(tokens, 0, 20), in_form(Form::recurrent));
-  session.save(path);
+  Session unsaved = session.clone();
+  write_session(path, {session.save(), session.position()});
+  const SavedState saved = read_session(path);
   Session restored(weights);
-  restored.restore(path);
+  restored.restore(saved.s, saved.position);
   CHECK(restored.position() == 20);
-  CHECK(restored.read_all(part(tokens, 20, 50), in_form(Form::recurrent)) ==
-        session.read_all(part(tokens, 20, 50), in_form(Form::recurrent)));
+  const auto rest = [&](Session& one) {
+    return one.read_all(part(tokens, 20, 50), in_form(Form::recurrent));
+  };
+  const std::vector<float> logits = rest(restored);
+  CHECK(logits == rest(session));
+  CHECK(relative_difference(logits, rest(unsaved)) < 1e-5);
+  CHECK(relative_difference(
+            logits, Session(weights).read_all(part(tokens, 20, 50), in_form(Form::recurrent))) > 1e-3);
   Session other(small_weights(kConfigs[2]));
-  CHECK_THROWS_WITH_AS(other.restore(path), doctest::Contains("restore it into the model"), Error);
-  std::filesystem::remove(path);
+  CHECK_THROWS_WITH_AS(other.restore(saved.s, saved.position), doctest::Contains("restore it into the model"),
+                       Error);
 }
 
 TEST_CASE("memory is constant, however long the text") {

@@ -12,7 +12,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/model/weights.h"
-#include "bdh/pretrained/backends.h"
+#include "kernels/backends.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary.h"

@@ -13,7 +13,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/sha256.h"
 #include "bdh/model/weights.h"
-#include "bdh/pretrained/backends.h"
+#include "kernels/backends.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
 #include "tests/support/models.h"

@@ -33,24 +33,21 @@ class ScriptedBackend : public Backend {
  public:
   explicit ScriptedBackend(Scripts scripts) : scripts_(std::move(scripts)) {}
   std::string name() const override { return "scripted"; }
-  int64_t chunk_tokens() const override { return 256; }
+  int64_t prefill_tokens() const override { return 256; }
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     auto packed = std::make_shared<Packed>();
     packed->dims = parameters.dims;
     packed->dtype = dtype;
     return packed;
   }
-  std::unique_ptr<State> new_state(const Packed&) override { return std::make_unique<ScriptedState>(); }
-  MemoryNeed memory(const Dimensions&, DType, int64_t) const override { return {}; }
-  void read_chunk(const Packed& packed, std::span<const Segment> segments,
-                  std::span<LayerActivity>) override {
-    for (const Segment& segment : segments) answer(packed, segment);
+  std::unique_ptr<State> new_state(const Packed&, std::span<const float>) override {
+    return std::make_unique<ScriptedState>();
   }
-  void read_token(const Packed& packed, std::span<const Segment> segments,
-                  std::span<LayerActivity> activity) override {
-    batches.push_back(segments.size());
-    for (LayerActivity& layer : activity) layer.tokens += static_cast<int64_t>(segments.size());
-    for (const Segment& segment : segments) answer(packed, segment);
+  MemoryNeed memory(const Dimensions&, DType, int64_t) const override { return {}; }
+  void read(const Packed& packed, const Read& read) override {
+    if (is_decode(read.segments)) batches.push_back(read.segments.size());
+    for (LayerActivity& layer : read.activity) layer.tokens += static_cast<int64_t>(read.segments.size());
+    for (const Segment& segment : read.segments) answer(packed, segment);
   }
 
   std::vector<size_t> batches;  // sequences in each read of one token
@@ -59,13 +56,14 @@ class ScriptedBackend : public Backend {
   void answer(const Packed& packed, const Segment& segment) {
     std::string& read = static_cast<ScriptedState*>(segment.state)->read;
     for (const int32_t token : segment.tokens) read.push_back(static_cast<char>(token));
-    if (!segment.logits) return;
-    std::fill_n(segment.logits, packed.dims.vocab, 1.0f);
+    if (!segment.draw) return;
+    std::vector<float> logits(static_cast<size_t>(packed.dims.vocab), 1.0f);
     const std::string prompt = read.substr(0, read.find('>') + 1);
     const std::string& script = scripts_[prompt];
     const size_t at = read.size() - prompt.size();
-    if (script == "NaN") segment.logits[7] = std::numeric_limits<float>::quiet_NaN();
-    segment.logits[at < script.size() ? static_cast<unsigned char>(script[at]) : 0] = 100;
+    if (script == "NaN") logits[7] = std::numeric_limits<float>::quiet_NaN();
+    logits[at < script.size() ? static_cast<unsigned char>(script[at]) : 0] = 100;
+    segment.draw->token = Sampler().draw(*segment.draw, logits);
   }
 
   Scripts scripts_;

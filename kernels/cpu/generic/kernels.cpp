@@ -78,7 +78,7 @@ void accumulate_columns(const RowList<Element, order>& rows, const float* scale,
   for (int64_t i = 0; i < rows.count; ++i) {
     if (column == 0) rows.prefetch_after(i, width);
     const Element* row = rows[i] + column;
-    const Floats weight = all(scale ? scale[i] : 1.0f);
+    const Floats weight = splat(scale ? scale[i] : 1.0f);
 #pragma GCC unroll 16
     for (int v = 0; v < Vectors; ++v) total[v] = multiply_add(load(row + v * kLanes), weight, total[v]);
   }
@@ -224,7 +224,7 @@ void multiply_tile(int64_t k, const float* a, int64_t a_row, int64_t a_column, c
     for (int v = 0; v < kTileVectors; ++v) row[v] = load(b + p * b_row + v * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
-      const Floats scale = all(a[i * a_row + p * a_column]);
+      const Floats scale = splat(a[i * a_row + p * a_column]);
 #pragma GCC unroll 4
       for (int v = 0; v < kTileVectors; ++v) total[i][v] = multiply_add(scale, row[v], total[i][v]);
     }
@@ -325,7 +325,8 @@ void multiply_narrow_rows(const Product& p, int64_t i) {
   for (int64_t k = 0; k < p.k; ++k) {
     const Floats row = load(b + k * p.b.stride);
 #pragma GCC unroll 16
-    for (int j = 0; j < M; ++j) total[j] = multiply_add(all(a[j * p.a_row + k * p.a_column]), row, total[j]);
+    for (int j = 0; j < M; ++j)
+      total[j] = multiply_add(splat(a[j * p.a_row + k * p.a_column]), row, total[j]);
   }
 #pragma GCC unroll 16
   for (int j = 0; j < M; ++j) store(p.c + (i + j) * p.c_row, total[j]);
@@ -352,7 +353,7 @@ void add_rows(const Product& p, const Element* b, int64_t k) {
     for (int64_t i = 0; i < p.m; ++i) {
       Floats total = load(p.c + i * p.c_row + column);
 #pragma GCC unroll 16
-      for (int j = 0; j < K; ++j) total = multiply_add(all(a[i * p.a_row + j * p.a_column]), row[j], total);
+      for (int j = 0; j < K; ++j) total = multiply_add(splat(a[i * p.a_row + j * p.a_column]), row[j], total);
       store(p.c + i * p.c_row + column, total);
     }
   }
@@ -411,11 +412,11 @@ Turn turn(Floats angle) {
   const Floats y = ((angle - q * 1.5703125f) - q * 4.837512969970703125e-4f) - q * 7.5497899548918821e-8f;
   const Floats z = y * y;
   const Floats sine_tail =
-      multiply_add(multiply_add(z, all(-1.95829547e-4f), all(8.33272561e-3f)), z, all(-0.166666642f));
+      multiply_add(multiply_add(z, splat(-1.95829547e-4f), splat(8.33272561e-3f)), z, splat(-0.166666642f));
   const Floats sine = multiply_add(sine_tail * z, y, y);
   const Floats cosine_tail =
-      multiply_add(multiply_add(z, all(2.45429728e-5f), all(-1.38882804e-3f)), z, all(4.16666642e-2f));
-  const Floats cosine = multiply_add(cosine_tail * z, z, multiply_add(z, all(-0.5f), all(1.0f)));
+      multiply_add(multiply_add(z, splat(2.45429728e-5f), splat(-1.38882804e-3f)), z, splat(4.16666642e-2f));
+  const Floats cosine = multiply_add(cosine_tail * z, z, multiply_add(z, splat(-0.5f), splat(1.0f)));
   const Ints odd = (quarter & 1) != 0;
   const Words sine_sign = (Words)(quarter & 2) << 30;
   const Words cosine_sign = (Words)((quarter + 1) & 2) << 30;
@@ -433,10 +434,10 @@ Turn turn_at(Floats positions, Floats freqs) {
 void rotate(float* n, const float* freqs, int64_t count, float position, float* r) {
   const Floats sign = alternating_sign();
   for (int64_t i = 0; i < count; i += kLanes) {
-    const Turn t = turn_at(all(position), load(freqs + i));
-    const Floats value = positive_part(load(n + i));
+    const Turn t = turn_at(splat(position), load(freqs + i));
+    const Floats value = relu(load(n + i));
     store(n + i, value);
-    store(r + i, value * t.cosine + exchange_lanes<1>(value) * sign * t.sine);
+    store(r + i, value * t.cosine + shuffle_lanes<1>(value) * sign * t.sine);
   }
 }
 
@@ -447,13 +448,13 @@ void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens,
     float* odd = even + stride;
     float* even_r = r + i * stride;
     float* odd_r = even_r + stride;
-    const Floats even_freq = all(freqs[i]), odd_freq = all(freqs[i + 1]);
+    const Floats even_freq = splat(freqs[i]), odd_freq = splat(freqs[i + 1]);
     const bool shared = freqs[i] == freqs[i + 1];
     for (int64_t t = 0; t < tokens; t += kLanes) {
       const Floats at = load(positions + t);
       const Turn even_turn = turn_at(at, even_freq);
       const Turn odd_turn = shared ? even_turn : turn_at(at, odd_freq);
-      const Floats a = positive_part(load(even + t)), b = positive_part(load(odd + t));
+      const Floats a = relu(load(even + t)), b = relu(load(odd + t));
       store(even + t, a);
       store(odd + t, b);
       store(even_r + t, a * even_turn.cosine - b * even_turn.sine);
@@ -470,7 +471,7 @@ int64_t gate_chunk(const float* n, int64_t n_stride, float* v, int64_t v_stride,
   for (int64_t i = 0; i < neurons; ++i, n += n_stride, v += v_stride) {
     Ints count = {};
     for (int64_t t = 0; t < tokens; t += kLanes) {
-      const Floats value = positive_part(load(v + t));
+      const Floats value = relu(load(v + t));
       count -= value > Floats{};
       store(v + t, value * load(n + t));
     }

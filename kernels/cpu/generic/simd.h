@@ -36,7 +36,7 @@ inline Floats load(const float* from) {
 inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
 
 /// value in every lane (value - 0 is value, -0 too, so the subtraction costs nothing).
-inline Floats all(float value) { return value - Floats{}; }
+inline Floats splat(float value) { return value - Floats{}; }
 
 /// a * b + c, in one rounding where the hardware has it.
 inline Floats multiply_add(Floats a, Floats b, Floats c) {
@@ -51,17 +51,17 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) {
 #endif
 }
 
-inline Floats positive_part(Floats v) { return v > Floats{} ? v : Floats{}; }
+inline Floats relu(Floats v) { return v > Floats{} ? v : Floats{}; }
 
-/// Lane i exchanged with lane i ^ Distance.
+/// Lane i takes lane i ^ Distance.
 template <int Distance>
-inline Floats exchange_lanes(Floats v) {
+inline Floats shuffle_lanes(Floats v) {
   Ints order;
   for (int i = 0; i < kLanes; ++i) order[i] = i ^ Distance;
 #if defined(__clang__)
-  Floats exchanged;
-  for (int i = 0; i < kLanes; ++i) exchanged[i] = v[order[i]];
-  return exchanged;
+  Floats shuffled;
+  for (int i = 0; i < kLanes; ++i) shuffled[i] = v[order[i]];
+  return shuffled;
 #else
   return __builtin_shuffle(v, order);
 #endif
@@ -69,10 +69,10 @@ inline Floats exchange_lanes(Floats v) {
 
 /// The sum of the lanes, halves added to halves.
 inline float sum(Floats v) {
-  if constexpr (kLanes > 8) v += exchange_lanes<8>(v);
-  if constexpr (kLanes > 4) v += exchange_lanes<4>(v);
-  v += exchange_lanes<2>(v);
-  v += exchange_lanes<1>(v);
+  if constexpr (kLanes > 8) v += shuffle_lanes<8>(v);
+  if constexpr (kLanes > 4) v += shuffle_lanes<4>(v);
+  v += shuffle_lanes<2>(v);
+  v += shuffle_lanes<1>(v);
   return v[0];
 }
 

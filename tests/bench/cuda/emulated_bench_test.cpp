@@ -7,7 +7,7 @@
 #include <iterator>
 #include <string>
 
-#include "bdh/pretrained/backends.h"
+#include "kernels/backends.h"
 #include "bench/chart.h"
 #include "bench/cuda/chunk_cases.h"
 #include "bench/cuda/paths.h"

@@ -69,9 +69,9 @@ TEST_CASE("torch: files of torch.save read as they were written") {
 
 TEST_CASE("torch: stored tensors are views into the mapping, unpacked ones are not") {
   const TorchFile stored = TorchFile::open(kGolden / "dtypes.pt");
-  for (const auto& [name, tensor] : stored.tensors) CHECK(tensor.give_back);
+  for (const auto& [name, tensor] : stored.tensors) CHECK((tensor.give_back != nullptr));
   const TorchFile unpacked = TorchFile::open(kGolden / "deflated.pt");
-  for (const auto& [name, tensor] : unpacked.tensors) CHECK_FALSE(tensor.give_back);
+  for (const auto& [name, tensor] : unpacked.tensors) CHECK((tensor.give_back == nullptr));
 }
 
 TEST_CASE("torch: shared storages stay shared") {
@@ -92,7 +92,7 @@ TEST_CASE("torch: written files read back, and are the same bytes every time") {
   for (const auto& entry : file.tensors) {
     CAPTURE(entry.first);
     const Tensor& tensor = entry.second;
-    CHECK(tensor.give_back);
+    CHECK((tensor.give_back != nullptr));
     CHECK(reinterpret_cast<uintptr_t>(tensor.data) % 64 == 0);
     CHECK(tensor.strides == contiguous_strides(tensor.shape));
   }

@@ -1,5 +1,5 @@
 // Chooses among the backends that are built.
-#include "bdh/pretrained/backends.h"
+#include "kernels/backends.h"
 
 #include <charconv>
 #include <optional>

@@ -1,16 +1,17 @@
-// Chunks, layer by layer in four phases. Activations are neuron-major, (neurons, rows): then every product
+// Prefill, layer by layer in four phases. Activations are neuron-major, (neurons, rows): then every product
 // finds its operands in the order it wants them, and one pair's rotation is the same for a whole vector of
 // tokens.
-//   encode   by group of neurons           n, r; recall from S; S += r^T x
-//   attend   by head and block of rows     a = recalled + tril(r r^T, -1) x; norm
+//   encode   by group of neurons           n, r; readout from S; S += r^T x
+//   attend   by head and block of rows     a = readout + tril(r r^T, -1) x; norm
 //   gate     by group of neurons           v; g; partial sums of g decoder
 //   mix      by block of rows              x = norm(x + norm(sum of the groups' parts))
-#include "kernels/cpu/chunk.h"
+#include "kernels/cpu/prefill.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/embedding.h"
+#include "kernels/cpu/residual.h"
 
 namespace bdh::cpu {
 
@@ -22,20 +23,20 @@ constexpr int64_t kGroups = 32;        // partial sums kept, about
 
 // Neurons of one head that one task treats and sums. The division depends on the model alone.
 struct Groups {
-  Slices slices;
+  NeuronTiles tiles;
   int64_t per_head;
   int64_t count;
 
   explicit Groups(const Dimensions& dims)
-      : slices(dims),
-        per_head(std::min(slices.per_head, (kGroups + dims.heads - 1) / dims.heads)),
+      : tiles(dims),
+        per_head(std::min(tiles.per_head, (kGroups + dims.heads - 1) / dims.heads)),
         count(dims.heads * per_head) {}
   int64_t head(int64_t group) const { return group / per_head; }
-  int64_t first_slice(int64_t group) const {
-    return head(group) * slices.per_head + group % per_head * slices.per_head / per_head;
+  int64_t first_tile(int64_t group) const {
+    return head(group) * tiles.per_head + group % per_head * tiles.per_head / per_head;
   }
-  int64_t end_slice(int64_t group) const {
-    return head(group) * slices.per_head + (group % per_head + 1) * slices.per_head / per_head;
+  int64_t end_tile(int64_t group) const {
+    return head(group) * tiles.per_head + (group % per_head + 1) * tiles.per_head / per_head;
   }
 };
 
@@ -57,10 +58,12 @@ struct Sizes {
         worker(padded(kNeuronBlock * stride + std::max(kNeuronBlock, kRowBlock) * padded(rows))) {}
 };
 
-struct Chunk {
+struct Prefill {
   const Kernels& kernels;
   const PackedParameters& packed;
-  const ChunkBatch& batch;
+  std::span<const SegmentRows> segments;
+  int64_t rows;  // of all segments together
+  float* x;      // (rows, stride)
   Groups groups;
   int64_t stride;    // padded(D)
   int64_t columns;   // padded(rows)
@@ -74,12 +77,12 @@ struct Chunk {
   int64_t worker_floats;
   LayerActivity* activity;  // (groups)
 
-  float* partial_of(int64_t group) const { return partial + group * batch.rows * stride; }
+  float* partial_of(int64_t group) const { return partial + group * rows * stride; }
   float* scratch_of(int thread) const { return worker + thread * worker_floats; }
 };
 
 // A block of neuron-major rows as float32: converted into `buffer` unless they are already.
-const float* widened(const Chunk& c, const Rows& rows, int64_t row, int64_t count, float* buffer) {
+const float* widened(const Prefill& c, const Rows& rows, int64_t row, int64_t count, float* buffer) {
   const auto* from =
       static_cast<const std::byte*>(rows.data) + static_cast<size_t>(row * rows.stride) * size_of(rows.dtype);
   if (rows.dtype == DType::f32) return reinterpret_cast<const float*>(from);
@@ -89,9 +92,9 @@ const float* widened(const Chunk& c, const Rows& rows, int64_t row, int64_t coun
 
 Rows plain(const float* data, int64_t stride) { return {data, DType::f32, stride}; }
 
-// One segment's exchange with S for a block of neurons: recall what S holds, then add the chunk to it.
-void exchange(const Chunk& c, const ChunkSegment& segment, int64_t layer, int64_t row, int64_t count,
-              bool first, float* a) {
+// A block of neurons of one segment: readout from what S holds, then S takes the segment's tokens.
+void read_and_update(const Prefill& c, const SegmentRows& segment, int64_t layer, int64_t row, int64_t count,
+                     bool first, float* a) {
   float* s = segment.state->s(layer, row);
   const float* r = c.rotated + row * c.columns + segment.first;
   if (segment.state->position() > 0) {
@@ -99,33 +102,34 @@ void exchange(const Chunk& c, const ChunkSegment& segment, int64_t layer, int64_
                         a + segment.first * c.stride, c.stride, !first});
   }
   c.kernels.multiply({count, c.stride, segment.tokens, r, c.columns, 1,
-                      plain(c.batch.x + segment.first * c.stride, c.stride), s, c.stride, true});
+                      plain(c.x + segment.first * c.stride, c.stride), s, c.stride, true});
 }
 
-void encode_block(const Chunk& c, int64_t layer, const Slice& slice, int64_t begin, bool first, float* a,
-                  float* buffer, LayerActivity& activity) {
-  const int64_t count = std::min(kNeuronBlock, slice.count - begin), row = slice.row + begin;
+void encode_block(const Prefill& c, int64_t layer, const NeuronTile& tile, int64_t begin, bool first,
+                  float* a, float* buffer, LayerActivity& activity) {
+  const int64_t count = std::min(kNeuronBlock, tile.count - begin), row = tile.row + begin;
   float* n = c.neurons + row * c.columns;
-  c.kernels.multiply({count, c.columns, c.stride, widened(c, c.packed.encoder, row, count, buffer), c.stride,
-                      1, plain(c.x_columns, c.columns), n, c.columns, false});
-  c.kernels.rotate_chunk(n, c.packed.freqs.data() + slice.begin + begin, count, c.columns, c.columns,
+  c.kernels.multiply({count, c.columns, c.stride,
+                      widened(c, c.packed.layer(layer).encoder, row, count, buffer), c.stride, 1,
+                      plain(c.x_columns, c.columns), n, c.columns, false});
+  c.kernels.rotate_chunk(n, c.packed.freqs.data() + tile.begin + begin, count, c.columns, c.columns,
                          c.positions, c.rotated + row * c.columns);
   activity.n += c.kernels.count_active(n, c.columns, count, c.columns);
   activity.pairs += c.kernels.count_pairs(n, c.columns, count / 2, c.columns);
-  for (const ChunkSegment& segment : c.batch.segments) {
-    if (segment.state) exchange(c, segment, layer, row, count, first, a);
+  for (const SegmentRows& segment : c.segments) {
+    if (segment.state) read_and_update(c, segment, layer, row, count, first, a);
   }
 }
 
-void encode(const Chunk& c, int64_t layer, int64_t group, int thread) {
+void encode(const Prefill& c, int64_t layer, int64_t group, int thread) {
   bool first = true;
-  for (int64_t i = c.groups.first_slice(group); i < c.groups.end_slice(group); ++i) {
-    for (const ChunkSegment& segment : c.batch.segments) {
-      if (segment.state) segment.state->fold(layer, i);
+  for (int64_t i = c.groups.first_tile(group); i < c.groups.end_tile(group); ++i) {
+    for (const SegmentRows& segment : c.segments) {
+      if (segment.state) segment.state->flush(layer, i);
     }
-    const Slice slice = c.groups.slices[i];
-    for (int64_t begin = 0; begin < slice.count; begin += kNeuronBlock, first = false) {
-      encode_block(c, layer, slice, begin, first, c.partial_of(group), c.scratch_of(thread),
+    const NeuronTile tile = c.groups.tiles[i];
+    for (int64_t begin = 0; begin < tile.count; begin += kNeuronBlock, first = false) {
+      encode_block(c, layer, tile, begin, first, c.partial_of(group), c.scratch_of(thread),
                    c.activity[group]);
     }
   }
@@ -133,14 +137,14 @@ void encode(const Chunk& c, int64_t layer, int64_t group, int thread) {
 
 // Rows of one segment whose attention one task computes.
 struct RowBlock {
-  const ChunkSegment* segment;
+  const SegmentRows* segment;
   int64_t begin;  // within the segment
   int64_t count;
 };
 
-std::vector<RowBlock> row_blocks(std::span<const ChunkSegment> segments) {
+std::vector<RowBlock> row_blocks(std::span<const SegmentRows> segments) {
   std::vector<RowBlock> blocks;
-  for (const ChunkSegment& segment : segments) {
+  for (const SegmentRows& segment : segments) {
     for (int64_t begin = 0; begin < segment.tokens; begin += kRowBlock) {
       blocks.push_back({&segment, begin, std::min(kRowBlock, segment.tokens - begin)});
     }
@@ -152,14 +156,14 @@ std::vector<RowBlock> row_blocks(std::span<const ChunkSegment> segments) {
 }
 
 // Sum of the groups' parts for a row, in the order of the groups.
-void sum_parts(const Chunk& c, int64_t first_group, int64_t groups, int64_t row, float* out) {
+void sum_parts(const Prefill& c, int64_t first_group, int64_t groups, int64_t row, float* out) {
   std::fill(out, out + c.stride, 0.0f);
-  const Rows parts = plain(c.partial_of(first_group) + row * c.stride, c.batch.rows * c.stride);
+  const Rows parts = plain(c.partial_of(first_group) + row * c.stride, c.rows * c.stride);
   c.kernels.accumulate_rows(parts, nullptr, nullptr, groups, c.stride, out);
 }
 
 // scores (count, keys) = tril(r r^T, -1), for the rows of a block against all rows of its segment up to them.
-void score(const Chunk& c, const RowBlock& block, int64_t head, int64_t keys, float* scores) {
+void score(const Prefill& c, const RowBlock& block, int64_t head, int64_t keys, float* scores) {
   const int64_t neurons = c.packed.dims.neurons;
   const float* r = c.rotated + head * neurons * c.columns + block.segment->first;
   c.kernels.multiply(
@@ -168,14 +172,14 @@ void score(const Chunk& c, const RowBlock& block, int64_t head, int64_t keys, fl
     std::fill(scores + i * keys + block.begin + i, scores + (i + 1) * keys, 0.0f);
 }
 
-void attend(const Chunk& c, const RowBlock& block, int64_t head, int thread) {
-  const ChunkSegment& segment = *block.segment;
+void attend(const Prefill& c, const RowBlock& block, int64_t head, int thread) {
+  const SegmentRows& segment = *block.segment;
   const int64_t first = segment.first + block.begin, keys = block.begin + block.count;
   float* a = c.scratch_of(thread);
   float* scores = a + kRowBlock * c.stride;
-  const bool recalled = segment.state && segment.state->position() > 0;
+  const bool has_past = segment.state && segment.state->position() > 0;
   for (int64_t i = 0; i < block.count; ++i) {
-    if (recalled) {
+    if (has_past) {
       sum_parts(c, head * c.groups.per_head, c.groups.per_head, first + i, a + i * c.stride);
     } else {
       std::fill(a + i * c.stride, a + (i + 1) * c.stride, 0.0f);
@@ -183,7 +187,7 @@ void attend(const Chunk& c, const RowBlock& block, int64_t head, int thread) {
   }
   score(c, block, head, keys, scores);
   c.kernels.multiply({block.count, c.stride, keys, scores, keys, 1,
-                      plain(c.batch.x + segment.first * c.stride, c.stride), a, c.stride, true});
+                      plain(c.x + segment.first * c.stride, c.stride), a, c.stride, true});
   float* out = c.attended + head * c.stride * c.columns + first;
   for (int64_t i = 0; i < block.count; ++i)
     c.kernels.norm(a + i * c.stride, c.packed.dims.width, c.stride, a + i * c.stride);
@@ -192,55 +196,76 @@ void attend(const Chunk& c, const RowBlock& block, int64_t head, int thread) {
   }
 }
 
-void gate_block(const Chunk& c, int64_t head, int64_t row, int64_t count, bool first, float* mixed,
-                float* buffer, LayerActivity& activity) {
+void gate_block(const Prefill& c, int64_t layer, int64_t head, int64_t row, int64_t count, bool first,
+                float* mixed, float* buffer, LayerActivity& activity) {
   float* v = buffer + kNeuronBlock * c.stride;
-  c.kernels.multiply({count, c.columns, c.stride, widened(c, c.packed.encoder_v, row, count, buffer),
-                      c.stride, 1, plain(c.attended + head * c.stride * c.columns, c.columns), v, c.columns,
-                      false});
+  c.kernels.multiply({count, c.columns, c.stride,
+                      widened(c, c.packed.layer(layer).encoder_v, row, count, buffer), c.stride, 1,
+                      plain(c.attended + head * c.stride * c.columns, c.columns), v, c.columns, false});
   activity.v += c.kernels.gate_chunk(c.neurons + row * c.columns, c.columns, v, c.columns, count, c.columns);
   activity.g += c.kernels.count_active(v, c.columns, count, c.columns);
-  const Rows decoder{static_cast<const std::byte*>(c.packed.decoder.data) +
+  const Rows decoder{static_cast<const std::byte*>(c.packed.layer(layer).decoder.data) +
                          static_cast<size_t>(row * c.stride) * size_of(c.packed.dtype),
                      c.packed.dtype, c.stride};
-  c.kernels.multiply({c.batch.rows, c.stride, count, v, 1, c.columns, decoder, mixed, c.stride, !first});
+  c.kernels.multiply({c.rows, c.stride, count, v, 1, c.columns, decoder, mixed, c.stride, !first});
 }
 
-void gate(const Chunk& c, int64_t group, int thread) {
+void gate(const Prefill& c, int64_t layer, int64_t group, int thread) {
   bool first = true;
-  for (int64_t i = c.groups.first_slice(group); i < c.groups.end_slice(group); ++i) {
-    const Slice slice = c.groups.slices[i];
-    for (int64_t begin = 0; begin < slice.count; begin += kNeuronBlock, first = false) {
-      gate_block(c, slice.head, slice.row + begin, std::min(kNeuronBlock, slice.count - begin), first,
+  for (int64_t i = c.groups.first_tile(group); i < c.groups.end_tile(group); ++i) {
+    const NeuronTile tile = c.groups.tiles[i];
+    for (int64_t begin = 0; begin < tile.count; begin += kNeuronBlock, first = false) {
+      gate_block(c, layer, tile.head, tile.row + begin, std::min(kNeuronBlock, tile.count - begin), first,
                  c.partial_of(group), c.scratch_of(thread), c.activity[group]);
     }
   }
 }
 
-void transpose_row(const Chunk& c, int64_t row) {
-  const float* x = c.batch.x + row * c.stride;
+void transpose_row(const Prefill& c, int64_t row) {
+  const float* x = c.x + row * c.stride;
   for (int64_t d = 0; d < c.stride; ++d) c.x_columns[d * c.columns + row] = x[d];
 }
 
-void mix(const Chunk& c, int64_t row, int thread) {
+void mix(const Prefill& c, int64_t row, int thread) {
   float* mixed = c.scratch_of(thread);
   sum_parts(c, 0, c.groups.count, row, mixed);
-  add_and_norm(c.kernels, c.packed, mixed, c.batch.x + row * c.stride);
+  add_and_norm(c.kernels, c.packed, mixed, c.x + row * c.stride);
   transpose_row(c, row);
 }
 
-void set_positions(const Chunk& c) {
-  for (const ChunkSegment& segment : c.batch.segments) {
+int64_t place_segments(std::span<const Segment> segments, std::vector<SegmentRows>& placed) {
+  placed.clear();
+  int64_t rows = 0;
+  for (const Segment& segment : segments) {
+    const auto tokens = static_cast<int64_t>(segment.tokens.size());
+    placed.push_back({static_cast<SequenceState*>(segment.state), rows, tokens});
+    rows += tokens;
+  }
+  return rows;
+}
+
+void embed(const Prefill& c, std::span<const Segment> segments) {
+  int64_t row = 0;
+  for (const Segment& segment : segments) {
+    for (const int32_t token : segment.tokens) {
+      embed_token(c.kernels, c.packed, token, c.x + row * c.stride);
+      transpose_row(c, row++);
+    }
+  }
+}
+
+void set_positions(const Prefill& c) {
+  for (const SegmentRows& segment : c.segments) {
     const int64_t start = segment.state ? segment.state->position() : 0;
     for (int64_t t = 0; t < segment.tokens; ++t)
       c.positions[segment.first + t] = static_cast<float>(start + t);
   }
-  std::fill(c.positions + c.batch.rows, c.positions + c.columns, 0.0f);
+  std::fill(c.positions + c.rows, c.positions + c.columns, 0.0f);
 }
 
-void add_activity(const Chunk& c, LayerActivity& total) {
-  total.tokens += c.batch.rows;
-  total.v_tokens += c.batch.rows;
+void add_activity(const Prefill& c, LayerActivity& total) {
+  total.tokens += c.rows;
+  total.v_tokens += c.rows;
   for (int64_t group = 0; group < c.groups.count; ++group) {
     LayerActivity& part = c.activity[group];
     total.n += part.n;
@@ -251,59 +276,64 @@ void add_activity(const Chunk& c, LayerActivity& total) {
   }
 }
 
-void read_layer(const Chunk& c, ThreadPool& pool, std::span<const RowBlock> blocks, int64_t layer) {
+void read_layer(const Prefill& c, ThreadPool& pool, std::span<const RowBlock> blocks, int64_t layer) {
   const auto heads = c.packed.dims.heads;
   pool.run(c.groups.count, [&](int64_t group, int thread) { encode(c, layer, group, thread); });
   pool.run(static_cast<int64_t>(blocks.size()) * heads,
            [&](int64_t i, int thread) { attend(c, blocks[i / heads], i % heads, thread); });
-  pool.run(c.groups.count, [&](int64_t group, int thread) { gate(c, group, thread); });
-  pool.run((c.batch.rows + kRowBlock - 1) / kRowBlock, [&](int64_t block, int thread) {
-    const int64_t end = std::min(c.batch.rows, (block + 1) * kRowBlock);
+  pool.run(c.groups.count, [&](int64_t group, int thread) { gate(c, layer, group, thread); });
+  pool.run((c.rows + kRowBlock - 1) / kRowBlock, [&](int64_t block, int thread) {
+    const int64_t end = std::min(c.rows, (block + 1) * kRowBlock);
     for (int64_t row = block * kRowBlock; row < end; ++row) mix(c, row, thread);
   });
 }
 
 }  // namespace
 
-size_t chunk_bytes(const Dimensions& dims, int64_t rows, int threads) {
+size_t prefill_bytes(const Dimensions& dims, int64_t rows, int threads) {
   const Sizes floats(dims, rows);
   const int64_t all = floats.x + floats.x_columns + floats.positions + 2 * floats.neurons + floats.attended +
                       floats.partial + threads * floats.worker;
   return static_cast<size_t>(all) * sizeof(float);
 }
 
-void read_chunks(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
-                 ChunkScratch& scratch, const ChunkBatch& batch, std::span<LayerActivity> activity) {
+const float* prefill(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
+                     PrefillScratch& scratch, std::span<const Segment> segments,
+                     std::span<LayerActivity> activity) {
+  const int64_t rows = place_segments(segments, scratch.segments);
   const Groups groups(packed.dims);
-  const Sizes floats(packed.dims, batch.rows);
+  const Sizes floats(packed.dims, rows);
   scratch.activity.assign(static_cast<size_t>(groups.count), {});
-  const Chunk c{kernels,
-                packed,
-                batch,
-                groups,
-                packed.stride,
-                padded(batch.rows),
-                scratch.x_columns.at_least(floats.x_columns),
-                scratch.positions.at_least(floats.positions),
-                scratch.neurons.at_least(floats.neurons),
-                scratch.rotated.at_least(floats.neurons),
-                scratch.attended.at_least(floats.attended),
-                scratch.partial.at_least(floats.partial),
-                scratch.worker.at_least(pool.threads() * floats.worker),
-                floats.worker,
-                scratch.activity.data()};
+  const Prefill c{kernels,
+                  packed,
+                  scratch.segments,
+                  rows,
+                  scratch.x.at_least(floats.x),
+                  groups,
+                  packed.stride,
+                  padded(rows),
+                  scratch.x_columns.at_least(floats.x_columns),
+                  scratch.positions.at_least(floats.positions),
+                  scratch.neurons.at_least(floats.neurons),
+                  scratch.rotated.at_least(floats.neurons),
+                  scratch.attended.at_least(floats.attended),
+                  scratch.partial.at_least(floats.partial),
+                  scratch.worker.at_least(pool.threads() * floats.worker),
+                  floats.worker,
+                  scratch.activity.data()};
   std::fill(c.x_columns, c.x_columns + floats.x_columns, 0.0f);
   std::fill(c.attended, c.attended + floats.attended, 0.0f);
+  embed(c, segments);
   set_positions(c);
-  for (int64_t row = 0; row < batch.rows; ++row) transpose_row(c, row);
-  const std::vector<RowBlock> blocks = row_blocks(batch.segments);
+  const std::vector<RowBlock> blocks = row_blocks(c.segments);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     read_layer(c, pool, blocks, layer);
     if (!activity.empty()) add_activity(c, activity[layer]);
   }
-  for (const ChunkSegment& segment : batch.segments) {
-    if (segment.state) segment.state->advance_folded(segment.tokens);
+  for (const SegmentRows& segment : c.segments) {
+    if (segment.state) segment.state->advance_flushed(segment.tokens);
   }
+  return c.x;
 }
 
 }  // namespace bdh::cpu

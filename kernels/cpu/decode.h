@@ -1,0 +1,25 @@
+// Decode: one token of each of several sequences, in the recurrent form; inactive neurons are skipped.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "bdh/base/threads.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/packed.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/state.h"
+
+namespace bdh::cpu {
+
+struct DecodeScratch {
+  Buffer<float> x, attended, partial, neurons;
+  std::vector<LayerActivity> activity;
+};
+
+/// Reads the one token of each segment. Returns the last layer's output x (B, stride), in the scratch memory.
+const float* decode(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
+                    DecodeScratch& scratch, std::span<const Segment> segments,
+                    std::span<LayerActivity> activity);
+
+}  // namespace bdh::cpu

@@ -1,0 +1,41 @@
+// Logits on the CPU, in blocks that threads share.
+#include "kernels/cpu/logits.h"
+
+#include <algorithm>
+
+namespace bdh::cpu {
+
+namespace {
+
+// A block of logits: enough columns to be worth a thread's attention.
+constexpr int64_t kRowBlock = 64, kColumnBlock = 512;
+
+void project_block(const Kernels& kernels, const PackedParameters& packed, const float* x, int64_t rows,
+                   int64_t row, int64_t column, float* logits) {
+  const int64_t vocab = packed.dims.vocab;
+  const auto* head = static_cast<const std::byte*>(packed.lm_head.data) +
+                     static_cast<size_t>(column) * size_of(packed.dtype);
+  kernels.multiply({std::min(kRowBlock, rows - row),
+                    std::min(kColumnBlock, vocab - column),
+                    packed.dims.width,
+                    x + row * packed.stride,
+                    packed.stride,
+                    1,
+                    {head, packed.dtype, packed.lm_head.stride},
+                    logits + row * vocab + column,
+                    vocab,
+                    false});
+}
+
+}  // namespace
+
+void project_logits(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, const float* x,
+                    int64_t rows, float* logits) {
+  const int64_t columns = (packed.dims.vocab + kColumnBlock - 1) / kColumnBlock;
+  const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock * columns;
+  pool.run(blocks, [&](int64_t i, int) {
+    project_block(kernels, packed, x, rows, i / columns * kRowBlock, i % columns * kColumnBlock, logits);
+  });
+}
+
+}  // namespace bdh::cpu
