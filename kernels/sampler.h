@@ -16,6 +16,7 @@ struct SamplingOptions {
   float repetition_penalty = 1.0f;  // divides positive, multiplies negative logits of tokens already seen
   uint64_t seed = 0;
 
+  bool operator==(const SamplingOptions&) const = default;
   bool greedy() const { return !do_sample || temperature == 0; }
   /// Throws Error(invalid_argument) naming the option.
   void validate() const;

@@ -1,4 +1,4 @@
-// Matrix products by cuBLASLt: the other rung of the bench, and the measure of what the GPU can do.
+// Matrix products by cuBLASLt: the other variant of the bench, and the measure of what the GPU can do.
 #pragma once
 
 #include <cuda_runtime.h>

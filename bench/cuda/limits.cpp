@@ -30,7 +30,7 @@ class Measuring {
   std::vector<Result> run() {
     memory();
     add({.of = limit_case("empty kernel", "one after the other in a graph"),
-         .rungs = {{"", [&](int) { do_nothing(stream_.get()); }}}});
+         .variants = {{"", [&](int) { do_nothing(stream_.get()); }}}});
     products(DType::bf16, sizes_.square);
     if (sizes_.halves) products(DType::f16, sizes_.square);
     products(DType::f32, sizes_.square_float);
@@ -48,22 +48,22 @@ class Measuring {
     fill_random(from.as<void>(), DType::f32, sizes_.memory / 4, 1, stream_.get());
     add({.of = limit_case(kMemory, "copied, bytes read and written"),
          .work = {.bytes = 2 * as_number(sizes_.memory)},
-         .rungs = {{"", [&](int) {
-                      check(cudaMemcpyAsync(to.as<void>(), from.as<void>(), from.bytes(),
-                                            cudaMemcpyDeviceToDevice, stream_.get()),
-                            "copying");
-                    }}}});
+         .variants = {{"", [&](int) {
+                         check(cudaMemcpyAsync(to.as<void>(), from.as<void>(), from.bytes(),
+                                               cudaMemcpyDeviceToDevice, stream_.get()),
+                               "copying");
+                       }}}});
     add({.of = limit_case(kMemory, "read"),
          .work = {.bytes = as_number(sizes_.memory)},
-         .rungs = {{"", [&](int) {
-                      read_stream(from.as<void>(), sizes_.memory, 1, sink.as<void>(), stream_.get());
-                    }}}});
+         .variants = {{"", [&](int) {
+                         read_stream(from.as<void>(), sizes_.memory, 1, sink.as<void>(), stream_.get());
+                       }}}});
     add({.of = limit_case(kCache, "read"),
          .work = {.bytes = as_number(sizes_.cache * sizes_.cache_rounds)},
-         .rungs = {{"", [&](int) {
-                      read_stream(from.as<void>(), sizes_.cache, sizes_.cache_rounds, sink.as<void>(),
-                                  stream_.get());
-                    }}}});
+         .variants = {{"", [&](int) {
+                         read_stream(from.as<void>(), sizes_.cache, sizes_.cache_rounds, sink.as<void>(),
+                                     stream_.get());
+                       }}}});
   }
 
   // A large square, and E, the decoder and S as a chunk multiplies them (all heads together).
@@ -97,7 +97,7 @@ class Measuring {
          .work = {.bytes = as_number(s.m * s.k + s.k * s.n + s.m * s.n) *
                            as_number(static_cast<int64_t>(size_of(dtype))),
                   .flops = 2 * as_number(s.m) * as_number(s.n) * as_number(s.k)},
-         .rungs = {{"", [&](int) { blas_.multiply(p, stream_.get()); }}}});
+         .variants = {{"", [&](int) { blas_.multiply(p, stream_.get()); }}}});
   }
 
   const Timer& timer_;

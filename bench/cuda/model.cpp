@@ -2,20 +2,20 @@
 #include "bench/cuda/model.h"
 
 #include "kernels/cuda/backend.h"
-#include "kernels/cuda/chunk_reader.h"
 #include "kernels/cuda/devices.h"
+#include "kernels/cuda/prefill_reader.h"
 
 namespace bdh::bench {
 
 using cuda::check;
 
-std::vector<cuda::Unit> units_of(int device) {
-  const cuda::Unit usual = cuda::Options{}.unit;
-  if (!cuda::has_warpgroups(device)) return {cuda::Unit::warps};
-  return {usual, usual == cuda::Unit::warps ? cuda::Unit::warpgroups : cuda::Unit::warps};
+std::vector<cuda::Mma> mmas_of(int device) {
+  const cuda::Mma usual = cuda::Options{}.mma;
+  if (!cuda::has_warpgroups(device)) return {cuda::Mma::warp};
+  return {usual, usual == cuda::Mma::warp ? cuda::Mma::warpgroup : cuda::Mma::warp};
 }
 
-const char* name_of(cuda::Unit unit) { return unit == cuda::Unit::warps ? "mma" : "wgmma"; }
+const char* name_of(cuda::Mma mma) { return mma == cuda::Mma::warp ? "mma" : "wgmma"; }
 
 States GpuModel::states(int64_t position, int count) const {
   States states;
@@ -23,7 +23,7 @@ States GpuModel::states(int64_t position, int count) const {
   if (position > 0) {
     const std::vector<int32_t> text = tokens(0, position);
     const Segment segment{.state = states.front().get(), .tokens = text};
-    cuda::ChunkReader(queue_, cuda::Unit::warps).read(packed(), {&segment, 1}, {});
+    cuda::PrefillReader(queue_, cuda::Mma::warp).read(packed(), {&segment, 1}, {});
   }
   while (static_cast<int>(states.size()) < count) {
     states.push_back(std::make_unique<cuda::DeviceState>(sizes(), queue_));

@@ -14,10 +14,10 @@ namespace bdh::bench {
 
 using States = std::vector<std::unique_ptr<cuda::DeviceState>>;
 
-/// The units that products of 16-bit elements can run on, the backend's own choice first.
-std::vector<cuda::Unit> units_of(int device);
+/// The instructions that products of 16-bit elements can be made with, the backend's own choice first.
+std::vector<cuda::Mma> mmas_of(int device);
 /// "mma", "wgmma"
-const char* name_of(cuda::Unit unit);
+const char* name_of(cuda::Mma mma);
 
 class GpuModel {
  public:

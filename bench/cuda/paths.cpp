@@ -32,7 +32,7 @@ class Decoding {
         sessions_(subject.sessions(plan.position, plan.batch)),
         tokens_(sessions_.size()),
         draws_(plan.draws ? sessions_.size() : 0,
-               Draw{.greedy = true, .vocab = subject.source().config.vocab_size}) {}
+               Draw{.options = {.do_sample = false}, .vocab = subject.source().config.vocab_size}) {}
 
   void step(ReadOptions options = {}) {
     spans_.clear();
@@ -42,12 +42,8 @@ class Decoding {
     }
     options.draws = draws_;
     const std::vector<float> logits = read_batch(sessions_, spans_, options);
-    const auto vocab = static_cast<std::ptrdiff_t>(logits.size() / sessions_.size());
-    for (size_t i = 0; i < sessions_.size(); ++i) {
-      const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i) * vocab;
-      const bool drawn = !draws_.empty() && draws_[i].token >= 0;
-      chosen_ += drawn ? draws_[i].token : std::max_element(row, row + vocab) - row;
-    }
+    for (const Draw& draw : draws_) chosen_ += draw.token;
+    if (draws_.empty()) choose_from(logits);
   }
 
   std::vector<LayerActivity> activity() {
@@ -61,6 +57,12 @@ class Decoding {
   int64_t chosen() const { return chosen_; }
 
  private:
+  void choose_from(const std::vector<float>& logits) {
+    const auto vocab = static_cast<std::ptrdiff_t>(logits.size() / sessions_.size());
+    for (auto row = logits.begin(); row != logits.end(); row += vocab)
+      chosen_ += std::max_element(row, row + vocab) - row;
+  }
+
   Subject& subject_;
   std::vector<Session*> sessions_;
   std::vector<int32_t> tokens_;

@@ -63,7 +63,7 @@ __global__ void spin(int64_t nanoseconds) {
 
 // A thread has a pair.
 template <class Activation>
-__global__ void rotate(Sizes sizes, ChunkBuffers buffers, const float* freqs) {
+__global__ void rotate(Sizes sizes, PrefillBuffers buffers, const float* freqs) {
   const int64_t pair = this_thread(), pairs = int64_t{sizes.heads} * buffers.columns / 2;
   if (pair >= buffers.rows * pairs) return;
   const auto row = static_cast<int>(pair / pairs);
@@ -97,7 +97,7 @@ __global__ void narrow(const float* from, Element* to, int64_t count) {
 
 // Grid: (rows, heads).
 template <class Activation>
-__global__ void norm_rows(Sizes sizes, ChunkBuffers buffers) {
+__global__ void norm_rows(Sizes sizes, PrefillBuffers buffers) {
   auto* row = reinterpret_cast<float*>(shared_memory());
   const int64_t at = (int64_t{blockIdx.y} * buffers.rows + blockIdx.x) * sizes.stride;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) row[d] = buffers.attention[at + d];
@@ -116,7 +116,7 @@ __global__ void multiply_elements(Activation* n, const Activation* v, int64_t co
 
 // Grid: rows.
 template <class Activation>
-__global__ void mix(Sizes sizes, ChunkBuffers buffers, const float* y) {
+__global__ void mix(Sizes sizes, PrefillBuffers buffers, const float* y) {
   auto* row = reinterpret_cast<float*>(shared_memory());
   const int64_t at = int64_t{blockIdx.x} * sizes.stride;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) row[d] = y[at + d];
@@ -158,7 +158,7 @@ void wait_a_while(int64_t microseconds, cudaStream_t stream) {
   launch(stream, {dim3(1), dim3(1)}, spin, 1000 * microseconds);
 }
 
-void rotate_plain(const PackedParameters& packed, const ChunkBuffers& buffers, cudaStream_t stream) {
+void rotate_plain(const PackedParameters& packed, const PrefillBuffers& buffers, cudaStream_t stream) {
   const int64_t pairs = int64_t{buffers.rows} * packed.sizes.heads * buffers.columns / 2;
   with_element(buffers.activations, [&](auto activation) {
     launch(stream, {blocks_for(pairs), dim3(kThreads)}, rotate<decltype(activation)>, packed.sizes, buffers,
@@ -185,14 +185,14 @@ void narrow_plain(const float* from, void* to, DType dtype, int64_t count, cudaS
   });
 }
 
-void norm_plain(const PackedParameters& packed, const ChunkBuffers& buffers, cudaStream_t stream) {
+void norm_plain(const PackedParameters& packed, const PrefillBuffers& buffers, cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(buffers.rows), static_cast<unsigned>(packed.sizes.heads));
   with_element(buffers.activations, [&](auto activation) {
     launch(stream, row_grid(packed.sizes, blocks), norm_rows<decltype(activation)>, packed.sizes, buffers);
   });
 }
 
-void gate_plain(const ChunkBuffers& buffers, const void* v, int64_t count, cudaStream_t stream) {
+void gate_plain(const PrefillBuffers& buffers, const void* v, int64_t count, cudaStream_t stream) {
   with_element(buffers.activations, [&](auto activation) {
     using Activation = decltype(activation);
     launch(stream, {blocks_for(count), dim3(kThreads)}, multiply_elements<Activation>,
@@ -200,7 +200,7 @@ void gate_plain(const ChunkBuffers& buffers, const void* v, int64_t count, cudaS
   });
 }
 
-void mix_plain(const PackedParameters& packed, const ChunkBuffers& buffers, const float* y,
+void mix_plain(const PackedParameters& packed, const PrefillBuffers& buffers, const float* y,
                cudaStream_t stream) {
   with_element(buffers.activations, [&](auto activation) {
     launch(stream, row_grid(packed.sizes, dim3(static_cast<unsigned>(buffers.rows))),

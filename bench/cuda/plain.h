@@ -1,5 +1,5 @@
 // The plainest kernels, a thread an element or a block a row: what stands between the products of the cuBLAS
-// rungs, and what measures the memory.
+// variants, and what measures the memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "bdh/base/dtype.h"
-#include "kernels/cuda/chunk.h"
+#include "kernels/cuda/prefill.h"
 
 namespace bdh::bench {
 
@@ -22,7 +22,7 @@ void do_nothing(cudaStream_t stream);
 void wait_a_while(int64_t microseconds, cudaStream_t stream);
 
 /// r = rotate(n): (R, H, columns), neurons [0, N) of each head.
-void rotate_plain(const cuda::PackedParameters& packed, const cuda::ChunkBuffers& buffers,
+void rotate_plain(const cuda::PackedParameters& packed, const cuda::PrefillBuffers& buffers,
                   cudaStream_t stream);
 /// Zero on and above the diagonal: `count` matrices of tokens x columns, each `step` elements after the last.
 void mask_plain(void* scores, DType dtype, int count, int64_t step, int tokens, int columns,
@@ -30,11 +30,12 @@ void mask_plain(void* scores, DType dtype, int count, int64_t step, int tokens, 
 /// float32 to dtype.
 void narrow_plain(const float* from, void* to, DType dtype, int64_t count, cudaStream_t stream);
 /// attended = norm(part 0 of attention), for every row and head.
-void norm_plain(const cuda::PackedParameters& packed, const cuda::ChunkBuffers& buffers, cudaStream_t stream);
+void norm_plain(const cuda::PackedParameters& packed, const cuda::PrefillBuffers& buffers,
+                cudaStream_t stream);
 /// n *= v, both (R, H, columns).
-void gate_plain(const cuda::ChunkBuffers& buffers, const void* v, int64_t count, cudaStream_t stream);
+void gate_plain(const cuda::PrefillBuffers& buffers, const void* v, int64_t count, cudaStream_t stream);
 /// x = norm(x + norm(y)), and x_operand. y (R, stride) float32.
-void mix_plain(const cuda::PackedParameters& packed, const cuda::ChunkBuffers& buffers, const float* y,
+void mix_plain(const cuda::PackedParameters& packed, const cuda::PrefillBuffers& buffers, const float* y,
                cudaStream_t stream);
 
 }  // namespace bdh::bench

@@ -7,10 +7,10 @@
 #include <limits>
 
 #include "bdh/base/error.h"
-#include "bench/cuda/chunk_cases.h"
+#include "bench/cuda/decode_cases.h"
 #include "bench/cuda/device_info.h"
 #include "bench/cuda/paths.h"
-#include "bench/cuda/step_cases.h"
+#include "bench/cuda/prefill_cases.h"
 #include "bench/peers.h"
 #include "bench/stopwatch.h"
 #include "kernels/cuda/backend.h"
@@ -134,7 +134,7 @@ class GpuRun {
     }
     if (options_.batch == 0) crossover(subject, dtype);
     overlapped(subject, dtype);
-    if (dtype != DType::f32) other_unit(subject, dtype);
+    if (dtype != DType::f32) other_mma(subject, dtype);
   }
 
   // One sequence, each kernel started while the one before it ends: whether Options::overlap should be set.
@@ -146,19 +146,19 @@ class GpuRun {
     decode(other, dtype, {.position = sizes_.positions.front(), .batch = 1}, "overlapped");
   }
 
-  // Prompts and the largest batch on the tensor cores' other instructions: Options::unit should be the
+  // Prompts and the largest batch on the tensor cores' other instructions: Options::mma should be the
   // faster.
-  void other_unit(Subject& subject, DType dtype) {
-    const std::vector<cuda::Unit> units = units_of(device_);
-    if (units.size() < 2) return;
-    auto backend = cuda::make_backend(device_, {.unit = units.back()});
+  void other_mma(Subject& subject, DType dtype) {
+    const std::vector<cuda::Mma> mmas = mmas_of(device_);
+    if (mmas.size() < 2) return;
+    auto backend = cuda::make_backend(device_, {.mma = mmas.back()});
     Subject other(
         subject.shared_source(), dtype, [&] { return backend; }, sizes_.chunks.front());
     for (const int64_t tokens : sizes_.prompts)
-      prefill(other, dtype, tokens, sizes_.chunks.front(), name_of(units.back()));
+      prefill(other, dtype, tokens, sizes_.chunks.front(), name_of(mmas.back()));
     const int64_t batch = batches().empty() ? 1 : batches().back();
     if (batch > 1)
-      decode(other, dtype, {.position = sizes_.positions.front(), .batch = batch}, name_of(units.back()));
+      decode(other, dtype, {.position = sizes_.positions.front(), .batch = batch}, name_of(mmas.back()));
   }
 
   // The same batch by the sparse step, with lists of their own and shared ones, and by dense products:
@@ -225,39 +225,41 @@ class GpuRun {
       batches = {options_.batch};
     else if (!sizes_.batches.empty())
       batches.push_back(sizes_.batches.back());
-    for (const int64_t batch : batches) step_kernels(model, dtype, static_cast<int>(batch));
+    for (const int64_t batch : batches) decode_kernels(model, dtype, static_cast<int>(batch));
     for (const int segments : {1, sizes_.chunk_segments})
-      chunk_kernels(model, dtype, segments, sizes_.chunk_tokens);
-    if (batches.back() > 1) chunk_kernels(model, dtype, static_cast<int>(batches.back()), 1);
+      prefill_kernels(model, dtype, segments, sizes_.chunk_tokens);
+    if (batches.back() > 1) prefill_kernels(model, dtype, static_cast<int>(batches.back()), 1);
   }
 
-  void step_kernels(const GpuModel& model, DType dtype, int batch) {
+  void decode_kernels(const GpuModel& model, DType dtype, int batch) {
     const Case of{.kind = Kind::kernel,
                   .name = concat("a step of ", batch),
                   .shape = model.name(),
                   .dtype = option_name(dtype)};
-    const bool any = std::any_of(std::begin(kStepKernels), std::end(kStepKernels), [&](const char* kernel) {
-      return wanted_(step_case(kernel, model.name(), batch, option_name(dtype)));
-    });
-    if (!any || model.sizes().stride > cuda::kWidestStep) return;
+    const bool any =
+        std::any_of(std::begin(kDecodeKernels), std::end(kDecodeKernels), [&](const char* kernel) {
+          return wanted_(decode_kernel_case(kernel, model.name(), batch, option_name(dtype)));
+        });
+    if (!any || model.sizes().stride > cuda::kWidestDecode) return;
     add(of, [&] {
-      const StepInputs inputs(model, batch, sizes_.positions.front(), static_cast<int64_t>(4 * info_.l2));
+      const DecodeInputs inputs(model, batch, sizes_.positions.front(), static_cast<int64_t>(4 * info_.l2));
       return measured(inputs.families(option_name(dtype)));
     });
   }
 
-  void chunk_kernels(const GpuModel& model, DType dtype, int segments, int tokens) {
+  void prefill_kernels(const GpuModel& model, DType dtype, int segments, int tokens) {
     const Case of{.kind = Kind::kernel,
                   .name = concat("a chunk of ", segments, " x ", tokens),
                   .shape = model.name(),
                   .dtype = option_name(dtype)};
-    const bool any = std::any_of(std::begin(kChunkKernels), std::end(kChunkKernels), [&](const char* kernel) {
-      return wanted_(
-          chunk_case(kernel, model.name(), static_cast<size_t>(segments), tokens, option_name(dtype)));
-    });
+    const bool any =
+        std::any_of(std::begin(kPrefillKernels), std::end(kPrefillKernels), [&](const char* kernel) {
+          return wanted_(prefill_kernel_case(kernel, model.name(), static_cast<size_t>(segments), tokens,
+                                             option_name(dtype)));
+        });
     if (!any) return;
     add(of, [&] {
-      const ChunkInputs inputs(model, blas_, segments, tokens, sizes_.positions.front());
+      const PrefillInputs inputs(model, blas_, segments, tokens, sizes_.positions.front());
       return measured(inputs.families(option_name(dtype)));
     });
   }
@@ -360,7 +362,7 @@ class GpuRun {
     return 0;
   }
 
-  // Rungs that do not compute the same, and whether memory grew with a prompt.
+  // Variants that do not compute the same, and whether memory grew with a prompt.
   void add_notes() {
     for (const Result& result : results_) {
       const double differs = detail_of(result, "differs"), most = result.of.dtype == "f32" ? 1e-3 : 0.05,

@@ -1,4 +1,4 @@
-// Graphs, events and the turn of the rungs.
+// Graphs, events, and variants that take turns.
 #include "bench/cuda/timer.h"
 
 #include <algorithm>
@@ -37,8 +37,8 @@ double Timer::sample(const Family& family, const std::function<void()>& start) c
 }
 
 // Whole rounds of the sets, or, for what is slow, as many iterations as the time allows.
-int Timer::iterations_for(const Family& family, const Rung& rung) const {
-  const double one = std::max(sample(family, [&] { rung.queue(0); }), 1e-7);
+int Timer::iterations_for(const Family& family, const Variant& variant) const {
+  const double one = std::max(sample(family, [&] { variant.queue(0); }), 1e-7);
   const auto wanted =
       static_cast<int>(std::clamp(std::ceil(seconds_ / one), 1.0, static_cast<double>(family.most)));
   if (one * family.sets > kLongRound) return wanted;
@@ -46,21 +46,21 @@ int Timer::iterations_for(const Family& family, const Rung& rung) const {
   return std::max(family.sets, std::min(rounds * family.sets, family.most / family.sets * family.sets));
 }
 
-void Timer::prepare(const Family& family, const Rung& rung, Ready& ready) const {
-  rung.queue(0);  // whatever is loaded, allocated or chosen at first use
+void Timer::prepare(const Family& family, const Variant& variant, Ready& ready) const {
+  variant.queue(0);  // whatever is loaded, allocated or chosen at first use
   if (family.restore) family.restore();
-  rung.queue(0);
+  variant.queue(0);
   stream_.wait();
   if (family.output) ready.output = family.output();
-  ready.iterations = iterations_for(family, rung);
+  ready.iterations = iterations_for(family, variant);
   ready.graph.emplace(cuda::Graph::record(stream_, [&] {
-    for (int i = 0; i < ready.iterations; ++i) rung.queue(i);
+    for (int i = 0; i < ready.iterations; ++i) variant.queue(i);
   }));
   sample(family, [&] { ready.graph->start(stream_); });
 }
 
 std::vector<Result> Timer::measure(const Family& family) const {
-  std::vector<Ready> all(family.rungs.size());
+  std::vector<Ready> all(family.variants.size());
   const auto guarded = [&](size_t i, const std::function<void()>& act) {
     try {
       if (all[i].result.error.empty()) act();
@@ -70,9 +70,9 @@ std::vector<Result> Timer::measure(const Family& family) const {
   };
   for (size_t i = 0; i < all.size(); ++i) {
     all[i].result.of = family.of;
-    all[i].result.of.variant = family.rungs[i].name;
+    all[i].result.of.variant = family.variants[i].name;
     all[i].result.work = family.work;
-    guarded(i, [&] { prepare(family, family.rungs[i], all[i]); });
+    guarded(i, [&] { prepare(family, family.variants[i], all[i]); });
   }
   for (int n = 0; n < samples_; ++n) {
     for (size_t i = 0; i < all.size(); ++i)

@@ -1,4 +1,4 @@
-// Timing work on a GPU: the ways to do the same work (rungs) recorded as graphs, run in turn, timed with
+// Timing work on a GPU: the ways to do the same work (variants) recorded as graphs, run in turn, timed with
 // events.
 #pragma once
 
@@ -12,7 +12,7 @@
 namespace bdh::bench {
 
 /// One way to do a family's work.
-struct Rung {
+struct Variant {
   std::string name;
   /// Queues iteration i on the timer's stream. Iterations below Family::sets use different memory.
   std::function<void(int i)> queue;
@@ -20,32 +20,33 @@ struct Rung {
 
 /// Work, and the ways to do it on the same inputs.
 struct Family {
-  Case of;  // the variant is the rung's name
+  Case of;  // its variant is the name of one of `variants`
   Work work{};
   int sets = 1;       // iterations before memory is used again
   int most = 1 << 9;  // iterations in a graph
-  /// Queues what puts inputs back that rungs change. Called before each sample, not timed.
+  /// Queues what puts inputs back that variants change. Called before each sample, not timed.
   std::function<void()> restore{};
-  /// Some numbers that iteration 0 wrote, the stream being idle; rungs are compared by them. Empty: they are
-  /// not.
+  /// Some numbers that iteration 0 wrote, the stream being idle; variants are compared by them. Empty: they
+  /// are not.
   std::function<std::vector<float>()> output{};
-  std::vector<Rung> rungs{};
+  std::vector<Variant> variants{};
 };
 
 class Timer {
  public:
-  /// samples: of each rung. seconds: least time of a sample's work, as far as Family::most allows.
+  /// samples: of each variant. seconds: least time of a sample's work, as far as Family::most allows.
   Timer(const cuda::Stream& stream, int samples, double seconds)
       : stream_(stream), samples_(samples), seconds_(seconds) {}
 
-  /// A result for each rung; one that fails has an error. Results say in `differs` how far their output lies
-  /// from the first rung's (norm of the difference over norm), and how many `iterations` a sample has.
+  /// A result for each variant; one that fails has an error. Results say in `differs` how far their output
+  /// lies from the first variant's (norm of the difference over norm), and how many `iterations` a sample
+  /// has.
   std::vector<Result> measure(const Family& family) const;
 
  private:
   struct Ready;
-  void prepare(const Family& family, const Rung& rung, Ready& ready) const;
-  int iterations_for(const Family& family, const Rung& rung) const;
+  void prepare(const Family& family, const Variant& variant, Ready& ready) const;
+  int iterations_for(const Family& family, const Variant& variant) const;
   double sample(const Family& family, const std::function<void()>& start) const;
 
   const cuda::Stream& stream_;

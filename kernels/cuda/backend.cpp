@@ -1,16 +1,15 @@
-// The CUDA backend: turns the contract's segments into what steps and chunks read, and brings logits back.
+// The CUDA backend: the contract, and the choice between decode and prefill.
 #include "kernels/cuda/backend.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <mutex>
 
 #include "bdh/base/error.h"
-#include "kernels/cuda/chunk_reader.h"
+#include "kernels/cuda/decode_reader.h"
 #include "kernels/cuda/devices.h"
+#include "kernels/cuda/prefill_reader.h"
 #include "kernels/cuda/state.h"
-#include "kernels/cuda/step_reader.h"
 
 namespace bdh::cuda {
 
@@ -34,9 +33,9 @@ class CudaBackend : public Backend {
       : dense_batch_(static_cast<size_t>(options.dense_batch)),
         name_(concat("cuda:", index, ", ", device_name(index))),
         queue_(std::make_shared<Queue>(index)),
-        steps_(queue_, options),
-        chunks_(queue_, options.unit) {
-    if (options.unit == Unit::warpgroups && !has_warpgroups(index)) {
+        decode_(queue_, options),
+        prefill_(queue_, options.mma) {
+    if (options.mma == Mma::warpgroup && !has_warpgroups(index)) {
       fail(ErrorKind::unsupported, name_,
            ": no products by warpgroups: they need compute capability 9.0, and 90a "
            "among the architectures of the build");
@@ -47,41 +46,36 @@ class CudaBackend : public Backend {
 
   std::string name() const override { return name_; }
 
-  int64_t chunk_tokens() const override { return kChunkTokens; }
+  int64_t prefill_tokens() const override { return kPrefillTokens; }
+
+  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const override {
+    const Sizes sizes = sizes_of(dims);
+    const int64_t longest = std::clamp<int64_t>(tokens, 1, kPrefillTokens);
+    return {packed_bytes(dims, dtype), DeviceState::bytes_for(sizes),
+            decode_bytes(sizes, 1) + prefill_bytes(sizes, dtype, longest, longest)};
+  }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
+    refuse_unbuilt(parameters);
     const std::lock_guard lock(mutex_);
     queue_->select();
     return pack_parameters(parameters, dtype, queue_->stream);
   }
 
-  std::unique_ptr<State> new_state(const Packed& packed) override {
+  std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> decay) override {
+    refuse_unbuilt(decay);
     return std::make_unique<DeviceState>(static_cast<const PackedParameters&>(packed).sizes, queue_);
   }
 
-  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const override {
-    const Sizes sizes = sizes_of(dims);
-    const int64_t longest = std::clamp<int64_t>(tokens, 1, kChunkTokens);
-    return {packed_bytes(dims, dtype), DeviceState::bytes_for(sizes),
-            step_bytes(sizes, 1) + chunk_bytes(sizes, dtype, longest, longest)};
-  }
-
-  void read_token(const Packed& packed, std::span<const Segment> segments,
-                  std::span<LayerActivity> activity) override {
+  void read(const Packed& packed, const Read& read) override {
+    refuse_unbuilt(read);
     const std::lock_guard lock(mutex_);
-    check_positions(segments);
+    check_positions(read.segments);
     queue_->select();
     const auto& parameters = static_cast<const PackedParameters&>(packed);
-    if (segments.size() >= dense_batch_) return chunks_.read(parameters, segments, activity);
-    steps_.read(parameters, segments, activity);
-  }
-
-  void read_chunk(const Packed& packed, std::span<const Segment> segments,
-                  std::span<LayerActivity> activity) override {
-    const std::lock_guard lock(mutex_);
-    check_positions(segments);
-    queue_->select();
-    chunks_.read(static_cast<const PackedParameters&>(packed), segments, activity);
+    const bool decode = is_decode(read.segments) && read.segments.size() < dense_batch_;
+    if (decode) return decode_.read(parameters, read.segments, read.activity);
+    prefill_.read(parameters, read.segments, read.activity);
   }
 
  private:
@@ -89,8 +83,8 @@ class CudaBackend : public Backend {
   std::string name_;
   std::shared_ptr<const Queue> queue_;
   std::mutex mutex_;  // one read at a time: the stream and the working memory are shared
-  StepReader steps_;
-  ChunkReader chunks_;
+  DecodeReader decode_;
+  PrefillReader prefill_;
 };
 
 }  // namespace

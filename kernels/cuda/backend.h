@@ -8,8 +8,9 @@
 
 namespace bdh::cuda {
 
-/// From so many sequences on, a token of each is read as one dense chunk: E is read once for all of them and
-/// on the tensor cores, and what is left out of Ev and the decoder for one sequence is needed by another.
+/// From so many sequences on, a batch of decoding is read by the kernels of prefill, as a chunk of single
+/// rows: E is read once for all of them and on the tensor cores, and what is left out of Ev and the decoder
+/// for one sequence is needed by another.
 constexpr int kDenseBatch = 8;
 
 /// From so many sequences on, those below kDenseBatch share lists of active neurons: rows of Ev and the
@@ -19,9 +20,9 @@ constexpr int kSharedBatch = 4;
 struct Options {
   int dense_batch = kDenseBatch;
   int shared_batch = kSharedBatch;
-  /// Of the products of chunks. Throws Error(unsupported) where the GPU or this build does not have it.
-  Unit unit = Unit::warps;
-  /// A step's kernels start while those before them end. Throws Error(unsupported) where the GPU cannot.
+  /// Of prefill's products. Throws Error(unsupported) where the GPU or this build does not have it.
+  Mma mma = Mma::warp;
+  /// Decode's kernels start while those before them end. Throws Error(unsupported) where the GPU cannot.
   bool overlap = false;
 };
 

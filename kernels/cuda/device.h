@@ -17,7 +17,6 @@ namespace bdh::cuda {
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr int kVector = kRowUnit;  // elements a lane loads at once
 
 /// The block's shared memory; the launch says how much there is.
 __device__ inline unsigned char* shared_memory() {
@@ -29,8 +28,8 @@ __device__ inline unsigned char* shared_memory() {
 #endif
 }
 
-/// First in every kernel that Grid::early starts: lets the next kernel start too, and waits until all that
-/// was queued before this one has ended.
+/// First in every kernel that may start early (Grid::overlap): lets the next kernel start too, and waits
+/// until all that was queued before this one has ended.
 __device__ inline void follow_previous() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   cudaTriggerProgrammaticLaunchCompletion();
@@ -141,7 +140,7 @@ __device__ inline Number warp_sum(Number value) {
   return value;
 }
 
-/// Eight sums over a warp at once, with 9 exchanges instead of 40: lane l is left with the sum of values[l /
+/// Eight sums over a warp at once, with 9 shuffles instead of 40: lane l is left with the sum of values[l /
 /// 4].
 __device__ inline float warp_sums(float (&values)[8]) {
   const int lane = threadIdx.x % kWarp;

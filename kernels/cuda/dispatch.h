@@ -7,9 +7,9 @@
 #include <type_traits>
 
 #include "bdh/base/error.h"
-#include "kernels/cuda/chunk.h"
+#include "kernels/cuda/decode.h"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/step.h"
+#include "kernels/cuda/prefill.h"
 
 namespace bdh::cuda {
 
@@ -28,50 +28,51 @@ void with_element(DType dtype, Function&& function) {
 
 /// function(Activation{}, Element{}) for a chunk: activations are float32 or, like the weights, 16 bits long.
 template <class Function>
-void with_chunk_types(DType activations, DType weights, Function&& function) {
+void with_prefill_types(DType activations, DType weights, Function&& function) {
   with_element(weights, [&](auto element) {
     if (activations == DType::f32) return function(float{}, element);
     return function(element, element);
   });
 }
 
-/// function(integral_constant<Unit, unit>): float has one unit, elements of 16 bits the one that is chosen.
+/// function(integral_constant<Mma, mma>): float has one mma, elements of 16 bits the one that is chosen.
 template <class Activation, class Function>
-void choose_unit(Unit unit, Function&& function) {
-  using Warps = std::integral_constant<Unit, Unit::warps>;
+void choose_mma(Mma mma, Function&& function) {
+  using Warps = std::integral_constant<Mma, Mma::warp>;
   if constexpr (std::is_same_v<Activation, float>) {
     function(Warps{});
-  } else if (unit == Unit::warps) {
+  } else if (mma == Mma::warp) {
     function(Warps{});
   } else {
-    function(std::integral_constant<Unit, Unit::warpgroups>{});
+    function(std::integral_constant<Mma, Mma::warpgroup>{});
   }
 }
 
-/// function(Activation{}, integral_constant<Unit, unit>) for the products of a chunk.
+/// function(Activation{}, integral_constant<Mma, mma>) for the products of a chunk.
 template <class Function>
-void with_unit(const ChunkBuffers& buffers, Function&& function) {
+void with_mma(const PrefillBuffers& buffers, Function&& function) {
   with_element(buffers.activations, [&](auto activation) {
-    choose_unit<decltype(activation)>(buffers.unit, [&](auto unit) { function(activation, unit); });
+    choose_mma<decltype(activation)>(buffers.mma, [&](auto mma) { function(activation, mma); });
   });
 }
 
-/// function(Activation{}, Element{}, integral_constant<Unit, unit>) for those with weights.
+/// function(Activation{}, Element{}, integral_constant<Mma, mma>) for those with weights.
 template <class Function>
-void with_unit_and_weights(const ChunkBuffers& buffers, DType weights, Function&& function) {
-  with_chunk_types(buffers.activations, weights, [&](auto activation, auto element) {
-    choose_unit<decltype(activation)>(buffers.unit, [&](auto unit) { function(activation, element, unit); });
+void with_mma_and_weights(const PrefillBuffers& buffers, DType weights, Function&& function) {
+  with_prefill_types(buffers.activations, weights, [&](auto activation, auto element) {
+    choose_mma<decltype(activation)>(buffers.mma, [&](auto mma) { function(activation, element, mma); });
   });
 }
 
-/// function(integral_constant<int, V>) where V vectors a lane hold a row of `stride` <= kWidestStep elements.
+/// function(integral_constant<int, V>) where V vectors a lane hold a row of `stride` <= kWidestDecode
+/// elements.
 template <class Function>
 void with_vectors(int stride, Function&& function) {
   constexpr int kSpan = kWarp * kVector;
   if (stride <= kSpan) return function(std::integral_constant<int, 1>{});
   if (stride <= 2 * kSpan) return function(std::integral_constant<int, 2>{});
   if (stride <= 4 * kSpan) return function(std::integral_constant<int, 4>{});
-  return function(std::integral_constant<int, kWidestStep / kSpan>{});
+  return function(std::integral_constant<int, kWidestDecode / kSpan>{});
 }
 
 }  // namespace bdh::cuda

@@ -4,15 +4,15 @@
 
 #include <type_traits>
 
+#include "kernels/cuda/decode.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/sizes.h"
-#include "kernels/cuda/step.h"
 
 namespace bdh::cuda {
 
 constexpr int kTogether = 8;            // rows a warp reads at once
 constexpr int kSpan = kWarp * kVector;  // columns that a warp's lanes hold in one vector each
-constexpr int kStepWarps = kStepThreads / kWarp;
+constexpr int kDecodeWarps = kDecodeThreads / kWarp;
 
 template <int Vectors>
 struct LaneRow {
@@ -80,16 +80,16 @@ __device__ inline void dot_rows(RowOf&& row_of, int lane, int stride, const Lane
 __device__ inline void add_warps(const float* parts, int stride, float* to) {
   for (int d = threadIdx.x; d < stride; d += blockDim.x) {
     float sum = 0;
-    for (int warp = 0; warp < kStepWarps; ++warp) sum += parts[warp * stride + d];
+    for (int warp = 0; warp < kDecodeWarps; ++warp) sum += parts[warp * stride + d];
     to[d] = sum;
   }
 }
 
 /// The sum of `count` rows that other blocks wrote, added in a fixed order: groups of threads add a share of
-/// the rows each, many loads in flight, then the shares are added in order. memory holds (kStepWarps,
+/// the rows each, many loads in flight, then the shares are added in order. memory holds (kDecodeWarps,
 /// stride), and the sum is left in its first row.
 __device__ inline void add_blocks(const float* parts, int count, int stride, float* memory) {
-  const int vectors = stride / 4, groups = min(kStepWarps, max(1, kStepThreads / vectors)),
+  const int vectors = stride / 4, groups = min(kDecodeWarps, max(1, kDecodeThreads / vectors)),
             share = (count + groups - 1) / groups;
   for (int i = threadIdx.x; i < vectors * groups; i += blockDim.x) {
     const int group = i / vectors, column = i % vectors * 4, end = min((group + 1) * share, count);
@@ -111,12 +111,12 @@ __device__ inline void add_blocks(const float* parts, int count, int stride, flo
 }
 
 /// Which neurons a block has: grid (blocks of a head, heads, sequences or groups of them).
-struct StepPlace {
+struct DecodeBlock {
   int block, blocks, head, warp, lane;
   int begin, end;     // neurons of the head
   int64_t first_row;  // head * N: the head's first row of E, Ev, the decoder and S
 
-  __device__ explicit StepPlace(const Sizes& sizes)
+  __device__ explicit DecodeBlock(const Sizes& sizes)
       : block(blockIdx.x),
         blocks(gridDim.x),
         head(blockIdx.y),
@@ -127,7 +127,7 @@ struct StepPlace {
         first_row(int64_t{head} * sizes.neurons) {}
 
   /// The head's n of a sequence.
-  __device__ float* n(const Sizes& sizes, const StepBuffers& buffers, int sequence) const {
+  __device__ float* n(const Sizes& sizes, const DecodeBuffers& buffers, int sequence) const {
     return buffers.n + sequence * sizes.rows() + first_row;
   }
   /// The head's row of a buffer (B, H, stride).
@@ -135,23 +135,23 @@ struct StepPlace {
     return rows + (int64_t{sequence} * sizes.heads + head) * sizes.stride;
   }
   /// The head's parts of a sum (blocks, stride), of which `block` is the block's own.
-  __device__ float* parts(const Sizes& sizes, const StepBuffers& buffers, int sequence) const {
+  __device__ float* parts(const Sizes& sizes, const DecodeBuffers& buffers, int sequence) const {
     return buffers.partial + (int64_t{sequence} * sizes.heads + head) * blocks * sizes.stride;
   }
-  __device__ StepCounts& counts(const Sizes& sizes, const StepBuffers& buffers, int sequence) const {
+  __device__ DecodeCounts& counts(const Sizes& sizes, const DecodeBuffers& buffers, int sequence) const {
     return buffers.counts[(int64_t{sequence} * sizes.heads + head) * blocks + block];
   }
 };
 
 /// groups: of sequences.
-inline dim3 step_blocks(const Sizes& sizes, int groups) {
+inline dim3 decode_grid(const Sizes& sizes, int groups) {
   return dim3(static_cast<unsigned>(blocks_per_head(sizes)), static_cast<unsigned>(sizes.heads),
               static_cast<unsigned>(groups));
 }
 
 /// Shared memory of a one-token kernel: a row for each warp, and a number for each.
-inline size_t step_shared(const Sizes& sizes) {
-  return static_cast<size_t>(kStepWarps) * static_cast<size_t>(sizes.stride + 1) * sizeof(float);
+inline size_t decode_shared(const Sizes& sizes) {
+  return static_cast<size_t>(kDecodeWarps) * static_cast<size_t>(sizes.stride + 1) * sizeof(float);
 }
 
 }  // namespace bdh::cuda

@@ -48,11 +48,11 @@ class Upload {
 
   // Rows [first, first + count) of `tensor` seen as rows of `width` elements, in the GPU's slab.
   void send(const Tensor& tensor, int64_t first, int64_t count, int64_t width) {
-    const size_t elements = static_cast<size_t>(count * width), unit = size_of(tensor.dtype);
-    const std::byte* from = tensor.data + static_cast<size_t>(first * width) * unit;
+    const size_t elements = static_cast<size_t>(count * width), element = size_of(tensor.dtype);
+    const std::byte* from = tensor.data + static_cast<size_t>(first * width) * element;
     stream_.wait();
     convert(tensor.dtype, from, dtype_, staging_.as<std::byte>(), elements);
-    release(tensor, static_cast<size_t>(first * width) * unit, elements * unit);
+    release(tensor, static_cast<size_t>(first * width) * element, elements * element);
     check(cudaMemcpyAsync(slab_.as<void>(), staging_.as<void>(), elements * size_of(dtype_),
                           cudaMemcpyHostToDevice, stream_.get()),
           "copying weights to the GPU");
@@ -111,8 +111,8 @@ DeviceMemory neuron_major(PackedParameters& packed, const Tensor& encoder, Uploa
 DeviceMemory padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t count, int64_t width,
                          int64_t stride, Upload& upload, const char* what) {
   DeviceMemory memory = zeroed(packed, count * stride, upload.dtype(), what, upload.stream());
-  const size_t unit = size_of(upload.dtype()), row = static_cast<size_t>(width) * unit,
-               pitch = static_cast<size_t>(stride) * unit;
+  const size_t element = size_of(upload.dtype()), row = static_cast<size_t>(width) * element,
+               pitch = static_cast<size_t>(stride) * element;
   const int64_t most = upload.rows_at_once(width);
   for (int64_t first = 0; first < count; first += most) {
     const int64_t rows = std::min(most, count - first);
@@ -124,6 +124,14 @@ DeviceMemory padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t
   return memory;
 }
 
+PackedLayer packed_layer(PackedParameters& packed, const Layer& layer, Upload& upload) {
+  const Sizes& sizes = packed.sizes;
+  return {neuron_major(packed, layer.encoder.values, upload, "the encoder"),
+          neuron_major(packed, layer.encoder_v.values, upload, "encoder_v"),
+          padded_rows(packed, layer.decoder.values, sizes.rows(), sizes.width, sizes.stride, upload,
+                      "the decoder")};
+}
+
 uint64_t next_id() {
   static std::atomic<uint64_t> last{0};
   return ++last;
@@ -132,11 +140,11 @@ uint64_t next_id() {
 }  // namespace
 
 size_t packed_bytes(const Dimensions& dims, DType dtype) {
-  const int64_t stride = rounded_up(dims.width, kRowUnit);
+  const int64_t stride = rounded_up(dims.width, kVector);
   const int64_t elements =
-      3 * dims.heads * dims.neurons * stride + dims.vocab * stride + dims.width * dims.vocab;
+      3 * dims.sets * dims.heads * dims.neurons * stride + dims.vocab * stride + dims.width * dims.vocab;
   return static_cast<size_t>(elements) * size_of(dtype) +
-         static_cast<size_t>(rounded_up(dims.neurons, kRowUnit)) * sizeof(float);
+         static_cast<size_t>(rounded_up(dims.neurons, kVector)) * sizeof(float);
 }
 
 cudaError_t kernel_image_status() {
@@ -156,16 +164,13 @@ std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parame
   packed->id = next_id();
   const Sizes& sizes = packed->sizes;
   Upload upload(dtype, std::max({sizes.neurons, sizes.width, sizes.vocab}), stream);
-  packed->encoder = neuron_major(*packed, parameters.encoder, upload, "the encoder");
-  packed->encoder_v = neuron_major(*packed, parameters.encoder_v, upload, "encoder_v");
-  packed->decoder = padded_rows(*packed, parameters.decoder, sizes.rows(), sizes.width, sizes.stride, upload,
-                                "the decoder");
-  packed->embed =
-      padded_rows(*packed, parameters.embed, sizes.vocab, sizes.width, sizes.stride, upload, "the embedding");
-  packed->lm_head =
-      padded_rows(*packed, parameters.lm_head, sizes.width, sizes.vocab, sizes.vocab, upload, "lm_head");
+  for (const Layer& layer : parameters.layers) packed->layers.push_back(packed_layer(*packed, layer, upload));
+  packed->embed = padded_rows(*packed, parameters.embed.values, sizes.vocab, sizes.width, sizes.stride,
+                              upload, "the embedding");
+  packed->lm_head = padded_rows(*packed, parameters.lm_head.values, sizes.width, sizes.vocab, sizes.vocab,
+                                upload, "lm_head");
   packed->freqs =
-      zeroed(*packed, rounded_up(sizes.neurons, kRowUnit), DType::f32, "the frequencies", stream.get());
+      zeroed(*packed, rounded_up(sizes.neurons, kVector), DType::f32, "the frequencies", stream.get());
   check(cudaMemcpyAsync(packed->freqs.as<void>(), parameters.freqs.data,
                         static_cast<size_t>(sizes.neurons) * sizeof(float), cudaMemcpyHostToDevice,
                         stream.get()),

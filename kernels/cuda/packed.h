@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "kernels/backend.h"
 #include "kernels/cuda/runtime.h"
@@ -9,15 +10,21 @@
 
 namespace bdh::cuda {
 
-struct PackedParameters : Packed {
-  Sizes sizes{};
-  uint64_t id = 0;         // no two of a process share one
+struct PackedLayer {
   DeviceMemory encoder;    // (H*N, stride): row h * N + j is E_h[:, j]
   DeviceMemory encoder_v;  // (H*N, stride)
   DeviceMemory decoder;    // (H*N, stride)
-  DeviceMemory embed;      // (V, stride)
-  DeviceMemory lm_head;    // (D, V)
-  DeviceMemory freqs;      // (N) float32, turns per token; zeros up to a whole vector
+};
+
+struct PackedParameters : Packed {
+  Sizes sizes{};
+  uint64_t id = 0;                  // no two of a process share one
+  std::vector<PackedLayer> layers;  // dims.sets of them
+  DeviceMemory embed;               // (V, stride)
+  DeviceMemory lm_head;             // (D, V)
+  DeviceMemory freqs;               // (N) float32, turns per token; zeros up to a whole vector
+
+  const PackedLayer& layer(int index) const { return layers[static_cast<size_t>(index) % layers.size()]; }
 };
 
 /// Bytes of all of it.

@@ -34,7 +34,7 @@ constexpr int kProductBlocks = 2;
 
 /// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory; `waiting` more of them
 /// where B is rounded on the way.
-template <class Element, Unit unit>
+template <class Element, Mma mma>
 struct Tile;
 
 /// A quad of lanes holds four groups of eight adjacent columns, lane q the columns 2 q and 2 q + 1 of each.
@@ -66,6 +66,6 @@ constexpr unsigned tiles(int64_t count, int size) { return static_cast<unsigned>
 }  // namespace bdh::cuda
 
 #include "kernels/cuda/product_float.h"
-#include "kernels/cuda/product_stages.h"
+#include "kernels/cuda/product_pipeline.h"
 #include "kernels/cuda/product_warpgroups.h"
 #include "kernels/cuda/product_warps.h"

@@ -7,16 +7,16 @@
 namespace bdh::cuda {
 
 template <>
-struct Tile<float, Unit::warps> {
+struct Tile<float, Mma::warp> {
   static constexpr int rows = 64, columns = 64, depth = 16, pitch = rows + 4;
   static constexpr size_t shared = 2 * depth * pitch * sizeof(float);
-  static constexpr size_t waiting = 0;
+  static constexpr size_t staging = 0;
 };
 
 // Puts (k, m) of an operand's tile into shared memory as (depth, pitch).
 template <Along along, class Element>
 __device__ inline void load_tile(const Matrix<Element>& from, int m0, int k0, int k1, float* to) {
-  using T = Tile<float, Unit::warps>;
+  using T = Tile<float, Mma::warp>;
   for (int i = threadIdx.x; i < T::depth * T::rows; i += kProductThreads) {
     const int k = along == Along::k ? i % T::depth : i / T::rows,
               m = along == Along::k ? i / T::depth : i % T::rows;
@@ -26,10 +26,10 @@ __device__ inline void load_tile(const Matrix<Element>& from, int m0, int k0, in
   }
 }
 
-template <Unit, Along a_along, Along b_along, class B, class Store>
+template <Mma, Along a_along, Along b_along, class B, class Store>
 __device__ inline void product(const Matrix<float>& a, const Matrix<B>& b, int m0, int n0, int k0, int k1,
                                Store&& store) {
-  using T = Tile<float, Unit::warps>;
+  using T = Tile<float, Mma::warp>;
   auto* a_tile = reinterpret_cast<float*>(shared_memory());
   float* b_tile = a_tile + T::depth * T::pitch;
   const int m = threadIdx.x / 8 * 2, n = threadIdx.x % 8 * kVector;

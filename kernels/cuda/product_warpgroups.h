@@ -9,7 +9,7 @@
 #pragma once
 
 #include "kernels/cuda/product.h"
-#include "kernels/cuda/product_stages.h"
+#include "kernels/cuda/product_pipeline.h"
 
 namespace bdh::cuda {
 
@@ -21,12 +21,12 @@ constexpr int kWarpgroupDepth = 16;       // of one instruction
 constexpr int kHalf = 64 * kSwizzledRow;  // bytes: half of a stage
 
 template <class Element>
-struct Tile<Element, Unit::warpgroups> {
+struct Tile<Element, Mma::warpgroup> {
   static constexpr int rows = 128, columns = 128, depth = 64, stages = 3;
   static constexpr int operand = rows * depth;  // elements of one stage of one operand
   static constexpr int alignment = 1024;        // bytes, of a stage
   static constexpr size_t shared = 2 * stages * operand * sizeof(Element) + alignment;
-  static constexpr size_t waiting = waiting_bytes(operand);
+  static constexpr size_t staging = staging_bytes(operand);
 
   /// Where the `vector`-th of an operand's tile lies in its stage.
   template <Along along>
@@ -48,10 +48,10 @@ template <Along a_along, Along b_along, class Element, class B, class Store>
 __device__ inline void product_by_warpgroups(const Matrix<Element>& a, const Matrix<B>& b, int m0, int n0,
                                              int k0, int k1, Store&& store) {
 #ifdef BDH_WARPGROUPS
-  using T = Tile<Element, Unit::warpgroups>;
+  using T = Tile<Element, Mma::warpgroup>;
   const int warpgroup = threadIdx.x / kWarpgroup, m = warpgroup * kWarpgroupRows;
-  const Stages<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1,
-                                                       align_shared<T::alignment>(shared_memory()));
+  const Pipeline<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1,
+                                                         align_shared<T::alignment>(shared_memory()));
   float sum[kWarpgroupRows] = {};
   stages.run([] { show_to_tensor_cores(); },
              [&](const Element* a_stage, const Element* b_stage) {

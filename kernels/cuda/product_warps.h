@@ -4,17 +4,17 @@
 #pragma once
 
 #include "kernels/cuda/product.h"
-#include "kernels/cuda/product_stages.h"
+#include "kernels/cuda/product_pipeline.h"
 
 namespace bdh::cuda {
 
 template <class Element>
-struct Tile<Element, Unit::warps> {
+struct Tile<Element, Mma::warp> {
   static constexpr int rows = 128, columns = 128, depth = 32, stages = 3;
   static constexpr int pitch_k = depth + 8, pitch_other = rows + 8;
   static constexpr int operand = rows * pitch_k;  // elements of one stage of one operand, in either order
   static constexpr size_t shared = 2 * stages * operand * sizeof(Element);
-  static constexpr size_t waiting = waiting_bytes(rows * depth);
+  static constexpr size_t staging = staging_bytes(rows * depth);
   static_assert(rows == columns && depth * pitch_other <= operand);
 
   /// Where the `vector`-th of an operand's tile lies in its stage.
@@ -38,11 +38,11 @@ __device__ inline void multiply_add(float (&d)[4], const uint32_t (&a)[4], const
 template <Along along, class Element>
 __device__ inline void load_a(uint32_t (&r)[4], const Element* stage, int m, int k, int lane) {
   if constexpr (along == Along::k) {
-    load_matrix_x4(r, stage + (m + lane % 16) * Tile<Element, Unit::warps>::pitch_k + k + lane / 16 * 8);
+    load_matrix_x4(r, stage + (m + lane % 16) * Tile<Element, Mma::warp>::pitch_k + k + lane / 16 * 8);
   } else {
-    load_matrix_x4_transposed(
-        r, stage + (k + lane % 8 + lane / 16 * 8) * Tile<Element, Unit::warps>::pitch_other + m +
-               lane / 8 % 2 * 8);
+    load_matrix_x4_transposed(r, stage +
+                                     (k + lane % 8 + lane / 16 * 8) * Tile<Element, Mma::warp>::pitch_other +
+                                     m + lane / 8 % 2 * 8);
   }
 }
 
@@ -50,11 +50,11 @@ __device__ inline void load_a(uint32_t (&r)[4], const Element* stage, int m, int
 template <Along along, class Element>
 __device__ inline void load_b(uint32_t (&r)[4], const Element* stage, int n, int k, int lane) {
   if constexpr (along == Along::k) {
-    load_matrix_x4(r, stage + (n + lane % 8 + lane / 16 * 8) * Tile<Element, Unit::warps>::pitch_k + k +
-                          lane / 8 % 2 * 8);
+    load_matrix_x4(
+        r, stage + (n + lane % 8 + lane / 16 * 8) * Tile<Element, Mma::warp>::pitch_k + k + lane / 8 % 2 * 8);
   } else {
     load_matrix_x4_transposed(
-        r, stage + (k + lane % 16) * Tile<Element, Unit::warps>::pitch_other + n + lane / 16 * 8);
+        r, stage + (k + lane % 16) * Tile<Element, Mma::warp>::pitch_other + n + lane / 16 * 8);
   }
 }
 
@@ -67,7 +67,7 @@ template <Along a_along, Along b_along, class Element>
 __device__ inline void multiply_stage(const Element* a, const Element* b, int m, int n, int lane,
                                       WarpSums& sum) {
 #pragma unroll
-  for (int k = 0; k < Tile<Element, Unit::warps>::depth; k += kMmaDepth) {
+  for (int k = 0; k < Tile<Element, Mma::warp>::depth; k += kMmaDepth) {
     uint32_t a_part[kWarpRows / kMmaRows][4], b_part[kWarpColumns / kMmaColumns][2];
 #pragma unroll
     for (int i = 0; i < kWarpRows / kMmaRows; ++i) load_a<a_along>(a_part[i], a, m + i * kMmaRows, k, lane);
@@ -89,10 +89,10 @@ __device__ inline void multiply_stage(const Element* a, const Element* b, int m,
 template <Along a_along, Along b_along, class Element, class B, class Store>
 __device__ inline void product_by_warps(const Matrix<Element>& a, const Matrix<B>& b, int m0, int n0, int k0,
                                         int k1, Store&& store) {
-  using T = Tile<Element, Unit::warps>;
+  using T = Tile<Element, Mma::warp>;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int m = warp / 4 * kWarpRows, n = warp % 4 * kWarpColumns;
-  const Stages<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1, shared_memory());
+  const Pipeline<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1, shared_memory());
   WarpSums sum = {};
   stages.run([] {},
              [&](const Element* a_stage, const Element* b_stage) {
@@ -110,10 +110,10 @@ __device__ inline void product_by_warps(const Matrix<Element>& a, const Matrix<B
   }
 }
 
-template <Unit unit, Along a_along, Along b_along, class Element, class B, class Store>
+template <Mma mma, Along a_along, Along b_along, class Element, class B, class Store>
 __device__ inline void product(const Matrix<Element>& a, const Matrix<B>& b, int m0, int n0, int k0, int k1,
                                Store&& store) {
-  if constexpr (unit == Unit::warps) {
+  if constexpr (mma == Mma::warp) {
     product_by_warps<a_along, b_along>(a, b, m0, n0, k0, k1, store);
   } else {
     product_by_warpgroups<a_along, b_along>(a, b, m0, n0, k0, k1, store);

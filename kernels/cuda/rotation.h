@@ -40,12 +40,12 @@ __device__ inline float phase_at(int position, float freq) {
 constexpr float kWholeTurn = 6.28318530718f;
 
 /// The turn of a neuron at a position.
-__device__ inline Turn turn_at(int position, float freq) {
+__device__ inline Turn rotation_at(int position, float freq) {
   return turn(__fmul_rn(phase_at(position, freq), kWholeTurn));
 }
 
 /// The same by the special function units, within 1e-6 of it: for an r that is rounded to 16 bits.
-__device__ inline Turn quick_turn_at(int position, float freq) {
+__device__ inline Turn fast_rotation_at(int position, float freq) {
   const float phase = phase_at(position, freq);
   Turn quick;
   __sincosf((phase > 0.5f ? phase - 1.0f : phase) * kWholeTurn, &quick.sine, &quick.cosine);
@@ -62,9 +62,9 @@ __device__ inline float rotated(float value, float partner, bool odd, Turn turne
 template <class Result>
 __device__ inline void rotate_pair(float even, float odd, int position, const float* freqs, float& r_even,
                                    float& r_odd) {
-  constexpr auto kTurnAt = std::is_same_v<Result, float> ? turn_at : quick_turn_at;
-  const Turn first = kTurnAt(position, freqs[0]);
-  const Turn second = freqs[0] == freqs[1] ? first : kTurnAt(position, freqs[1]);
+  constexpr auto kRotationAt = std::is_same_v<Result, float> ? rotation_at : fast_rotation_at;
+  const Turn first = kRotationAt(position, freqs[0]);
+  const Turn second = freqs[0] == freqs[1] ? first : kRotationAt(position, freqs[1]);
   r_even = rotated(even, odd, false, first);
   r_odd = rotated(odd, even, true, second);
 }

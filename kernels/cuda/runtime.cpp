@@ -127,16 +127,16 @@ void allow_shared(const void* kernel, size_t bytes) {
 
 #ifndef BDH_CUDA_EMULATED
 void start_kernel(cudaStream_t stream, const Grid& grid, const void* kernel, void** arguments) {
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = grid.blocks;
   config.blockDim = grid.threads;
   config.dynamicSmemBytes = grid.shared;
   config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = grid.early ? 1 : 0;
+  config.attrs = &overlap;
+  config.numAttrs = grid.overlap ? 1 : 0;
   check(cudaLaunchKernelExC(&config, kernel, arguments), "starting a kernel");
 }
 #endif

@@ -124,13 +124,13 @@ class Range {
   Range& operator=(const Range&) = delete;
 };
 
-/// Blocks, threads of a block, and bytes of shared memory of a block. early: the kernel may start while the
+/// Blocks, threads of a block, and bytes of shared memory of a block. overlap: the kernel may start while the
 /// kernel before it ends, and calls follow_previous() (device.h); for GPUs that can_overlap.
 struct Grid {
   dim3 blocks;
   dim3 threads;
   size_t shared = 0;
-  bool early = false;
+  bool overlap = false;
 };
 
 /// Lets a kernel have more than the 48 KB of shared memory that every block may.

@@ -185,18 +185,29 @@ __global__ void __launch_bounds__(kDrawThreads)
 
 }  // namespace
 
+bool drawn_on_device(const Draw& draw) {
+  const SamplingOptions& options = draw.options;
+  const SamplingOptions known{.do_sample = options.do_sample,
+                              .temperature = options.temperature,
+                              .top_k = options.top_k,
+                              .top_p = options.top_p,
+                              .seed = options.seed};
+  return options == known;  // the others are as they are when they do nothing
+}
+
 DrawRequest request_of(const Draw& draw) {
-  return {draw.u,
-          draw.temperature,
-          draw.top_p,
-          static_cast<int>(std::min(draw.top_k, draw.vocab)),
+  const SamplingOptions& options = draw.options;
+  return {uniform(options.seed, draw.step),
+          options.temperature,
+          options.top_p,
+          static_cast<int>(std::min(options.top_k, draw.vocab)),
           static_cast<int>(draw.vocab),
-          draw.greedy};
+          options.greedy()};
 }
 
 void draw_tokens(const float* logits, int vocab, const DrawRequest* requests, int count, int32_t* tokens,
-                 cudaStream_t stream, bool early) {
-  launch(stream, {dim3(static_cast<unsigned>(count)), dim3(kDrawThreads), kDrawShared, early}, draw, logits,
+                 cudaStream_t stream, bool overlap) {
+  launch(stream, {dim3(static_cast<unsigned>(count)), dim3(kDrawThreads), kDrawShared, overlap}, draw, logits,
          vocab, requests, tokens);
 }
 

@@ -17,7 +17,7 @@ Sizes sizes_of(const Dimensions& dims) {
   constexpr int64_t kMost = std::numeric_limits<int>::max() / 2;
   const Sizes sizes{fits("n_layer", dims.layers, kMost),
                     fits("n_embd", dims.width, kWidest),
-                    static_cast<int>(rounded_up(dims.width, kRowUnit)),
+                    static_cast<int>(rounded_up(dims.width, kVector)),
                     fits("n_head", dims.heads, kMostBlocks),
                     fits("neurons per head", dims.neurons, kMost),
                     fits("vocab_size", dims.vocab, kMost)};

@@ -19,14 +19,16 @@ struct Sizes {
   constexpr int64_t state_floats() const { return layers * rows() * stride; }
 };
 
-/// What multiplies 16-bit matrices: warps with mma.sync (sm_80 and later), or warpgroups with wgmma (sm_90a).
-enum class Unit : uint8_t { warps, warpgroups };
+/// What multiplies 16-bit matrices: mma.sync, by a warp (sm_80 and later), or wgmma, by a warpgroup (sm_90a).
+enum class Mma : uint8_t { warp, warpgroup };
 
-constexpr int kRowUnit = 8;         // rows are padded to whole vectors of 8 elements: 16 bytes of bfloat16
+constexpr int kVector = 8;          // elements that a lane loads at once; rows are padded to a multiple
 constexpr int kWidest = 8192;       // D: a row in float32 fits the shared memory of every supported GPU
 constexpr int kMostBlocks = 65535;  // in the second and third dimension of a grid
 
-constexpr int64_t rounded_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+constexpr int64_t rounded_up(int64_t count, int64_t multiple) {
+  return (count + multiple - 1) / multiple * multiple;
+}
 
 /// Throws Error(unsupported) for dimensions beyond what an index of the kernels holds.
 Sizes sizes_of(const Dimensions& dims);
@@ -36,7 +38,7 @@ constexpr size_t row_shared(const Sizes& sizes, int threads) {
   return static_cast<size_t>(sizes.stride + threads / 32) * sizeof(float);
 }
 
-/// One sequence that is read one token at a time.
+/// The token of one sequence that decode reads.
 struct Sequence {
   float* s;  // (L, H*N, stride): its state
   int32_t token;
@@ -44,7 +46,7 @@ struct Sequence {
 };
 
 /// How active one block's neurons were, for one token.
-struct StepCounts {
+struct DecodeCounts {
   int n, pairs, g;
 };
 

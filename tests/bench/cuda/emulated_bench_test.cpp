@@ -1,4 +1,4 @@
-// The GPU benchmarks on the emulator: that every rung of a kernel computes the same on the buffers it is
+// The GPU benchmarks on the emulator: that every variant of a kernel computes the same on the buffers it is
 // given, and that a whole run gathers what it should. Times mean nothing here.
 #include <doctest/doctest.h>
 
@@ -9,10 +9,10 @@
 
 #include "kernels/backends.h"
 #include "bench/chart.h"
-#include "bench/cuda/chunk_cases.h"
+#include "bench/cuda/decode_cases.h"
 #include "bench/cuda/paths.h"
+#include "bench/cuda/prefill_cases.h"
 #include "bench/cuda/run.h"
-#include "bench/cuda/step_cases.h"
 #include "kernels/cuda/backend.h"
 #include "tests/support/temporary.h"
 
@@ -39,11 +39,12 @@ double number_of(const Result& result, const std::string& name) {
   return -1;
 }
 
-// Measures a family; its rungs must agree.
-std::vector<Result> check_family(const Timer& timer, const Family& family, size_t rungs, double tolerance) {
+// Measures a family; its variants must agree.
+std::vector<Result> check_family(const Timer& timer, const Family& family, size_t variants,
+                                 double tolerance) {
   std::vector<Result> results = timer.measure(family);
   CAPTURE(family.of.id());
-  CHECK(results.size() == rungs);
+  CHECK(results.size() == variants);
   for (const Result& result : results) {
     CAPTURE(result.of.variant);
     CHECK_MESSAGE(result.error.empty(), result.error);
@@ -59,8 +60,8 @@ std::vector<Result> check_family(const Timer& timer, const Family& family, size_
 
 // Ours, on each unit, and cuBLAS.
 size_t rungs_of(const std::string& kernel, DType dtype) {
-  if (kernel == "embed_chunk") return 1;
-  return kernel == "project_logits" || dtype == DType::f32 ? 2 : 1 + units_of(0).size();
+  if (kernel == "embed_prefill") return 1;
+  return kernel == "project_logits" || dtype == DType::f32 ? 2 : 1 + mmas_of(0).size();
 }
 
 GpuRunSizes small_run() {
@@ -92,17 +93,17 @@ const Row* row_of(const Report& report, const std::string& name, const std::stri
 
 }  // namespace
 
-TEST_CASE("GPU bench: the step's rungs agree, and its activity is a step's") {
+TEST_CASE("GPU bench: the step's variants agree, and its activity is a step's") {
   const SmallModel small(DType::bf16);
   const Timer timer(small.model.stream(), 2, 1e-4);
   for (const int batch : {1, 3}) {
-    const StepInputs inputs(small.model, batch, 9, 1);
+    const DecodeInputs inputs(small.model, batch, 9, 1);
     const std::vector<Family> families = inputs.families("bf16");
-    CHECK(families.size() == std::size(kStepKernels));
-    for (size_t i = 0; i < families.size(); ++i) CHECK(families[i].of.name == kStepKernels[i]);
+    CHECK(families.size() == std::size(kDecodeKernels));
+    for (size_t i = 0; i < families.size(); ++i) CHECK(families[i].of.name == kDecodeKernels[i]);
     for (const Family& family : families) {
-      const bool shares = family.of.name == "gate_step" && batch > 1;
-      check_family(timer, family, shares || family.of.name == "layer_step" ? 2 : 1, 1e-5);
+      const bool shares = family.of.name == "gate_decode" && batch > 1;
+      check_family(timer, family, shares || family.of.name == "layer_decode" ? 2 : 1, 1e-5);
     }
     CHECK(inputs.activity().size() == 2);
     for (const LayerActivity& layer : inputs.activity()) {
@@ -117,7 +118,7 @@ TEST_CASE("GPU bench: the step's rungs agree, and its activity is a step's") {
 
 TEST_CASE("GPU bench: activity in a set is what the sessions count for the same token") {
   const SmallModel small(DType::f32);
-  const StepInputs inputs(small.model, 1, 9, 1);
+  const DecodeInputs inputs(small.model, 1, 9, 1);
   Session session(small.subject->weights());
   std::vector<LayerActivity> counted;
   session.read(small.subject->tokens(0, 9));
@@ -132,18 +133,18 @@ TEST_CASE("GPU bench: activity in a set is what the sessions count for the same 
   }
 }
 
-TEST_CASE("GPU bench: the chunk's rungs agree, one sequence and several") {
+TEST_CASE("GPU bench: the chunk's variants agree, one sequence and several") {
   for (const DType dtype : {DType::bf16, DType::f32}) {
     const SmallModel small(dtype, "1x64x2x2");
     const Timer timer(small.model.stream(), 2, 1e-6);
     Blas blas;
     for (const int segments : {dtype == DType::f32 ? 1 : 2}) {
-      const ChunkInputs inputs(small.model, blas, segments, 24, 9);
+      const PrefillInputs inputs(small.model, blas, segments, 24, 9);
       const std::vector<Family> families = inputs.families(option_name(dtype));
       CHECK(families.size() == 5);
       for (const Family& family : families)
-        CHECK(std::find(std::begin(kChunkKernels), std::end(kChunkKernels), family.of.name) !=
-              std::end(kChunkKernels));
+        CHECK(std::find(std::begin(kPrefillKernels), std::end(kPrefillKernels), family.of.name) !=
+              std::end(kPrefillKernels));
       const double tolerance = dtype == DType::f32 ? 1e-5 : 2e-2;
       for (const Family& family : families)
         check_family(timer, family, rungs_of(family.of.name, dtype), tolerance);
@@ -155,7 +156,7 @@ TEST_CASE("GPU bench: a batch of single tokens is read as sessions read it") {
   const SmallModel small(DType::f32, "1x64x2x2");
   const Timer timer(small.model.stream(), 2, 1e-6);
   Blas blas;
-  const ChunkInputs inputs(small.model, blas, 3, 1, 9);
+  const PrefillInputs inputs(small.model, blas, 3, 1, 9);
   const std::vector<Family> families = inputs.families("f32");
   REQUIRE(families.size() == 3);
   check_family(timer, families[0], 2, 1e-5);
@@ -165,12 +166,12 @@ TEST_CASE("GPU bench: a batch of single tokens is read as sessions read it") {
   CHECK(families[1].work.bytes > 0);
 }
 
-TEST_CASE("GPU bench: a rung that fails is an error and stops nobody") {
+TEST_CASE("GPU bench: a variant that fails is an error and stops nobody") {
   const SmallModel small(DType::f32);
   const Timer timer(small.model.stream(), 2, 1e-4);
-  const Family family{
-      .of = {.name = "broken"},
-      .rungs = {{"good", [](int) {}}, {"bad", [](int) { cuda::check(cudaErrorInvalidValue, "breaking"); }}}};
+  const Family family{.of = {.name = "broken"},
+                      .variants = {{"good", [](int) {}},
+                                   {"bad", [](int) { cuda::check(cudaErrorInvalidValue, "breaking"); }}}};
   const std::vector<Result> results = timer.measure(family);
   REQUIRE(results.size() == 2);
   CHECK(results[0].samples.size() == 2);
@@ -202,18 +203,18 @@ TEST_CASE("GPU bench: a whole run has limits, paths and every kernel, and draws 
   CHECK(report.roofs.size() == 4);  // memory, cache, products of bfloat16 and float32
   for (const char* path : {"decode at 5", "decode at 9", "prefill 6", "prefill 20"})
     CHECK(row_of(report, path, "") != nullptr);
-  for (const char* kernel : {"attention_step", "gate_step", "embed_step", "project_logits", "embed_chunk",
-                             "attention_rows", "draw_tokens, greedy"})
+  for (const char* kernel : {"attention_decode", "gate_decode", "embed_decode", "project_logits",
+                             "embed_prefill", "attention_rows", "draw_tokens, greedy"})
     CHECK(row_of(report, kernel, "bdh") != nullptr);
-  for (const char* kernel : {"encode_chunk", "attention_chunk", "gate_chunk"}) {
+  for (const char* kernel : {"encode_prefill", "attention_prefill", "gate_prefill"}) {
     CHECK(row_of(report, kernel, "bdh") != nullptr);
     CHECK(row_of(report, kernel, "cuBLAS") != nullptr);
   }
-  CHECK(row_of(report, "layer_step", "simple") != nullptr);
+  CHECK(row_of(report, "layer_decode", "simple") != nullptr);
   CHECK(report.peer == "none was asked for");
-  CHECK(report.notes.empty());  // rungs agree, and prompts leave no memory in use
+  CHECK(report.notes.empty());  // variants agree, and prompts leave no memory in use
   const Json json = json_of(report);
-  CHECK(bar_chart(json).find("attention_step") != std::string::npos);
+  CHECK(bar_chart(json).find("attention_decode") != std::string::npos);
   CHECK(roofline_chart(json).find("decode at 5") != std::string::npos);
   CHECK(table_of(report).find("Emulated GPU") != std::string::npos);
 }
@@ -267,7 +268,7 @@ TEST_CASE("GPU bench: without a peer's script there is a reason") {
 TEST_CASE("GPU bench: a filter, a dtype, a batch and the time are kept to") {
   Options options;
   options.shape = "1x64x2x2";
-  options.filter = "attention_step|prefill_6";
+  options.filter = "attention_decode|prefill_6";
   options.dtype = "f32";
   options.batch = 3;
   const Report report = run_on_cuda(options, cuda::make_backend(), small_run());
@@ -275,7 +276,7 @@ TEST_CASE("GPU bench: a filter, a dtype, a batch and the time are kept to") {
     const Case& of = row.result.of;
     if (of.kind == Kind::limit) continue;
     CAPTURE(of.id());
-    CHECK((of.name == "attention_step" || of.name == "prefill 6"));
+    CHECK((of.name == "attention_decode" || of.name == "prefill 6"));
     CHECK(of.dtype == "f32");
     if (of.kind == Kind::kernel) CHECK(of.shape == "1x64x2x2, 3 sequences");
   }

@@ -122,7 +122,7 @@ TEST_CASE("CUDA: chunks on the tensor cores, every dtype") {
 }
 
 TEST_CASE("CUDA: chunks by warpgroups are those by warps, and an error where there are none") {
-  const cuda::Options warpgroups{.unit = cuda::Unit::warpgroups};
+  const cuda::Options warpgroups{.mma = cuda::Mma::warpgroup};
   if (!cuda::has_warpgroups(0)) {
     CHECK_THROWS_WITH_AS(cuda::make_backend(0, warpgroups), doctest::Contains("capability"), Error);
     return;
@@ -131,10 +131,10 @@ TEST_CASE("CUDA: chunks by warpgroups are those by warps, and an error where the
   const auto tokens = some_tokens(140, config.vocab_size);
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const ReadOptions& options : {in_form(Form::parallel), in_form(Form::chunked, 50)}) {
-      const auto read = [&](cuda::Unit unit) {
-        return Session(on_gpu(config, dtype, {.unit = unit})).read_all(tokens, options);
+      const auto read = [&](cuda::Mma mma) {
+        return Session(on_gpu(config, dtype, {.mma = mma})).read_all(tokens, options);
       };
-      CHECK(relative_difference(read(cuda::Unit::warpgroups), read(cuda::Unit::warps)) <=
+      CHECK(relative_difference(read(cuda::Mma::warpgroup), read(cuda::Mma::warp)) <=
             (dtype == DType::bf16 ? 1e-2f : 2e-3f));
     }
   }

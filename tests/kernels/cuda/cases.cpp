@@ -31,13 +31,13 @@ Numbers CaseState::now(const KernelModel& model) const {
   return unpadded(download(memory.as<void>(), sizes.state_floats()), sizes.width, sizes.stride);
 }
 
-StepCase::StepCase(const KernelModel& of, const std::vector<int64_t>& positions)
+DecodeCase::DecodeCase(const KernelModel& of, const std::vector<int64_t>& positions)
     : model(of),
       count(static_cast<int>(positions.size())),
       x(random_numbers(count * of.dims.width, 11, 1.7)),
-      memory(poisoned(cuda::step_bytes(of.sizes(), count))),
+      memory(poisoned(cuda::decode_bytes(of.sizes(), count))),
       arrived(static_cast<size_t>(count * (of.dims.heads + 1)) * sizeof(unsigned), "a test"),
-      buffers(cuda::step_buffers(of.sizes(), count, memory.as<void>())) {
+      buffers(cuda::decode_buffers(of.sizes(), count, memory.as<void>())) {
   for (const int64_t position : positions) {
     const auto i = static_cast<int64_t>(states.size());
     states.emplace_back(model, static_cast<uint64_t>(100 + i));
@@ -49,7 +49,7 @@ StepCase::StepCase(const KernelModel& of, const std::vector<int64_t>& positions)
   reset();
 }
 
-void StepCase::reset() {
+void DecodeCase::reset() {
   poison(memory.as<void>(), memory.bytes());
   cuda::check(cudaMemset(arrived.as<void>(), 0, arrived.bytes()), "clearing");
   upload_bytes(const_cast<cuda::Sequence*>(buffers.sequences), sequences.data(),
@@ -58,7 +58,7 @@ void StepCase::reset() {
   for (const CaseState& state : states) restore(model, state);
 }
 
-ChunkCase::ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& given, cuda::Unit unit)
+PrefillCase::PrefillCase(const KernelModel& of, const std::vector<CaseSegment>& given, cuda::Mma mma)
     : model(of) {
   const cuda::Sizes sizes = model.sizes();
   for (const CaseSegment& segment : given) {
@@ -73,24 +73,24 @@ ChunkCase::ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& give
   const auto count = static_cast<int>(plan.rows.size());
   cuda::plan_tiles(plan, cuda::rows_of_tile(cuda::activation_dtype(sizes, model.dtype)));
   x = random_numbers(count * model.dims.width, 12, 1.7);
-  memory = poisoned(cuda::chunk_bytes(sizes, model.dtype, count, plan.longest));
+  memory = poisoned(cuda::prefill_bytes(sizes, model.dtype, count, plan.longest));
   rows = on_device(plan.rows);
   segments = on_device(plan.segments);
   tiles = on_device(plan.tiles);
-  counts = on_device(std::vector<cuda::ChunkCounts>(static_cast<size_t>(sizes.layers)));
-  buffers = cuda::chunk_buffers(sizes, model.dtype, count, plan.longest, memory.as<void>());
-  buffers.unit = unit;
-  buffers.row = rows.as<const cuda::ChunkRow>();
-  buffers.segment = segments.as<const cuda::ChunkSegment>();
+  counts = on_device(std::vector<cuda::PrefillCounts>(static_cast<size_t>(sizes.layers)));
+  buffers = cuda::prefill_buffers(sizes, model.dtype, count, plan.longest, memory.as<void>());
+  buffers.mma = mma;
+  buffers.row = rows.as<const cuda::PrefillRow>();
+  buffers.segment = segments.as<const cuda::PrefillSegment>();
   buffers.tile = tiles.as<const cuda::RowTile>();
   buffers.segments = static_cast<int>(plan.segments.size());
   buffers.row_tiles = static_cast<int>(plan.tiles.size());
-  buffers.counts = counts.as<cuda::ChunkCounts>();
+  buffers.counts = counts.as<cuda::PrefillCounts>();
   x = rounded(x, buffers.activations);
   reset();
 }
 
-void ChunkCase::reset() {
+void PrefillCase::reset() {
   poison(memory.as<void>(), memory.bytes());
   cuda::check(cudaMemset(counts.as<void>(), 0, counts.bytes()), "clearing");
   const Numbers as_stored = padded(x, model.dims.width, model.sizes().stride);
@@ -99,9 +99,9 @@ void ChunkCase::reset() {
   for (const CaseState& state : states) restore(model, state);
 }
 
-std::vector<cuda::Unit> units() {
-  if (!cuda::has_warpgroups(0)) return {cuda::Unit::warps};
-  return {cuda::Unit::warps, cuda::Unit::warpgroups};
+std::vector<cuda::Mma> mmas() {
+  if (!cuda::has_warpgroups(0)) return {cuda::Mma::warp};
+  return {cuda::Mma::warp, cuda::Mma::warpgroup};
 }
 
 Numbers with_columns(const KernelModel& model, const Numbers& rows, int columns) {

@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "kernels/cuda/chunk.h"
-#include "kernels/cuda/step.h"
+#include "kernels/cuda/decode.h"
+#include "kernels/cuda/prefill.h"
 #include "tests/kernels/cuda/reference.h"
 
 namespace bdh::test {
@@ -19,9 +19,9 @@ struct CaseState {
   cuda::DeviceMemory memory;
 };
 
-struct StepCase {
+struct DecodeCase {
   /// One sequence at each position.
-  StepCase(const KernelModel& of, const std::vector<int64_t>& positions);
+  DecodeCase(const KernelModel& of, const std::vector<int64_t>& positions);
   /// Everything as at first, NaN where nothing was given.
   void reset();
 
@@ -31,7 +31,7 @@ struct StepCase {
   std::vector<CaseState> states;
   Numbers x;  // (B, D)
   cuda::DeviceMemory memory, arrived;
-  cuda::StepBuffers buffers;
+  cuda::DecodeBuffers buffers;
   cuda::Stream stream;
 };
 
@@ -42,21 +42,21 @@ struct CaseSegment {
   bool keeps;  // has a state
 };
 
-struct ChunkCase {
-  ChunkCase(const KernelModel& of, const std::vector<CaseSegment>& given, cuda::Unit unit);
+struct PrefillCase {
+  PrefillCase(const KernelModel& of, const std::vector<CaseSegment>& given, cuda::Mma mma);
   void reset();
 
   const KernelModel& model;
-  cuda::ChunkPlan plan;
+  cuda::PrefillPlan plan;
   std::vector<CaseState> states;  // of every segment, whether it has one or not
   Numbers x;                      // (R, D)
   cuda::DeviceMemory memory, rows, segments, tiles, counts;
-  cuda::ChunkBuffers buffers;
+  cuda::PrefillBuffers buffers;
   cuda::Stream stream;
 };
 
 /// What the products of a chunk can be made with here.
-std::vector<cuda::Unit> units();
+std::vector<cuda::Mma> mmas();
 
 /// The parts of one head in an array (R, H, columns), and back.
 Numbers with_columns(const KernelModel& model, const Numbers& rows, int columns);

@@ -27,9 +27,9 @@ Numbers whole_rows(const KernelModel& model, const void* from, int64_t count, DT
 }
 
 void check_step(const KernelModel& model) {
-  StepCase step(model, {0, 5, 100000});
+  DecodeCase step(model, {0, 5, 100000});
   poison(step.buffers.x, static_cast<size_t>(3 * model.sizes().stride) * sizeof(float));
-  cuda::embed_step(model.packed(), step.buffers, step.stream.get());
+  cuda::embed_decode(model.packed(), step.buffers, step.stream.get());
   Numbers want;
   for (const cuda::Sequence& sequence : step.sequences) {
     const Numbers row = embedded(model, sequence.token);
@@ -39,13 +39,13 @@ void check_step(const KernelModel& model) {
 }
 
 void check_chunk(const KernelModel& model) {
-  ChunkCase chunk(model, {{3, 0, false}, {66, 9, true}}, cuda::Unit::warps);
-  const cuda::ChunkBuffers& buffers = chunk.buffers;
+  PrefillCase chunk(model, {{3, 0, false}, {66, 9, true}}, cuda::Mma::warp);
+  const cuda::PrefillBuffers& buffers = chunk.buffers;
   poison(chunk.memory.as<void>(), chunk.memory.bytes());
-  cuda::embed_chunk(model.packed(), buffers, chunk.stream.get());
+  cuda::embed_prefill(model.packed(), buffers, chunk.stream.get());
   const Numbers x = whole_rows(model, buffers.x, buffers.rows);
   Numbers want;
-  for (const cuda::ChunkRow& own : chunk.plan.rows) {
+  for (const cuda::PrefillRow& own : chunk.plan.rows) {
     const Numbers row = embedded(model, own.token);
     want.insert(want.end(), row.begin(), row.end());
   }

@@ -99,7 +99,7 @@ TEST_CASE("CUDA: what an older GPU lacks is an error that says so, and the rest 
   older.capability = 80;
   emulation::set_devices({older});
   for (const cuda::Options& options :
-       {cuda::Options{.unit = cuda::Unit::warpgroups}, cuda::Options{.overlap = true}}) {
+       {cuda::Options{.mma = cuda::Mma::warpgroup}, cuda::Options{.overlap = true}}) {
     const Thrown thrown = thrown_by([&] { cuda::make_backend(0, options); });
     CHECK(thrown.kind == ErrorKind::unsupported);
     CHECK(thrown.says("compute capability 9.0"));

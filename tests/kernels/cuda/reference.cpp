@@ -84,7 +84,7 @@ Numbers norm(Numbers row) {
   return row;
 }
 
-Numbers decode(const KernelModel& model, const Numbers& g) {
+Numbers mix(const KernelModel& model, const Numbers& g) {
   const auto width = static_cast<size_t>(model.dims.width);
   Numbers y(width);
   for (size_t j = 0; j < g.size(); ++j) {
@@ -93,7 +93,7 @@ Numbers decode(const KernelModel& model, const Numbers& g) {
   return y;
 }
 
-Numbers mixed(const Numbers& x, const Numbers& y) {
+Numbers residual(const Numbers& x, const Numbers& y) {
   Numbers sum = norm(y);
   for (size_t d = 0; d < sum.size(); ++d) sum[d] += x[d];
   return norm(sum);

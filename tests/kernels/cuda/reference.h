@@ -36,9 +36,9 @@ Numbers norm(Numbers row);
 /// v (H*N) = relu(attended_h Ev_h), for attended (H, D).
 Numbers gate_values(const KernelModel& model, const Numbers& attended);
 /// y (D) = g decoder, for g (H*N).
-Numbers decode(const KernelModel& model, const Numbers& g);
+Numbers mix(const KernelModel& model, const Numbers& g);
 /// norm(x + norm(y)).
-Numbers mixed(const Numbers& x, const Numbers& y);
+Numbers residual(const Numbers& x, const Numbers& y);
 
 /// Numbers in [-scale, scale), the same for the same seed.
 Numbers random_numbers(int64_t count, uint64_t seed, double scale = 1.0);

@@ -237,7 +237,7 @@ TEST_CASE("emulated streams: when lazy, work waits until somebody waits for it")
   cudaMemcpyAsync(memory.data, pageable.data(), 8, cudaMemcpyHostToDevice, stream.handle);
   cudaMemcpyAsync(memory.data + 2, pinned, 8, cudaMemcpyHostToDevice, stream.handle);
   pageable.assign(4, 0.0f);
-  pinned[0] = pinned[1] = 7;  // too early: the copy has not been made
+  pinned[0] = pinned[1] = 7;  // too overlap: the copy has not been made
   cudaEvent_t event = nullptr;
   cudaEventCreate(&event);
   cudaEventRecord(event, stream.handle);
