@@ -179,7 +179,7 @@ void PrefillInputs::encode_by_blas(const Set& set) const {
                   .n = sizes.rows(),
                   .k = sizes.stride,
                   .a = {b.x_operand, sizes.stride},
-                  .b = {model_.packed().encoder.as<void>(), sizes.stride, true},
+                  .b = {model_.packed().layer(set.layer).encoder.as<void>(), sizes.stride, true},
                   .c = {b.n, sizes.rows()},
                   .in = b.activations,
                   .out = b.activations,
@@ -238,23 +238,24 @@ void PrefillInputs::gate_by_blas(const Set& set) const {
   const PrefillBuffers& b = set.buffers;
   const cudaStream_t stream = model_.stream().get();
   const int64_t stride = sizes.stride;
-  blas_.multiply({.m = b.rows,
-                  .n = sizes.neurons,
-                  .k = stride,
-                  .a = {b.attended, stride, false, b.rows * stride},
-                  .b = {model_.packed().encoder_v.as<void>(), stride, true, sizes.neurons * stride},
-                  .c = {v_.as<void>(), sizes.rows(), false, sizes.neurons},
-                  .in = b.activations,
-                  .out = b.activations,
-                  .relu = true,
-                  .batch = sizes.heads},
-                 stream);
+  blas_.multiply(
+      {.m = b.rows,
+       .n = sizes.neurons,
+       .k = stride,
+       .a = {b.attended, stride, false, b.rows * stride},
+       .b = {model_.packed().layer(set.layer).encoder_v.as<void>(), stride, true, sizes.neurons * stride},
+       .c = {v_.as<void>(), sizes.rows(), false, sizes.neurons},
+       .in = b.activations,
+       .out = b.activations,
+       .relu = true,
+       .batch = sizes.heads},
+      stream);
   gate_plain(b, v_.as<void>(), b.rows * sizes.rows(), stream);
   blas_.multiply({.m = b.rows,
                   .n = stride,
                   .k = sizes.rows(),
                   .a = {b.n, sizes.rows()},
-                  .b = {model_.packed().decoder.as<void>(), stride},
+                  .b = {model_.packed().layer(set.layer).decoder.as<void>(), stride},
                   .c = {mixed_.as<void>(), stride},
                   .in = b.activations,
                   .out = DType::f32},

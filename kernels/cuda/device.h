@@ -31,7 +31,7 @@ __device__ inline unsigned char* shared_memory() {
 /// First in every kernel that may start early (Grid::overlap): lets the next kernel start too, and waits
 /// until all that was queued before this one has ended.
 __device__ inline void follow_previous() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(BDH_CUDA_EMULATED) || (defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900)
   cudaTriggerProgrammaticLaunchCompletion();
   cudaGridDependencySynchronize();
 #endif

@@ -146,8 +146,9 @@ void launch(cudaStream_t stream, const Grid& grid, void (*kernel)(Parameters...)
   const void* function = reinterpret_cast<const void*>(kernel);
   allow_shared(function, grid.shared);
 #ifdef BDH_CUDA_EMULATED
-  emulation::launch(nullptr, function, grid.blocks, grid.threads, grid.shared, stream,
-                    [kernel, arguments...] { kernel(arguments...); });
+  emulation::launch(
+      nullptr, function, grid.blocks, grid.threads, grid.shared, stream,
+      [kernel, arguments...] { kernel(arguments...); }, grid.overlap);
   check(cudaGetLastError(), "starting a kernel");
 #else
   void* pointers[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};

@@ -88,7 +88,7 @@ void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
 
 }  // namespace
 
-TEST_CASE("CUDA attention chunk: float64's numbers in every dtype, ragged, the same bits twice") {
+TEST_CASE("CUDA attention prefill: float64's numbers in every dtype, ragged, the same bits twice") {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     CAPTURE(name_of(dtype));
     check(KernelModel(config_of(2, 20, 5, 7, 33), dtype),

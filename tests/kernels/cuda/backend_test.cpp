@@ -60,6 +60,25 @@ TEST_CASE("CUDA: mixed reads of ragged batches agree with the CPU, activity incl
   }
 }
 
+TEST_CASE("CUDA: layers with weights of their own, whole sessions in every form") {
+  const Config config = untied(config_of(3, 72, 2, 2, 50));
+  const auto tokens = some_tokens(24, config.vocab_size);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    CAPTURE(name_of(dtype));
+    const WeightsPointer gpu = on_gpu(config, dtype), cpu = on_cpu(config, dtype);
+    const auto run = [&](const WeightsPointer& weights, Form form) {
+      Session session(weights);
+      std::vector<float> logits = session.read_all(std::span(tokens).first(20), in_form(form, 9));
+      append(logits, session.read_all(std::span(tokens).subspan(20), in_form(Form::recurrent)));
+      return logits;
+    };
+    for (const Form form : {Form::recurrent, Form::chunked, Form::parallel}) {
+      CHECK(relative_difference(run(gpu, form), run(cpu, form)) <=
+            (dtype == DType::f32 ? kFloat32Tolerance : kHalfTolerance));
+    }
+  }
+}
+
 TEST_CASE("CUDA: a batch of single tokens is the same, sparse, with shared lists or dense") {
   const Config config = config_of(2, 72, 2, 4, 50);
   constexpr int kSequences = 5;
@@ -121,7 +140,7 @@ TEST_CASE("CUDA: chunks on the tensor cores, every dtype") {
                             half) <= 2e-3f);
 }
 
-TEST_CASE("CUDA: chunks by warpgroups are those by warps, and an error where there are none") {
+TEST_CASE("CUDA: products by warpgroups are those by warps, and an error where there are none") {
   const cuda::Options warpgroups{.mma = cuda::Mma::warpgroup};
   if (!cuda::has_warpgroups(0)) {
     CHECK_THROWS_WITH_AS(cuda::make_backend(0, warpgroups), doctest::Contains("capability"), Error);
@@ -140,7 +159,7 @@ TEST_CASE("CUDA: chunks by warpgroups are those by warps, and an error where the
   }
 }
 
-TEST_CASE("CUDA: a step whose kernels overlap gives the same bits, and an error where they cannot") {
+TEST_CASE("CUDA: a decode whose kernels overlap gives the same bits, and an error where they cannot") {
   const cuda::Options overlap{.overlap = true};
   if (!cuda::can_overlap(0)) {
     CHECK_THROWS_WITH_AS(cuda::make_backend(0, overlap), doctest::Contains("capability"), Error);
@@ -169,13 +188,13 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
   const WeightsPointer gpu = on_gpu(config), cpu = on_cpu(config);
   const auto tokens = some_tokens(40, config.vocab_size);
   const std::span<const int32_t> whole = tokens;
-  const auto here = cpu->backend().new_state(cpu->packed()), there = gpu->backend().new_state(gpu->packed());
+  const auto here = cpu->backend().new_state(cpu->packed(), {}),
+             there = gpu->backend().new_state(gpu->packed(), {});
   std::vector<float> want(50), got(50);
   const auto read = [&](const WeightsPointer& weights, State* state, std::span<const int32_t> part,
                         std::vector<float>& logits) {
     const Segment segment{state, part, logits.data(), false};
-    part.size() == 1 ? weights->backend().read_token(weights->packed(), {&segment, 1}, {})
-                     : weights->backend().read_chunk(weights->packed(), {&segment, 1}, {});
+    weights->backend().read(weights->packed(), {.segments = {&segment, 1}});
   };
   read(cpu, here.get(), whole.first(30), want);
   there->restore(here->save(), 100000);
@@ -192,7 +211,7 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
   const Tensor saved = copy->save(), expected = here->save();
   CHECK(relative_difference(values<float>(saved), values<float>(expected)) <= kFloat32Tolerance);
   CHECK_THROWS_AS(copy->restore(converted(saved, DType::f16), 1), Error);
-  const auto fresh = cpu->backend().new_state(cpu->packed());
+  const auto fresh = cpu->backend().new_state(cpu->packed(), {});
   read(cpu, fresh.get(), whole.first(20), want);
   const auto check_afresh = [&](const WeightsPointer& weights, State& state) {
     state.restore(expected, 0);  // nothing is remembered at position 0
@@ -209,14 +228,14 @@ TEST_CASE("CUDA: positions that cannot be are refused") {
   const Config config = config_of(2, 12, 3, 8, 50);
   const WeightsPointer gpu = on_gpu(config);
   const auto tokens = some_tokens(1, config.vocab_size);
-  const auto state = gpu->backend().new_state(gpu->packed());
+  const auto state = gpu->backend().new_state(gpu->packed(), {});
   const Tensor s = state->save();
   CHECK_THROWS_AS(state->restore(s, -1), Error);
   for (const int64_t position :
        {int64_t{std::numeric_limits<int32_t>::max()}, std::numeric_limits<int64_t>::max()}) {
     state->restore(s, position);
     const Segment beyond{state.get(), tokens, nullptr, false};
-    CHECK_THROWS_WITH_AS(gpu->backend().read_token(gpu->packed(), {&beyond, 1}, {}),
+    CHECK_THROWS_WITH_AS(gpu->backend().read(gpu->packed(), {.segments = {&beyond, 1}}),
                          doctest::Contains("counts positions up to 2147483647"), Error);
     CHECK(state->position() == position);
   }

@@ -1,8 +1,9 @@
-// The model's ends against float64: norm(embed[token]) for steps and chunks, and logits of chosen rows.
+// The model's ends against float64: norm(embed[token]) for decode and prefill, and logits of chosen rows.
 #include "kernels/cuda/embedding.h"
 
 #include <doctest/doctest.h>
 
+#include "kernels/cuda/logits.h"
 #include "tests/kernels/cuda/cases.h"
 
 using namespace bdh;
@@ -26,19 +27,19 @@ Numbers whole_rows(const KernelModel& model, const void* from, int64_t count, DT
   return out;
 }
 
-void check_step(const KernelModel& model) {
-  DecodeCase step(model, {0, 5, 100000});
-  poison(step.buffers.x, static_cast<size_t>(3 * model.sizes().stride) * sizeof(float));
-  cuda::embed_decode(model.packed(), step.buffers, step.stream.get());
+void check_decode(const KernelModel& model) {
+  DecodeCase decode(model, {0, 5, 100000});
+  poison(decode.buffers.x, static_cast<size_t>(3 * model.sizes().stride) * sizeof(float));
+  cuda::embed_decode(model.packed(), decode.buffers, decode.stream.get());
   Numbers want;
-  for (const cuda::Sequence& sequence : step.sequences) {
+  for (const cuda::Sequence& sequence : decode.sequences) {
     const Numbers row = embedded(model, sequence.token);
     want.insert(want.end(), row.begin(), row.end());
   }
-  CHECK(worst(whole_rows(model, step.buffers.x, 3), want) <= kTolerance);
+  CHECK(worst(whole_rows(model, decode.buffers.x, 3), want) <= kTolerance);
 }
 
-void check_chunk(const KernelModel& model) {
+void check_prefill(const KernelModel& model) {
   PrefillCase chunk(model, {{3, 0, false}, {66, 9, true}}, cuda::Mma::warp);
   const cuda::PrefillBuffers& buffers = chunk.buffers;
   poison(chunk.memory.as<void>(), chunk.memory.bytes());
@@ -91,8 +92,8 @@ TEST_CASE("CUDA embedding and logits: float64's numbers in every dtype and odd s
     for (const Config& config : {config_of(1, 7, 1, 2, 5), config_of(1, 20, 5, 7, 33),
                                  config_of(1, 264, 1, 1, 257), config_of(1, 72, 1, 1, 64)}) {
       const KernelModel model(config, dtype);
-      check_step(model);
-      check_chunk(model);
+      check_decode(model);
+      check_prefill(model);
       check_logits(model);
     }
   }

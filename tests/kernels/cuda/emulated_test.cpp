@@ -35,7 +35,7 @@ TEST_CASE("CUDA: the same bits whatever the order of threads and blocks, and wit
   }
 }
 
-TEST_CASE("CUDA: reading allocates nothing once warm, and a step is one graph") {
+TEST_CASE("CUDA: reading allocates nothing once warm, and a decode is one graph") {
   const Config config = config_of(2, 16, 2, 8, 30);
   const WeightsPointer weights = on_gpu(config);
   Session session(weights);
@@ -80,7 +80,7 @@ TEST_CASE("CUDA: memory is what was announced, and all of it comes back") {
     const Weights weights(config, random_state_dict(config, 3), backend);
     const MemoryNeed need = backend->memory(config.dimensions(), DType::f32, 100);
     CHECK(weights.packed().bytes == need.weights);
-    const auto state = backend->new_state(weights.packed());
+    const auto state = backend->new_state(weights.packed(), {});
     CHECK(state->bytes() == need.session);
     CHECK(emulation::bytes_allocated() - before >= need.weights + need.session);
   }

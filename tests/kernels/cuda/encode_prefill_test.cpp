@@ -13,6 +13,7 @@ using namespace bdh::test;
 
 namespace {
 
+constexpr int kLayer = 1;
 constexpr double kRotationTolerance = 1e-6;  // an angle's rounding and the polynomials'
 
 struct Encoded {
@@ -20,7 +21,7 @@ struct Encoded {
 };
 
 Encoded encoded(PrefillCase& chunk) {
-  cuda::encode_prefill(chunk.model.packed(), chunk.buffers, 0, chunk.stream.get());
+  cuda::encode_prefill(chunk.model.packed(), chunk.buffers, kLayer, chunk.stream.get());
   const cuda::PrefillBuffers& buffers = chunk.buffers;
   const int64_t count = int64_t{buffers.rows} * chunk.model.sizes().heads * buffers.columns;
   const auto rows = [&](const void* from) {
@@ -42,7 +43,7 @@ void check_mma(const KernelModel& model, const std::vector<CaseSegment>& segment
   unsigned long long active = 0;
   for (size_t row = 0; row < chunk.plan.rows.size(); ++row) {
     const Numbers n = row_of(got.n, row, count),
-                  want = encode(model, chunk.x.data() + row * model.dims.width);
+                  want = encode(model, kLayer, chunk.x.data() + row * model.dims.width);
     CHECK(worst(n, want) <= tolerance_of(activations));
     active += static_cast<unsigned long long>(
         std::count_if(want.begin(), want.end(), [](double v) { return v > 0; }));
@@ -52,7 +53,7 @@ void check_mma(const KernelModel& model, const std::vector<CaseSegment>& segment
           (activations == DType::f32 ? kRotationTolerance : tolerance_of(activations)));
   }
   cuda::PrefillCounts counts{};
-  download_bytes(&counts, chunk.buffers.counts, sizeof counts);
+  download_bytes(&counts, chunk.buffers.counts + kLayer, sizeof counts);
   CHECK(counts.n >= active - std::min(active, 4ull));
   CHECK(counts.n <= active + 4);
   chunk.reset();
@@ -67,16 +68,17 @@ void check(const KernelModel& model, const std::vector<CaseSegment>& segments) {
 
 }  // namespace
 
-TEST_CASE("CUDA encode chunk: float64's numbers in every dtype, ragged, the same bits twice") {
+TEST_CASE("CUDA encode prefill: float64's numbers in every dtype, ragged, the same bits twice") {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     CAPTURE(name_of(dtype));
-    check(KernelModel(config_of(1, 20, 5, 7, 33), dtype), {{5, 0, false}, {1, 9, true}, {67, 3, true}});
-    check(KernelModel(config_of(1, 72, 2, 2, 33), dtype), {{3, 0, true}, {130, 100000, true}});
+    check(KernelModel(untied(config_of(2, 20, 5, 7, 33)), dtype),
+          {{5, 0, false}, {1, 9, true}, {67, 3, true}});
+    check(KernelModel(untied(config_of(2, 72, 2, 2, 33)), dtype), {{3, 0, true}, {130, 100000, true}});
   }
 }
 
 TEST_CASE("CUDA rotation: phases as the reference rounds them, at positions to 2^31") {
-  const KernelModel model(config_of(1, 64, 1, unless_emulated(32, 4), 33), DType::f32);
+  const KernelModel model(untied(config_of(2, 64, 1, unless_emulated(32, 4), 33)), DType::f32);
   check(model, {{2, 0, true},
                 {unless_emulated(200, 9), 4090, true},
                 {unless_emulated(200, 9), 65530, true},

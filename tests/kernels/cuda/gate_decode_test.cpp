@@ -39,7 +39,7 @@ void check(const KernelModel& model, double density, int count, bool shared_list
   CAPTURE(count);
   CAPTURE(shared_lists);
   const cuda::Sizes sizes = model.sizes();
-  DecodeCase mix(model, std::vector<int64_t>(static_cast<size_t>(count), 3));
+  DecodeCase decode(model, std::vector<int64_t>(static_cast<size_t>(count), 3));
   decode.buffers.shared_lists = shared_lists;
   const Numbers n = random_activity(decode.count * sizes.rows(), 21, density);
   const Numbers attended = random_numbers(int64_t{decode.count} * sizes.heads * sizes.width, 22, 1.7);
@@ -53,10 +53,10 @@ void check(const KernelModel& model, double density, int count, bool shared_list
   const Numbers got = run();
   for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
     Numbers g = part(n, i, sizes.rows());
-    const Numbers v = gate_values(model, part(attended, i, int64_t{sizes.heads} * sizes.width));
+    const Numbers v = gate_values(model, kLayer, part(attended, i, int64_t{sizes.heads} * sizes.width));
     int active = 0;
     for (size_t j = 0; j < g.size(); ++j) active += (g[j] *= v[j]) != 0;
-    const Numbers want = residual(part(decode.x, i, sizes.width), mix(model, g));
+    const Numbers want = residual(part(decode.x, i, sizes.width), mix(model, kLayer, g));
     CHECK(worst(part(got, i, sizes.width), want) <= kTolerance);
     CHECK(std::abs(totals(decode, i).g - active) <= 1);
   }
@@ -70,10 +70,10 @@ TEST_CASE("CUDA gate decode: float64's numbers for any density, the same bits tw
     CAPTURE(name_of(dtype));
     for (const double density : {0.0, 0.05, 0.5, 1.0}) {
       CAPTURE(density);
-      check(KernelModel(config_of(2, 20, 5, 7, 33), dtype), density, 3, false);
-      check(KernelModel(config_of(2, 48, 3, 9, 33), dtype), density, 3, false);
+      check(KernelModel(untied(config_of(2, 20, 5, 7, 33)), dtype), density, 3, false);
+      check(KernelModel(untied(config_of(2, 48, 3, 9, 33)), dtype), density, 3, false);
     }
-    check(KernelModel(config_of(2, 300, 2, 1, 33), dtype), 0.5, 2, false);
+    check(KernelModel(untied(config_of(2, 300, 2, 1, 33)), dtype), 0.5, 2, false);
   }
 }
 
@@ -82,28 +82,29 @@ TEST_CASE("CUDA gate decode: sequences that share lists get what each gets alone
     CAPTURE(name_of(dtype));
     for (const int count : {1, 3, 4, 7}) {  // parts of a group of four, whole ones, both
       for (const double density : {0.0, 0.1, 1.0})
-        check(KernelModel(config_of(2, 20, 5, 7, 33), dtype), density, count, true);
+        check(KernelModel(untied(config_of(2, 20, 5, 7, 33)), dtype), density, count, true);
     }
-    check(KernelModel(config_of(3, 48, 3, 9, 33), dtype), 0.3, 5, true);  // N 144: a block and a part of one
-    check(KernelModel(config_of(2, 300, 2, 1, 33), dtype), 0.5, 3,
+    check(KernelModel(untied(config_of(3, 48, 3, 9, 33)), dtype), 0.3, 5,
+          true);  // N 144: a block and a part of one
+    check(KernelModel(untied(config_of(2, 300, 2, 1, 33)), dtype), 0.5, 3,
           true);  // two vectors a lane: groups of two
-    check(KernelModel(config_of(2, 516, 2, 1, 33), dtype), 0.5, 2, true);  // four: none
+    check(KernelModel(untied(config_of(2, 516, 2, 1, 33)), dtype), 0.5, 2, true);  // four: none
   }
 }
 
 TEST_CASE("CUDA: the simplest decode gives what the fast ones give, state and counts included") {
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-    const KernelModel model(config_of(2, 44, 3, 9, 33), dtype);
-    DecodeCase fast(model, {0, 100000}), simple(model, {0, 100000});
+    const KernelModel model(untied(config_of(2, 44, 3, 9, 33)), dtype);
+    DecodeCase fast(model, {0, 100000}), reference(model, {0, 100000});
     cuda::attention_decode(model.packed(), fast.buffers, kLayer, fast.stream.get());
     cuda::gate_decode(model.packed(), fast.buffers, kLayer, fast.stream.get());
-    cuda::decode_layer_reference(model.packed(), simple.buffers, kLayer, simple.stream.get());
-    CHECK(worst(x_of(simple), x_of(fast)) <= kTolerance);
+    cuda::decode_layer_reference(model.packed(), reference.buffers, kLayer, reference.stream.get());
+    CHECK(worst(x_of(reference), x_of(fast)) <= kTolerance);
     for (size_t i = 0; i < 2; ++i) {
-      CHECK(worst(simple.states[i].now(model), fast.states[i].now(model)) <= kTolerance);
-      CHECK(std::abs(totals(simple, i).n - totals(fast, i).n) <= 1);
-      CHECK(std::abs(totals(simple, i).pairs - totals(fast, i).pairs) <= 1);
-      CHECK(std::abs(totals(simple, i).g - totals(fast, i).g) <= 1);
+      CHECK(worst(reference.states[i].now(model), fast.states[i].now(model)) <= kTolerance);
+      CHECK(std::abs(totals(reference, i).n - totals(fast, i).n) <= 1);
+      CHECK(std::abs(totals(reference, i).pairs - totals(fast, i).pairs) <= 1);
+      CHECK(std::abs(totals(reference, i).g - totals(fast, i).g) <= 1);
     }
   }
 }

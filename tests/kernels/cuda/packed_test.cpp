@@ -33,9 +33,13 @@ void check(const Config& config, DType dtype) {
     const auto count = static_cast<int64_t>(memory.bytes() / size_of(dtype));
     CHECK(download(memory.as<void>(), count, dtype) == padded(want, width, stride));
   };
-  is(packed.encoder, neuron_major(model, model.encoder), sizes.width, sizes.stride);
-  is(packed.encoder_v, neuron_major(model, model.encoder_v), sizes.width, sizes.stride);
-  is(packed.decoder, model.decoder, sizes.width, sizes.stride);
+  REQUIRE(packed.layers.size() == static_cast<size_t>(config.sets()));
+  for (size_t i = 0; i < packed.layers.size(); ++i) {
+    const LayerNumbers& want = model.layers[i];
+    is(packed.layers[i].encoder, neuron_major(model, want.encoder), sizes.width, sizes.stride);
+    is(packed.layers[i].encoder_v, neuron_major(model, want.encoder_v), sizes.width, sizes.stride);
+    is(packed.layers[i].decoder, want.decoder, sizes.width, sizes.stride);
+  }
   is(packed.embed, model.embed, sizes.width, sizes.stride);
   is(packed.lm_head, model.lm_head, sizes.vocab, sizes.vocab);
   CHECK(download(packed.freqs.as<void>(), sizes.neurons) == Numbers(model.freqs.begin(), model.freqs.end()));
@@ -49,7 +53,8 @@ TEST_CASE("CUDA packing: the CPU's rounding of every weight, neuron-major, padde
     CAPTURE(name_of(dtype));
     check(config_of(1, 7, 1, 2, 5), dtype);
     check(config_of(1, 20, 5, 7, 33), dtype);
-    check(config_of(1, 66, 3, 5, 300), dtype);
+    check(config_of(2, 66, 3, 5, 300), dtype);
+    check(untied(config_of(3, 20, 5, 7, 33)), dtype);
     if (!kEmulated) check(config_of(1, 20, 1, 24000, 500), dtype);  // N 480,000: a slab holds a part of D
   }
 }

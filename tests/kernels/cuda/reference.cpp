@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <string>
 
 namespace bdh::test {
 
@@ -47,18 +48,23 @@ Numbers relu_product(const KernelModel& model, const Numbers& weights, const dou
 KernelModel::KernelModel(const Config& config, DType type) : dims(config.dimensions()), dtype(type) {
   weights = on_gpu(config, type);
   const TensorMap tensors = weights->state_dict();
-  encoder = weights_of(tensors.at("encoder"), type);
-  encoder_v = weights_of(tensors.at("encoder_v"), type);
-  decoder = weights_of(tensors.at("decoder"), type);
+  for (int64_t i = 0; i < dims.sets; ++i) {
+    const auto layer_weights = [&](const std::string& name) {
+      return weights_of(tensors.at(config.tie_layers ? name : name + "." + std::to_string(i)), type);
+    };
+    layers.push_back({layer_weights("encoder"), layer_weights("encoder_v"), layer_weights("decoder")});
+  }
   embed = weights_of(tensors.at("embed.weight"), type);
   lm_head = weights_of(tensors.at("lm_head"), type);
   freqs = values_of<float>(tensors.at("attn.freqs"), DType::f32);
 }
 
-Numbers encode(const KernelModel& model, const double* x) { return relu_product(model, model.encoder, x, 0); }
+Numbers encode(const KernelModel& model, int layer, const double* x) {
+  return relu_product(model, model.layer(layer).encoder, x, 0);
+}
 
-Numbers gate_values(const KernelModel& model, const Numbers& attended) {
-  return relu_product(model, model.encoder_v, attended.data(), model.dims.width);
+Numbers gate_values(const KernelModel& model, int layer, const Numbers& attended) {
+  return relu_product(model, model.layer(layer).encoder_v, attended.data(), model.dims.width);
 }
 
 Numbers rotate(const KernelModel& model, const Numbers& n, int64_t position) {
@@ -84,11 +90,12 @@ Numbers norm(Numbers row) {
   return row;
 }
 
-Numbers mix(const KernelModel& model, const Numbers& g) {
+Numbers mix(const KernelModel& model, int layer, const Numbers& g) {
   const auto width = static_cast<size_t>(model.dims.width);
+  const Numbers& decoder = model.layer(layer).decoder;
   Numbers y(width);
   for (size_t j = 0; j < g.size(); ++j) {
-    for (size_t d = 0; d < width; ++d) y[d] += g[j] * model.decoder[j * width + d];
+    for (size_t d = 0; d < width; ++d) y[d] += g[j] * decoder[j * width + d];
   }
   return y;
 }

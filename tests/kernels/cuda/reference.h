@@ -12,31 +12,38 @@ namespace bdh::test {
 
 using Numbers = std::vector<double>;
 
+/// Weights as the state_dict has them.
+struct LayerNumbers {
+  Numbers encoder, encoder_v, decoder;
+};
+
 /// A random model on the GPU, and its weights as numbers.
 struct KernelModel {
   KernelModel(const Config& config, DType dtype);
   const cuda::PackedParameters& packed() const {
     return static_cast<const cuda::PackedParameters&>(weights->packed());
   }
+  const LayerNumbers& layer(int index) const { return layers[static_cast<size_t>(index) % layers.size()]; }
   cuda::Sizes sizes() const { return packed().sizes; }
 
   Dimensions dims;
   DType dtype;
   WeightsPointer weights;
-  Numbers encoder, encoder_v, decoder, embed, lm_head;  // as the state_dict has them
+  std::vector<LayerNumbers> layers;  // dims.sets of them
+  Numbers embed, lm_head;
   std::vector<float> freqs;
 };
 
 /// n (H*N) = relu(x E).
-Numbers encode(const KernelModel& model, const double* x);
+Numbers encode(const KernelModel& model, int layer, const double* x);
 /// r (H*N): phases are rounded to float32 as the reference does; the rest is exact.
 Numbers rotate(const KernelModel& model, const Numbers& n, int64_t position);
 /// norm(row).
 Numbers norm(Numbers row);
 /// v (H*N) = relu(attended_h Ev_h), for attended (H, D).
-Numbers gate_values(const KernelModel& model, const Numbers& attended);
+Numbers gate_values(const KernelModel& model, int layer, const Numbers& attended);
 /// y (D) = g decoder, for g (H*N).
-Numbers mix(const KernelModel& model, const Numbers& g);
+Numbers mix(const KernelModel& model, int layer, const Numbers& g);
 /// norm(x + norm(y)).
 Numbers residual(const Numbers& x, const Numbers& y);
 

@@ -9,6 +9,7 @@
 #include <limits>
 #include <vector>
 
+#include "bdh/base/error.h"
 #include "bdh/text/generation.h"
 #include "tests/kernels/cuda/weights.h"
 
@@ -58,15 +59,14 @@ void check_same(int vocab, const SamplingOptions& options, size_t steps) {
   CAPTURE(options.top_k);
   CAPTURE(options.top_p);
   CAPTURE(options.temperature);
-  Sampler asked(options), sampler(options);
+  Sampler sampler(options);
   std::vector<float> logits;
   std::vector<cuda::DrawRequest> requests;
   std::vector<int32_t> want;
   for (size_t step = 0; step < steps; ++step) {
     const std::vector<float> row = some_logits(vocab, step);
     logits.insert(logits.end(), row.begin(), row.end());
-    requests.push_back(cuda::request_of(*asked.request(vocab)));
-    asked.skip();
+    requests.push_back(cuda::request_of({.options = options, .vocab = vocab, .step = step}));
     want.push_back(sampler.next(row, {}));
   }
   CHECK(draw_on_device(logits, vocab, requests) == want);
@@ -74,7 +74,7 @@ void check_same(int vocab, const SamplingOptions& options, size_t steps) {
 
 int32_t drawn_from(const std::vector<float>& logits, const SamplingOptions& options) {
   const auto vocab = static_cast<int>(logits.size());
-  return draw_on_device(logits, vocab, {cuda::request_of(*Sampler(options).request(vocab))}).front();
+  return draw_on_device(logits, vocab, {cuda::request_of({.options = options, .vocab = vocab})}).front();
 }
 
 }  // namespace
@@ -104,7 +104,7 @@ TEST_CASE("CUDA sampling: impossible tokens are not drawn, and tokens beyond the
     const int32_t token = drawn_from(logits, {.top_p = 1, .seed = seed});
     CHECK((token == 40 || token == 70));
   }
-  const cuda::DrawRequest few = cuda::request_of({.greedy = true, .vocab = 3});
+  const cuda::DrawRequest few = cuda::request_of({.options = {.do_sample = false}, .vocab = 3});
   CHECK(draw_on_device({1, 2, 0, 9, 9, 9}, 6, {few}).front() == 1);
   CHECK(drawn_from({-0.0f, 0.0f}, {.do_sample = false}) == 0);
 }
@@ -137,23 +137,60 @@ TEST_CASE("CUDA sampling: texts are the CPU's, and every token of a draw is coun
   }
 }
 
-TEST_CASE("CUDA sampling: what was not drawn comes back as logits, from steps and from chunks") {
+TEST_CASE("CUDA sampling: what the device does not draw the host draws, from decode and from prefill") {
   const Config config = config_of(1, 16, 2, 8, cuda::kMostCandidates + 8);
-  for (const auto& tokens : {some_tokens(1, 256), some_tokens(5, 256)}) {
-    const auto read = [&](std::span<Draw> draws) {
-      Session session(on_gpu(config));
-      Session* sessions[] = {&session};
-      const std::span<const int32_t> texts[] = {tokens};
-      ReadOptions options;
-      options.draws = draws;
-      return read_batch(sessions, texts, options);
-    };
-    std::vector<Draw> draws{{.temperature = 1000, .vocab = config.vocab_size}};
-    const std::vector<float> logits = read({});
-    CHECK(read(draws) == logits);
-    CHECK(draws[0].token == cuda::kNotDrawn);
-    draws[0] = {.greedy = true, .vocab = config.vocab_size};
-    read(draws);
-    CHECK(draws[0].token == std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const SamplingOptions drawn{.seed = 5}, many{.temperature = 1000, .top_k = 0, .top_p = 1, .seed = 5},
+      penalised{.repetition_penalty = 1.3f, .seed = 5};
+  CHECK(cuda::drawn_on_device({.options = drawn}));
+  CHECK_FALSE(cuda::drawn_on_device({.options = penalised}));
+  const std::vector<int32_t> history = some_tokens(20, config.vocab_size);
+  for (const int dense_batch : {8, 2}) {
+    const WeightsPointer weights = on_gpu(config, {}, {.dense_batch = dense_batch});
+    for (const auto& tokens : {some_tokens(1, 256), some_tokens(5, 256)}) {
+      for (const auto& wanted : {std::vector{drawn, many}, {many, penalised}, {penalised, drawn}}) {
+        const auto read = [&](std::span<Draw> draws) {
+          Session first(weights), second(weights);
+          Session* sessions[] = {&first, &second};
+          const std::span<const int32_t> texts[] = {tokens, tokens};
+          ReadOptions options;
+          options.draws = draws;
+          return read_batch(sessions, texts, options);
+        };
+        const std::vector<float> logits = read({});
+        std::vector<Draw> draws;
+        for (const SamplingOptions& options : wanted)
+          draws.push_back({.options = options, .vocab = config.vocab_size, .step = 2, .history = history});
+        read(draws);
+        for (size_t i = 0; i < draws.size(); ++i) {
+          const auto vocab = static_cast<size_t>(config.vocab_size);
+          CHECK(draws[i].token == Sampler().draw(draws[i], std::span(logits).subspan(i * vocab, vocab)));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("CUDA sampling: a draw beside all logits, and one from logits that are not finite") {
+  const Config config = config_of(1, 16, 2, 8, 40);
+  const WeightsPointer weights = on_gpu(config);
+  const auto tokens = some_tokens(5, config.vocab_size);
+  std::vector<float> logits(5 * 40);
+  Draw draw{.options = {.do_sample = false}, .vocab = config.vocab_size};
+  const Segment segment{.tokens = tokens, .logits = logits.data(), .all_logits = true, .draw = &draw};
+  weights->backend().read(weights->packed(), {.segments = {&segment, 1}});
+  CHECK(draw.token == std::max_element(logits.end() - 40, logits.end()) - (logits.end() - 40));
+  CHECK(logits == Session(weights).read_all(tokens));
+
+  TensorMap broken = random_state_dict(config, 3);
+  std::byte* data = nullptr;
+  Tensor lm_head = make_tensor(DType::f32, {config.n_embd, config.vocab_size}, &data);
+  std::fill_n(reinterpret_cast<float*>(data), lm_head.numel(), NAN);
+  broken["lm_head"] = lm_head;
+  const Weights never(config, broken, cuda::make_backend());
+  const auto state = never.backend().new_state(never.packed(), {});
+  for (const auto part : {std::span(tokens), std::span(tokens).first(1)}) {
+    const Segment asks{.state = state.get(), .tokens = part, .draw = &draw};
+    CHECK_THROWS_WITH_AS(never.backend().read(never.packed(), {.segments = {&asks, 1}}),
+                         doctest::Contains("not finite"), Error);
   }
 }

@@ -84,6 +84,8 @@ const char* name_of(Collective kind) {
       return "mma";
     case Collective::matrix_load:
       return "ldmatrix";
+    case Collective::dependency:
+      return "cudaGridDependencySynchronize";
   }
   return "?";
 }
@@ -91,6 +93,7 @@ const char* name_of(Collective kind) {
 class Machine {
  public:
   void run(const BlockLaunch& launch);
+  bool runs_a_thread() const { return current_ != nullptr; }
 
   Thread& current() const {
     if (current_ == nullptr) throw std::logic_error("a device function was called outside a kernel");
@@ -100,6 +103,7 @@ class Machine {
   size_t shared_bytes() const { return shared_bytes_; }
 
   int wait_for_block(Collective kind, bool predicate);
+  void wait_for_dependency();
   const Exchange& exchange(Collective kind, const void* value, size_t bytes, unsigned mask);
 
  private:
@@ -109,7 +113,10 @@ class Machine {
 
   static void enter();
   void run_thread(Thread& thread);
+  void run_blocks();
   void run_block();
+  void finish_dependency();
+  void make_dependents_ready();
   void start_block();
   void reserve_shared(size_t bytes);
   void wait(Thread& thread, Collective kind);
@@ -126,6 +133,7 @@ class Machine {
   std::string deadlock() const;
 
   const BlockLaunch* launch_ = nullptr;
+  bool dependency_done_ = true;
   uint64_t random_ = 0;
   unsigned size_ = 0, living_ = 0;  // threads of this block
   Context host_;
@@ -140,7 +148,14 @@ class Machine {
   size_t shared_bytes_ = 0;
 };
 
-thread_local Machine machine;
+// One for each kernel that has started: more than one where kernels start early.
+thread_local std::vector<std::unique_ptr<Machine>> machines;
+thread_local size_t machines_used = 0;
+
+Machine& machine() {
+  if (machines_used == 0) throw std::logic_error("a device function was called outside a kernel");
+  return *machines[machines_used - 1];
+}
 
 constexpr unsigned kNobody = ~0u;
 
@@ -166,8 +181,8 @@ void Machine::reserve_shared(size_t bytes) {
 }
 
 void Machine::run(const BlockLaunch& launch) {
-  if (launch_ != nullptr) throw std::logic_error("a kernel launched a kernel");
   launch_ = &launch;
+  dependency_done_ = !launch.before;
   blockDim = launch.block;
   gridDim = launch.grid;
   random_ = launch.thread_order * 0x9e3779b97f4a7c15u | 1;
@@ -176,20 +191,39 @@ void Machine::run(const BlockLaunch& launch) {
   if (warps_.size() < (size_ + 31) / 32) warps_.resize((size_ + 31) / 32);
   reserve_shared(launch.shared_bytes);
 
-  const size_t blocks = size_t{launch.grid.x} * launch.grid.y * launch.grid.z;
-  std::vector<size_t> order(launch.thread_order == 0 ? 0 : blocks);
+  run_blocks();
+  launch_ = nullptr;
+  if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+}
+
+void Machine::run_blocks() {
+  const dim3 grid = launch_->grid;
+  const size_t blocks = size_t{grid.x} * grid.y * grid.z;
+  std::vector<size_t> order(launch_->thread_order == 0 ? 0 : blocks);
   std::iota(order.begin(), order.end(), size_t{0});
   shuffle(order);
 
   for (size_t i = 0; i < blocks && !thrown_; ++i) {
     const size_t block = order.empty() ? i : order[i];
-    blockIdx = {static_cast<unsigned>(block % launch.grid.x),
-                static_cast<unsigned>(block / launch.grid.x % launch.grid.y),
-                static_cast<unsigned>(block / launch.grid.x / launch.grid.y)};
+    blockIdx = {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+                static_cast<unsigned>(block / grid.x / grid.y)};
     run_block();
+    if (!thrown_) finish_dependency();
   }
-  launch_ = nullptr;
-  if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+}
+
+// The work before the kernel, on other machines.
+void Machine::finish_dependency() {
+  if (std::exchange(dependency_done_, true)) return;
+  const uint3 block = blockIdx;
+  try {
+    launch_->before();
+  } catch (...) {
+    thrown_ = std::current_exception();
+  }
+  blockIdx = block;
+  blockDim = launch_->block;
+  gridDim = launch_->grid;
 }
 
 void Machine::start_block() {
@@ -223,16 +257,21 @@ void Machine::start_block() {
 
 void Machine::run_block() {
   start_block();
-  current_ = next_thread();
-  threadIdx = current_->index;
-  switch_context(host_, current_->fiber.context());
-  current_ = nullptr;
+  while ((current_ = next_thread()) != nullptr) {
+    threadIdx = current_->index;
+    switch_context(host_, current_->fiber.context());
+    current_ = nullptr;
+    if (thrown_ || dependency_done_) break;
+    finish_dependency();
+    if (thrown_) break;
+    make_dependents_ready();
+  }
   if (living_ > 0 && !thrown_) thrown_ = std::make_exception_ptr(std::logic_error(deadlock()));
 }
 
 void Machine::enter() {
   entered_fiber();
-  machine.run_thread(*machine.current_);
+  machine().run_thread(*machine().current_);
 }
 
 void Machine::run_thread(Thread& thread) {
@@ -289,6 +328,18 @@ void Machine::wait(Thread& thread, Collective kind) {
   if (next != nullptr) threadIdx = next->index;
   switch_context(thread.fiber.context(), next != nullptr ? next->fiber.context() : host_);
   thread.waits_at = Collective::none;
+}
+
+void Machine::wait_for_dependency() {
+  Thread& thread = current();
+  if (!dependency_done_) wait(thread, Collective::dependency);
+}
+
+void Machine::make_dependents_ready() {
+  for (unsigned number = size_; number-- > 0;) {
+    const Thread& thread = *threads_[number];
+    if (!thread.ended && thread.waits_at == Collective::dependency) ready_.push_back(number);
+  }
 }
 
 void Machine::release(Warp& warp, unsigned first, unsigned running) {
@@ -360,7 +411,7 @@ void Machine::mismatch(const Thread& thread, Collective kind, Collective others)
 std::string Machine::deadlock() const {
   std::ostringstream out;
   out << where() << "threads wait for each other in vain:";
-  for (int kind = 1; kind <= static_cast<int>(Collective::matrix_load); ++kind) {
+  for (int kind = 1; kind <= static_cast<int>(Collective::dependency); ++kind) {
     const auto waits = [kind, this](unsigned number) {
       return !threads_[number]->ended && threads_[number]->waits_at == static_cast<Collective>(kind);
     };
@@ -379,29 +430,37 @@ std::string Machine::deadlock() const {
 
 }  // namespace
 
-void run_grid(const BlockLaunch& launch) { machine.run(launch); }
+void run_grid(const BlockLaunch& launch) {
+  if (machines_used > 0 && machine().runs_a_thread()) throw std::logic_error("a kernel launched a kernel");
+  if (machines_used == machines.size()) machines.push_back(std::make_unique<Machine>());
+  struct Use {
+    Use() { ++machines_used; }
+    ~Use() { --machines_used; }
+  } use;
+  machine().run(launch);
+}
 
 unsigned char* shared_memory() {
-  machine.current();
-  return machine.shared();
+  machine().current();
+  return machine().shared();
 }
 
 void require_shared(const void* from, size_t bytes, const char* what) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(shared_memory());
   const uintptr_t at = reinterpret_cast<uintptr_t>(from);
   if (at % 16 != 0) throw std::logic_error(std::string(what) + ": a shared address is not a multiple of 16");
-  if (at < begin || at + bytes > begin + machine.shared_bytes()) {
+  if (at < begin || at + bytes > begin + machine().shared_bytes()) {
     throw std::logic_error(std::string(what) + ": an address outside the block's shared memory");
   }
 }
 
-int wait_for_block(Collective kind, bool predicate) { return machine.wait_for_block(kind, predicate); }
+int wait_for_block(Collective kind, bool predicate) { return machine().wait_for_block(kind, predicate); }
 
 const Exchange& exchange(Collective kind, const void* value, size_t bytes, unsigned mask) {
-  return machine.exchange(kind, value, bytes, mask);
+  return machine().exchange(kind, value, bytes, mask);
 }
 
-unsigned lane_id() { return machine.current().number % 32; }
+unsigned lane_id() { return machine().current().number % 32; }
 
 void copy_later(void* shared, const void* global, bool whole) {
   require_shared(shared, kCopyBytes, "cp.async");
@@ -409,16 +468,16 @@ void copy_later(void* shared, const void* global, bool whole) {
     throw std::logic_error("cp.async: a global address is not a multiple of 16");
   }
   std::memset(shared, 0xFF, kCopyBytes);
-  machine.current().copies.push_back({shared, global, whole});
+  machine().current().copies.push_back({shared, global, whole});
 }
 
 void commit_copies() {
-  Thread& thread = machine.current();
+  Thread& thread = machine().current();
   thread.groups.push_back(thread.copies.size());
 }
 
 void wait_for_copies(size_t groups) {
-  Thread& thread = machine.current();
+  Thread& thread = machine().current();
   if (thread.groups.size() <= groups) return;
   const size_t arriving = thread.groups.size() - groups;
   const size_t end = thread.groups[arriving - 1];

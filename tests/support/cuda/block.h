@@ -31,6 +31,7 @@ enum class Collective : uint8_t {
   reduction,
   matrix_product,
   matrix_load,
+  dependency,
 };
 
 /// What the lanes of a warp gave to one collective.
@@ -65,6 +66,9 @@ struct BlockLaunch {
   size_t shared_bytes;
   uint64_t thread_order;  // 0: in order; else shuffled from it
   const std::function<void()>& body;
+  /// The work of the stream that is not done yet, where the kernel may start before it: the first block runs
+  /// without it as far as each thread's wait_for_dependency(), and what does not wait has to do without it.
+  const std::function<void()>& before;
 };
 /// Runs all blocks, one after the other.
 void run_grid(const BlockLaunch& launch);
@@ -78,6 +82,8 @@ void require_shared(const void* from, size_t bytes, const char* what);
 
 /// Waits for all threads that have not ended; returns for how many of them the predicate holds.
 int wait_for_block(Collective kind, bool predicate);
+/// Waits until the work before the kernel is done (griddepcontrol.wait).
+void wait_for_dependency();
 /// Waits for all lanes that have not ended; the answer is valid until the lane's next collective.
 const Exchange& exchange(Collective kind, const void* value, size_t bytes, unsigned mask = ~0u);
 unsigned lane_id();

@@ -30,6 +30,11 @@ inline void __syncwarp(unsigned mask = ~0u) {
 }
 inline void __threadfence() {}
 
+// --- kernels that start before those before them have ended
+
+inline void cudaTriggerProgrammaticLaunchCompletion() {}  // the emulator starts them as early as can be
+inline void cudaGridDependencySynchronize() { emulation::wait_for_dependency(); }
+
 // --- exchanges within a warp
 
 namespace emulation {

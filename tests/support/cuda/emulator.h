@@ -25,9 +25,11 @@ struct Device {
 
 /// Runs `body` for every thread, or puts it into the graph that the stream captures. Errors are also left for
 /// cudaGetLastError. `kernel` is for messages and may be null; `function` is what cudaFuncSetAttribute was
-/// told of. Throws std::logic_error when threads wait for each other in vain.
+/// told of. early: the kernel may start before the work before it is done (programmatic dependent launch); in
+/// a graph, or where streams lag, its first block does. Throws std::logic_error when threads wait for each
+/// other in vain.
 cudaError_t launch(const char* kernel, const void* function, dim3 grid, dim3 block, size_t shared_bytes,
-                   cudaStream_t stream, std::function<void()> body);
+                   cudaStream_t stream, std::function<void()> body, bool early = false);
 
 /// One device is there at first. Allocations and streams stay as they are.
 void set_devices(std::vector<Device> devices);

@@ -6,10 +6,11 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
+#include <span>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -22,7 +23,13 @@
 namespace emulation {
 namespace {
 
-using Work = std::function<void()>;
+/// Something that a stream does. What may start early is given all that it may start before, and sees to it;
+/// so everything that is early starts before everything that it may.
+struct Work {
+  using Before = std::function<void()>;
+  std::function<void(const Before& before)> run;
+  bool early = false;
+};
 using Clock = std::chrono::steady_clock;
 
 struct Capture {
@@ -82,18 +89,32 @@ std::shared_ptr<CUstream_st> find(cudaStream_t stream) {
   return found == state.streams.end() ? nullptr : found->second;
 }
 
-std::optional<Work> take_first(CUstream_st& stream) {
+// How many of the works, the first and those that may start before it is done, run together.
+size_t count_together(std::span<const Work> works) {
+  size_t count = std::min<size_t>(works.size(), 1);
+  while (count < works.size() && works[count].early) ++count;
+  return count;
+}
+
+std::vector<Work> take_first(CUstream_st& stream) {
   const std::lock_guard lock(state.mutex);
-  if (stream.queue.empty()) return {};
-  Work work = std::move(stream.queue.front());
-  stream.queue.erase(stream.queue.begin());
-  return work;
+  const auto begin = stream.queue.begin(),
+             end = begin + static_cast<std::ptrdiff_t>(count_together(stream.queue));
+  std::vector<Work> works(std::make_move_iterator(begin), std::make_move_iterator(end));
+  stream.queue.erase(begin, end);
+  return works;
+}
+
+// The last is begun first.
+void do_together(std::span<const Work> works) {
+  const std::span before = works.first(works.size() - 1);
+  works.back().run(before.empty() ? Work::Before() : [before] { do_together(before); });
 }
 
 void do_work(CUstream_st& stream) {
   const std::lock_guard lock(stream.running);
   if (stream.thrown) std::rethrow_exception(std::exchange(stream.thrown, nullptr));
-  while (const std::optional<Work> work = take_first(stream)) (*work)();
+  for (std::vector<Work> works; !(works = take_first(stream)).empty();) do_together(works);
 }
 
 /// What is thrown waits for the next call that may throw.
@@ -168,6 +189,10 @@ cudaError_t submit(cudaStream_t handle, Work work) {
   return cudaSuccess;
 }
 
+cudaError_t submit(cudaStream_t handle, std::function<void()> work) {
+  return submit(handle, Work{[work = std::move(work)](const Work::Before&) { work(); }});
+}
+
 bool is_capturing(cudaStream_t handle) {
   const std::lock_guard lock(state.mutex);
   const auto found = state.streams.find(handle);
@@ -238,13 +263,14 @@ bool launch_is_refused() {
 }
 
 cudaError_t launch(const char* kernel, const void* function, dim3 grid, dim3 block, size_t shared_bytes,
-                   cudaStream_t stream, std::function<void()> body) {
+                   cudaStream_t stream, std::function<void()> body, bool early) {
   if (const cudaError_t error = check_launch(function, grid, block, shared_bytes)) return remember(error);
   if (launch_is_refused()) return remember(cudaErrorLaunchOutOfResources);
-  return remember(submit(stream, [=, body = std::move(body)] {
+  const auto run = [=, body = std::move(body)](const Work::Before& before) {
     ++launch_count;
-    run_grid({kernel, grid, block, shared_bytes, thread_order(), body});
-  }));
+    run_grid({kernel, grid, block, shared_bytes, thread_order(), body, before});
+  };
+  return remember(submit(stream, {run, early}));
 }
 
 void fail_next_launch(size_t successes) { launches_left = successes; }
@@ -474,7 +500,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (emulation::launch_is_refused()) return remember(cudaErrorLaunchOutOfResources);
   return remember(emulation::submit(stream, [works = executable->works] {
     ++emulation::graph_launch_count;
-    for (const emulation::Work& work : *works) work();
+    for (std::span<const emulation::Work> left = *works; !left.empty();) {
+      const size_t count = emulation::count_together(left);
+      emulation::do_together(left.first(count));
+      left = left.subspan(count);
+    }
   }));
 }
 
