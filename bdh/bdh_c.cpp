@@ -106,8 +106,13 @@ bdh::GenerationConfig generation_config(const bdh::Model& model, const bdh_gener
   bdh::GenerationConfig config = model.generation;
   if (!given) return config;
   config.max_new_tokens = given->max_new_tokens;
-  config.sampling = {given->do_sample != 0, given->temperature,        given->top_k,
-                     given->top_p,          given->repetition_penalty, given->seed};
+  bdh::SamplingOptions& sampling = config.sampling;
+  sampling.do_sample = given->do_sample != 0;
+  sampling.temperature = given->temperature;
+  sampling.top_k = given->top_k;
+  sampling.top_p = given->top_p;
+  sampling.repetition_penalty = given->repetition_penalty;
+  sampling.seed = given->seed;
   return config;
 }
 

@@ -38,18 +38,6 @@ void require_finite(std::span<const float> logits) {
 
 }  // namespace
 
-void SamplingOptions::validate() const {
-  const auto require = [](bool good, const char* rule, auto found) {
-    if (!good) fail(ErrorKind::invalid_argument, rule, ", not ", found);
-  };
-  require(std::isfinite(temperature) && temperature >= 0,
-          "temperature must be 0 (greedy) or a positive number", temperature);
-  require(top_k >= 0, "top_k must be 0 (all tokens) or a positive number", top_k);
-  require(top_p >= 0 && top_p <= 1, "top_p must be in [0, 1]", top_p);
-  require(std::isfinite(repetition_penalty) && repetition_penalty > 0,
-          "repetition_penalty must be a positive number", repetition_penalty);
-}
-
 double uniform(uint64_t seed, uint64_t step) {
   return static_cast<double>(mix(mix(seed) ^ step) >> 11) * 0x1p-53;
 }

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -71,19 +73,28 @@ void add_weights(Report& report, const WeightFiles& weights) {
   report.metadata = weights.metadata();
 }
 
+constexpr size_t kMostProblems = 24;
+
 /// Compares the tensors' names and shapes with what the config asks for.
 void check_parameters(Report& report) {
+  std::map<std::string_view, const Shape*> held;
+  for (const TensorRow& row : report.tensors) held.emplace(plain_name(row.name), &row.shape);
+  size_t problems = 0;
+  const auto tell = [&](const std::string& problem) {
+    if (++problems <= kMostProblems) report.warnings.push_back(problem);
+  };
   for (const auto& [name, shape] : parameter_shapes(*report.config)) {
-    const auto row =
-        std::find_if(report.tensors.begin(), report.tensors.end(),
-                     [&, wanted = name](const TensorRow& r) { return plain_name(r.name) == wanted; });
-    if (row == report.tensors.end()) {
-      report.warnings.push_back(concat("tensor '", name, "' is missing"));
-    } else if (row->shape != shape) {
-      report.warnings.push_back(concat("tensor '", name, "' has the shape ", to_string(row->shape),
-                                       ", but config.json asks for ", to_string(shape)));
+    const auto found = held.find(name);
+    if (found == held.end()) {
+      tell(concat("tensor '", name, "' is missing"));
+    } else if (*found->second != shape) {
+      tell(concat("tensor '", name, "' has the shape ", to_string(*found->second),
+                  ", but config.json asks for ", to_string(shape)));
     }
   }
+  if (problems > kMostProblems)
+    report.warnings.push_back(
+        concat(problems - kMostProblems, " more tensors are missing or have another shape"));
 }
 
 Report inspect_directory(const fs::path& path) {
@@ -154,9 +165,10 @@ std::string line(const char* label, const std::string& value) {
 
 std::string config_lines(const Config& c) {
   const int64_t neurons = c.neurons_per_head();
-  return line("config", concat("n_layer ", c.n_layer, ", n_embd ", c.n_embd, ", n_head ", c.n_head,
-                               ", mlp_internal_dim_multiplier ", c.mlp_internal_dim_multiplier,
-                               ", vocab_size ", c.vocab_size, ", dropout ", c.dropout)) +
+  return line("config",
+              concat("n_layer ", c.n_layer, ", n_embd ", c.n_embd, ", n_head ", c.n_head,
+                     ", mlp_internal_dim_multiplier ", c.mlp_internal_dim_multiplier, ", vocab_size ",
+                     c.vocab_size, ", dropout ", c.dropout, c.tie_layers ? "" : ", tie_layers false")) +
          line("neurons", concat(neurons, " per head, ", c.n_head * neurons, " in all")) +
          line("parameters", std::to_string(c.parameters())) +
          line("session", concat(format_bytes(session_bytes(c)), ", of which ",

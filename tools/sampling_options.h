@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "bdh/text/generation_config.h"
@@ -11,16 +12,21 @@
 
 namespace bdh::tools {
 
+using GivenNumber = std::variant<std::optional<float>, std::optional<int64_t>>;
+
+/// One for each of sampling_options(), empty.
+std::vector<GivenNumber> no_numbers();
+
 /// What was given; the rest comes from the model's generation_config.json.
 struct SamplingFlags {
-  std::optional<int64_t> max_new_tokens, top_k;
-  std::optional<float> temperature, top_p, repetition_penalty;
+  std::optional<int64_t> max_new_tokens;
+  std::vector<GivenNumber> numbers = no_numbers();
   std::optional<uint64_t> seed;
   bool greedy = false;
   std::vector<std::string> stop;
 };
 
-/// --max-new-tokens, --temperature, --top-k, --top-p, --repetition-penalty, --seed, --greedy, --stop.
+/// --max-new-tokens, a flag for each of sampling_options(), --seed, --greedy, --stop.
 void add_sampling_options(Command& command, SamplingFlags& flags);
 
 /// `defaults` with what was given put in its place, and a random seed where neither has one.

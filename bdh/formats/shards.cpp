@@ -90,10 +90,10 @@ std::vector<Shard> split_into_shards(const std::vector<TensorSize>& tensors, uin
 
 Json shard_index(const std::vector<Shard>& shards, int64_t parameters) {
   uint64_t bytes = 0;
-  Json map;
+  Json::Object map;
   for (const Shard& shard : shards) {
     bytes += shard.bytes;
-    for (const std::string& tensor : shard.tensors) map.set(tensor, shard.file);
+    for (const std::string& tensor : shard.tensors) map.emplace_back(tensor, shard.file);
   }
   Json metadata;
   metadata.set("total_parameters", parameters);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -272,9 +273,11 @@ std::string joined(const std::vector<std::string>& texts) {
 std::string description(const CardFacts& facts) {
   std::string text = "\n# " + markdown_text(facts.name.empty() ? "BDH language model" : facts.name) + "\n\n";
   for (const std::string& own : strings_at(facts.details, "description")) text += markdown_text(own) + "\n\n";
-  text +=
-      "A BDH (\"Dragon Hatchling\") language model: layers that share one set of weights, sparse positive\n"
-      "activations, and linear attention whose memory stays the same size however long the text is.\n";
+  text += concat(
+      "A BDH (\"Dragon Hatchling\") language model: layers ",
+      facts.config.tie_layers ? "that share one set of weights" : "with weights of their own",
+      ", sparse positive\n"
+      "activations, and linear attention whose memory stays the same size however long the text is.\n");
   if (const auto datasets = datasets_of(facts); !datasets.empty())
     text += "\nTrained on: " + joined(datasets) + "\n";
   if (const auto base = strings_at(facts.details, "base_model"); !base.empty())
@@ -293,6 +296,7 @@ std::string architecture(const CardFacts& facts) {
   return "\n## Architecture\n\n" + table_head({"", ""}) + row({"layers L", grouped(c.n_layer)}) +
          row({"embedding dimension D", grouped(c.n_embd)}) + row({"attention heads H", grouped(c.n_head)}) +
          row({"multiplier M", grouped(c.mlp_internal_dim_multiplier)}) +
+         (c.tie_layers ? "" : row({"weights", "each layer has its own"})) +
          row({"neurons N = M D / H",
               grouped(neurons) + " per head, " + grouped(c.n_head * neurons) + " in all"}) +
          row({"vocabulary V", grouped(c.vocab_size)}) + tokenizer_rows(facts) +
@@ -301,12 +305,36 @@ std::string architecture(const CardFacts& facts) {
          row({"state of a sequence", bytes_text(c.state_bytes()) + ", float32, whatever its length"});
 }
 
+/// encoder for encoder.3, the weights of one layer; other names as they are.
+std::string_view without_layer(std::string_view name) {
+  const size_t dot = name.find_last_not_of("0123456789");
+  return dot + 1 < name.size() && name[dot] == '.' ? name.substr(0, dot) : name;
+}
+
+using NamedShape = std::pair<std::string, Shape>;
+
+/// One tensor, or those of all layers.
+std::string tensor_row(std::span<const NamedShape> tensors) {
+  const auto& [name, shape] = tensors.front();
+  const std::string count = grouped(element_count(shape));
+  if (name == kFrequencies)
+    return row({markdown_word(name), to_string(shape), concat("none; a buffer of ", count, " float32")});
+  if (tensors.size() == 1) return row({markdown_word(name), to_string(shape), count});
+  const std::string names = concat(markdown_word(name), " to ", markdown_word(tensors.back().first));
+  return row({names, to_string(shape), concat(count, " each")});
+}
+
 std::string tensors(const CardFacts& facts) {
   std::string table = table_head({"tensor", "shape", "parameters"});
-  for (const auto& [name, shape] : parameter_shapes(facts.config)) {
-    const std::string count = grouped(element_count(shape));
-    const std::string cell = name == kFrequencies ? concat("none; a buffer of ", count, " float32") : count;
-    table += row({markdown_word(name), to_string(shape), cell});
+  const std::vector<NamedShape> shapes = parameter_shapes(facts.config);
+  for (std::span<const NamedShape> left(shapes); !left.empty();) {
+    const std::string_view stem = without_layer(left.front().first);
+    const auto end = std::find_if(left.begin(), left.end(), [&](const NamedShape& other) {
+      return without_layer(other.first) != stem;
+    });
+    const auto count = static_cast<size_t>(end - left.begin());
+    table += tensor_row(left.first(count));
+    left = left.subspan(count);
   }
   return table + row({"all", "", grouped(facts.config.parameters())});
 }
@@ -512,7 +540,9 @@ std::string python_weights(const std::vector<std::string>& files) {
   return {};
 }
 
+/// The authors' code has one set of weights for all layers.
 std::string pytorch_usage(const CardFacts& facts) {
+  if (!facts.config.tie_layers) return {};
   const std::string weights = python_weights(facts.weights_files);
   if (weights.empty()) return {};
   return "\nIn Python, with the authors' PyTorch code (`bdh.py`):\n" +

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -80,12 +82,10 @@ void read_remarks(Model& model, const fs::path& directory) {
 }
 
 void refuse_unknown_tensors(const TensorMap& tensors, const Config& config, const std::string& source) {
-  const auto shapes = parameter_shapes(config);
+  std::set<std::string, std::less<>> known;
+  for (const auto& [name, shape] : parameter_shapes(config)) known.insert(name);
   for (const auto& [name, tensor] : tensors) {
-    const std::string_view plain = plain_name(name);
-    const bool known =
-        std::any_of(shapes.begin(), shapes.end(), [&](const auto& shape) { return shape.first == plain; });
-    if (!known) {
+    if (!known.contains(plain_name(name))) {
       fail(ErrorKind::bad_file, source, ": tensor ", printable(name),
            " is not part of a BDH model; load without strict to ignore it");
     }

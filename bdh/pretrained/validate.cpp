@@ -163,10 +163,12 @@ class Validation {
   Finding config_reads() {
     std::vector<std::string> warnings;
     config_ = read_config(directory_, &warnings);
-    return with_warnings(concat(config_->n_layer, " layers, width ", config_->n_embd, ", ", config_->n_head,
-                                " heads of ", config_->neurons_per_head(), " neurons, vocabulary ",
-                                config_->vocab_size, ", ", config_->parameters(), " parameters"),
-                         warnings);
+    const char* weights = config_->tie_layers ? "" : " with weights of their own";
+    return with_warnings(
+        concat(config_->n_layer, " layers", weights, ", width ", config_->n_embd, ", ", config_->n_head,
+               " heads of ", config_->neurons_per_head(), " neurons, vocabulary ", config_->vocab_size, ", ",
+               config_->parameters(), " parameters"),
+        warnings);
   }
 
   Finding weights_open() {

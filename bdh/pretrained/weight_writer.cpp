@@ -26,10 +26,10 @@ std::vector<TensorSize> sizes_of(const TensorList& tensors, const WeightForm& fo
   return sizes;
 }
 
-TensorMap converted_shard(const TensorList& tensors, const Shard& shard, const WeightForm& form) {
+TensorMap converted_shard(const TensorMap& tensors, const Shard& shard, const WeightForm& form) {
   TensorMap converted_tensors;
-  for (const auto& [name, tensor] : tensors) {
-    if (std::find(shard.tensors.begin(), shard.tensors.end(), name) == shard.tensors.end()) continue;
+  for (const std::string& name : shard.tensors) {
+    const Tensor& tensor = tensors.at(name);
     const DType dtype = dtype_to_write(name, tensor, form);
     converted_tensors[name] = converted(tensor, dtype);
     if (dtype != tensor.dtype) release(tensor, 0, tensor.bytes());
@@ -37,7 +37,7 @@ TensorMap converted_shard(const TensorList& tensors, const Shard& shard, const W
   return converted_tensors;
 }
 
-void write_shard(const std::filesystem::path& path, const TensorList& tensors, const Shard& shard,
+void write_shard(const std::filesystem::path& path, const TensorMap& tensors, const Shard& shard,
                  const WeightForm& form, ByteMeter& meter) {
   const TensorMap part = converted_shard(tensors, shard, form);
   if (form.safetensors) {
@@ -82,9 +82,10 @@ uint64_t bytes_to_write(const TensorList& tensors, const WeightForm& form) {
 std::vector<std::string> write_weights(const std::filesystem::path& directory, const TensorList& tensors,
                                        const WeightForm& form, ByteMeter& meter) {
   const std::vector<Shard> shards = split(sizes_of(tensors, form), form);
+  const TensorMap by_name(tensors.begin(), tensors.end());
   std::vector<std::string> names;
   for (const Shard& shard : shards) {
-    write_shard(directory / shard.file, tensors, shard, form, meter);
+    write_shard(directory / shard.file, by_name, shard, form, meter);
     names.push_back(shard.file);
   }
   if (shards.size() > 1) {
@@ -101,7 +102,7 @@ void write_weights_file(const std::filesystem::path& path, const TensorList& ten
     all.tensors.push_back(size.name);
     all.bytes += size.bytes;
   }
-  write_shard(path, tensors, all, form, meter);
+  write_shard(path, {tensors.begin(), tensors.end()}, all, form, meter);
 }
 
 }  // namespace bdh

@@ -5,9 +5,11 @@
 #include <charconv>
 #include <iterator>
 #include <limits>
+#include <span>
 
 #include "bdh/base/error.h"
 #include "bdh/text/utf8.h"
+#include "kernels/sampling_options.h"
 
 namespace bdh {
 namespace {
@@ -56,24 +58,31 @@ struct Key {
 constexpr Key kKeys[] = {
     {"max_new_tokens",
      [](GenerationConfig& config, const Json& v) { config.max_new_tokens = v.as_integer(); }},
-    {"temperature",
-     [](GenerationConfig& config, const Json& v) { config.sampling.temperature = as_float(v); }},
-    {"top_k", [](GenerationConfig& config, const Json& v) { config.sampling.top_k = v.as_integer(); }},
-    {"top_p", [](GenerationConfig& config, const Json& v) { config.sampling.top_p = as_float(v); }},
     {"do_sample", [](GenerationConfig& config, const Json& v) { config.sampling.do_sample = v.as_bool(); }},
-    {"repetition_penalty",
-     [](GenerationConfig& config, const Json& v) { config.sampling.repetition_penalty = as_float(v); }},
     {"seed", read_seed},
     {"stop_strings", read_stop},
     {"stop", read_stop},
     {"eos_token_id", read_eos},
 };
 
+void read_option(float& option, const Json& value) { option = as_float(value); }
+void read_option(int64_t& option, const Json& value) { option = value.as_integer(); }
+
+template <class Table>
+auto named(const Table& table, std::string_view name) {
+  return std::find_if(std::begin(table), std::end(table),
+                      [&](const auto& candidate) { return candidate.name == name; });
+}
+
 void read_member(GenerationConfig& config, const Json::Member& member) {
-  const auto key = std::find_if(std::begin(kKeys), std::end(kKeys),
-                                [&](const Key& candidate) { return candidate.name == member.first; });
-  if (key == std::end(kKeys)) return config.extra.push_back(member);
-  if (!member.second.is_null()) key->read(config, member.second);
+  const auto& [name, value] = member;
+  const auto key = named(kKeys, name);
+  const std::span<const SamplingOption> options = sampling_options();
+  const auto option = named(options, name);
+  if (key == std::end(kKeys) && option == options.end()) return config.extra.push_back(member);
+  if (value.is_null()) return;
+  if (key != std::end(kKeys)) return key->read(config, value);
+  std::visit([&](auto place) { read_option(config.sampling.*place, value); }, option->member);
 }
 
 /// The double that prints as the float does: 0.8 for 0.8f.
@@ -83,6 +92,21 @@ double shortest(float value) {
   double number = value;
   std::from_chars(text, end, number);
   return number;
+}
+
+Json option_json(float option) { return shortest(option); }
+Json option_json(int64_t option) { return option; }
+
+/// Warpers always, others where they are not the default.
+void add_options(Json& json, const SamplingOptions& sampling, bool warpers) {
+  for (const SamplingOption& option : sampling_options()) {
+    if (option.warper != warpers) continue;
+    const auto add = [&](auto member) {
+      if (warpers || sampling.*member != SamplingOptions().*member)
+        json.set(option.name, option_json(sampling.*member));
+    };
+    std::visit(add, option.member);
+  }
 }
 
 }  // namespace
@@ -127,11 +151,9 @@ GenerationConfig GenerationConfig::from_json(const Json& json, std::string_view 
 Json GenerationConfig::to_json() const {
   Json json(Json::Object{});
   json.set("max_new_tokens", max_new_tokens);
-  json.set("temperature", shortest(sampling.temperature));
-  json.set("top_k", sampling.top_k);
-  json.set("top_p", shortest(sampling.top_p));
+  add_options(json, sampling, true);
   json.set("do_sample", sampling.do_sample);
-  if (sampling.repetition_penalty != 1) json.set("repetition_penalty", shortest(sampling.repetition_penalty));
+  add_options(json, sampling, false);
   if (seed_given) json.set("seed", sampling.seed);
   if (!stop.empty()) json.set("stop_strings", Json::Array(stop.begin(), stop.end()));
   if (!eos.empty()) json.set("eos_token_id", eos_json(eos));

@@ -25,12 +25,11 @@ struct GenerationConfig {
   void validate() const;
   /// What has no effect on a model of that vocabulary, in words; empty when everything has.
   std::string useless_options(int64_t vocab_size) const;
-  /// Keys max_new_tokens, temperature, top_k, top_p, do_sample, repetition_penalty, seed, stop_strings or
-  /// stop (a string or an array of them) and eos_token_id (a token or an array of them). Missing ones and
-  /// null take the defaults above. `source` names the file in errors. Throws Error(bad_file) naming file and
-  /// key.
+  /// Keys max_new_tokens, do_sample, those of sampling_options(), seed, stop_strings or stop (a string or an
+  /// array of them) and eos_token_id (a token or an array of them). Missing ones and null take the defaults
+  /// above. `source` names the file in errors. Throws Error(bad_file) naming file and key.
   static GenerationConfig from_json(const Json& json, std::string_view source);
-  /// max_new_tokens, temperature, top_k, top_p, do_sample; repetition_penalty, seed, stop_strings and
+  /// max_new_tokens, the sampling options that are warpers, do_sample; the others, seed, stop_strings and
   /// eos_token_id where they are not the default; then `extra`.
   Json to_json() const;
 };

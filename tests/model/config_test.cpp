@@ -72,6 +72,25 @@ TEST_CASE("config: written as BDHConfig has it, and read back") {
   CHECK(parse(config.to_json().dump()).to_json() == config.to_json());
 }
 
+TEST_CASE("config: weights for each layer are counted, and said only where they are there") {
+  Config config = parse(R"({"n_layer": 3, "tie_layers": false})");
+  CHECK(config.sets() == 3);
+  CHECK(config.extra.empty());
+  CHECK(config.parameters() == int64_t{3} * 3 * 32768 * 256 + 2 * 256 * 256);
+  CHECK(config.to_json().dump() ==
+        R"({"n_layer": 3, "n_embd": 256, "dropout": 0.1, "n_head": 4, "mlp_internal_dim_multiplier": 128, )"
+        R"("vocab_size": 256, "tie_layers": false})");
+  CHECK(parse(config.to_json().dump()).to_json() == config.to_json());
+  config = parse(R"({"n_layer": 3, "tie_layers": true})");
+  CHECK(config.sets() == 1);
+  CHECK_FALSE(config.to_json().find("tie_layers"));
+  for (const char* strange : {"0", "\"false\"", "null", "[false]", "{}"})
+    check_refused("{\"tie_layers\": " + std::string(strange) + "}", "tie_layers");
+  const std::string large = R"("n_embd": 1048576, "n_layer": 65536, "mlp_internal_dim_multiplier": 20)";
+  CHECK(refusal("{" + large + "}").empty());
+  check_refused("{" + large + R"(, "tie_layers": false})", "63 bits");
+}
+
 TEST_CASE("config: unknown keys are kept and warned about once, familiar ones kept silently") {
   std::vector<std::string> warnings;
   const Config config =

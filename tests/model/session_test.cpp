@@ -21,11 +21,6 @@ WeightsPointer small_weights(const Config& config, int threads = 2, const std::s
   return random_weights(config, backend(threads, variant), dtype);
 }
 
-Config untied(Config config) {
-  config.tie_layers = false;
-  return config;
-}
-
 const Config kConfigs[] = {
     config_of(unless_emulated(3, 1), 48, 3, unless_emulated(40, 6),
               77),                                     // N 640: more than one tile, an odd number of heads

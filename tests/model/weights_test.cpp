@@ -84,6 +84,23 @@ TEST_CASE("what contradicts the config is an error naming tensor, found and expe
   CHECK_THROWS_WITH_AS(logits_of(with("attn.freqs", freqs)), doctest::Contains("attn.freqs[0]"), Error);
 }
 
+TEST_CASE("weights for each layer, and those that all layers share, are not taken for one another") {
+  const Config untied = test::untied(kTiny);
+  const auto load = [](const Config& config, const TensorMap& state_dict) {
+    return Weights(config, state_dict, test::backend(), std::nullopt, "test").state_dict();
+  };
+  const TensorMap own = random_state_dict(untied, 1), shared = random_state_dict(kTiny, 1);
+  CHECK(own.size() == 9);
+  CHECK(load(untied, renamed(own, "_orig_mod.")).size() == 9);
+  CHECK_THROWS_WITH_AS(load(kTiny, own), doctest::Contains("must say tie_layers: false"), Error);
+  CHECK_THROWS_WITH_AS(load(untied, shared), doctest::Contains("must not say tie_layers: false"), Error);
+  TensorMap incomplete = own;
+  incomplete.erase("decoder.1");
+  CHECK_THROWS_WITH_AS(load(untied, incomplete), doctest::Contains("'decoder.1' is missing"), Error);
+  incomplete["decoder.1"] = of_shape(DType::f32, {64, 15});
+  CHECK_THROWS_WITH_AS(load(untied, incomplete), doctest::Contains("'decoder.1' has shape (64, 15)"), Error);
+}
+
 TEST_CASE("plain_name") {
   CHECK(plain_name("module._orig_mod.module.encoder") == "encoder");
   CHECK(plain_name("modulex.encoder") == "modulex.encoder");

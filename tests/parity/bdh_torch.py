@@ -11,9 +11,10 @@ from torch.nn import functional
 FIELDS = {"n_layer": 6, "n_embd": 256, "dropout": 0.1, "n_head": 4, "mlp_internal_dim_multiplier": 128, "vocab_size": 256}
 
 
-def config_of(**sizes):
-    """The six fields in BDHConfig's order; those not given have the authors' defaults."""
-    return {name: sizes.get(name, default) for name, default in FIELDS.items()}
+def config_of(tie_layers=True, **sizes):
+    """The six fields in BDHConfig's order, and tie_layers where it is false; those not given have the authors' defaults."""
+    fields = {name: sizes.get(name, default) for name, default in FIELDS.items()}
+    return fields if tie_layers else dict(fields, tie_layers=False)
 
 
 def neurons(config):
@@ -26,6 +27,11 @@ def frequencies(count):
     return 1.0 / (65536 ** (even / count)) / (2 * math.pi)
 
 
+def layer_name(config, name, layer):
+    """What the state_dict calls a layer's weights: encoder, or encoder.3 where each layer has its own."""
+    return name if config.get("tie_layers", True) else f"{name}.{layer}"
+
+
 def random_state(config, generator, std=0.02):
     """A new model's state_dict: normal(0, std) parameters in float32."""
     width, heads, count, vocab = config["n_embd"], config["n_head"], neurons(config), config["vocab_size"]
@@ -33,10 +39,14 @@ def random_state(config, generator, std=0.02):
     def normal(*shape):
         return torch.randn(shape, generator=generator) * std
 
+    def normal_for_layers(name, *shape):
+        names = dict.fromkeys(layer_name(config, name, layer) for layer in range(config["n_layer"]))
+        return {each: normal(*shape) for each in names}
+
     return {
-        "decoder": normal(heads * count, width),
-        "encoder": normal(heads, width, count),
-        "encoder_v": normal(heads, width, count),
+        **normal_for_layers("decoder", heads * count, width),
+        **normal_for_layers("encoder", heads, width, count),
+        **normal_for_layers("encoder_v", heads, width, count),
         "lm_head": normal(width, vocab),
         "attn.freqs": frequencies(count).view(1, 1, 1, count),
         "embed.weight": normal(vocab, width),
@@ -70,12 +80,13 @@ def rotate(n, freqs):
 def logits(state, config, tokens):
     """One sequence of token numbers -> logits (T, V), in the parameters' dtype."""
     x = norm(state["embed.weight"][torch.as_tensor(tokens)])
-    for _ in range(config["n_layer"]):
-        n = functional.relu(x @ state["encoder"])                              # H T N
+    for layer in range(config["n_layer"]):
+        encoder, encoder_v, decoder = (state[layer_name(config, name, layer)] for name in ("encoder", "encoder_v", "decoder"))
+        n = functional.relu(x @ encoder)                                       # H T N
         r = rotate(n, state["attn.freqs"])
         attended = torch.tril(r @ r.transpose(1, 2), diagonal=-1) @ x          # H T D
-        gated = n * functional.relu(norm(attended) @ state["encoder_v"])       # H T N
-        mixed = gated.transpose(0, 1).flatten(1) @ state["decoder"]            # T D
+        gated = n * functional.relu(norm(attended) @ encoder_v)                # H T N
+        mixed = gated.transpose(0, 1).flatten(1) @ decoder                     # T D
         x = norm(x + norm(mixed))
     return x @ state["lm_head"]
 

@@ -243,6 +243,13 @@ def number(text):
     return int(text.split()[0].replace(",", ""))
 
 
+def row_name(name, config):
+    """Where the card tells of a parameter: those of all layers stand in one row."""
+    stem, _, layer = name.rpartition(".")
+    several = layer.isdigit() and config.n_layer > 1
+    return f"{stem}.0` to `{stem}.{config.n_layer - 1}" if several else name
+
+
 def check_card_numbers(checks, directory):
     """Counts and sizes as PyTorch has them."""
     card = ModelCard.load(directory / "README.md")
@@ -252,7 +259,7 @@ def check_card_numbers(checks, directory):
     total = sum(parameter.numel() for parameter in parameters.values())
     checks.that(number(rows["parameters"][0]) == number(rows["all"][-1]) == total, f"{directory.name}: card: parameters")
     for name, parameter in parameters.items():
-        shape, count = rows[name]
+        shape, count = rows[row_name(name, model.config)]
         checks.that(shape == str(tuple(parameter.shape)) and number(count) == parameter.numel(), f"card: {name}")
     for name in TOLERANCE:
         state = bdh_torch.cast(model.state_dict(), getattr(torch, name))
@@ -385,7 +392,7 @@ def check(arguments):
         folder = pathlib.Path(name)
         command = Command(arguments.bdh, folder)
         for index in range(arguments.models):
-            config, state = random_model(draw, generator)
+            config, state = random_model(draw, generator, tie_layers=index % 2 == 0)
             tokens = [draw.randrange(config["vocab_size"]) for _ in range(draw.choice((20, 300)))]
             plain, directory = folder / f"plain{index}", folder / f"model{index}"
             write_model(plain, config, state)
@@ -404,7 +411,7 @@ def check(arguments):
         check_card_words(checks, command, arguments.demo, folder)
         plain = folder / "plain-demo"
         command.run("convert", arguments.demo, plain, "--max-shard-size", "1MB")
-        check_snippets(checks, command, arguments.build, [demo, with_tokenizer, pickled, plain, folder / "model0"], folder)
+        check_snippets(checks, command, arguments.build, [demo, with_tokenizer, pickled, plain, folder / "model0", folder / "model1"], folder)
     print(f"huggingface parity: {checks.done} checks, {f'{len(checks.failed)} failures' if checks.failed else 'ok'}")
     return 1 if checks.failed else 0
 

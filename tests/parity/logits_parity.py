@@ -21,7 +21,7 @@ DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 TOLERANCE = {"f32": 1e-5, "bf16": 3e-2, "f16": 3e-2}  # of the largest logit
 EVAL_TOLERANCE = 5e-4  # nats a token
 
-# name: layers, width, heads, multiplier, vocabulary, tokens, std of the weights
+# name: layers, width, heads, multiplier, vocabulary, tokens, std of the weights; UNTIED ones have weights for each layer
 GOLDEN = {
     "one_head_long": (1, 20, 1, 8, 17, 300, 0.02),
     "three_heads": (6, 12, 3, 8, 300, 40, 0.02),
@@ -31,12 +31,15 @@ GOLDEN = {
     "many_neurons": (2, 6, 1, 700, 17, 20, 0.02),
     "one_token": (6, 16, 2, 4, 300, 1, 0.02),
     "large_weights": (4, 32, 4, 16, 100, 70, 0.2),
+    "untied_layers": (3, 20, 2, 6, 40, 80, 0.05),
+    "untied_layers_uneven": (2, 7, 5, 6, 17, 33, 0.2),
 }
+UNTIED = ("untied_layers", "untied_layers_uneven")
 
 
-def make_model(layers, width, heads, multiplier, vocab, std, generator):
+def make_model(layers, width, heads, multiplier, vocab, std, generator, tie_layers=True):
     config = bdh_torch.config_of(n_layer=layers, n_embd=width, dropout=0.0, n_head=heads,
-                                 mlp_internal_dim_multiplier=multiplier, vocab_size=vocab)
+                                 mlp_internal_dim_multiplier=multiplier, vocab_size=vocab, tie_layers=tie_layers)
     return config, bdh_torch.random_state(config, generator, std)
 
 
@@ -53,7 +56,7 @@ def relative_difference(got, want):
 def generate(directory):
     for seed, (name, (*sizes, count, std)) in enumerate(GOLDEN.items()):
         generator = torch.Generator().manual_seed(seed)
-        config, state = make_model(*sizes, std, generator)
+        config, state = make_model(*sizes, std, generator, tie_layers=name not in UNTIED)
         tokens = torch.randint(config["vocab_size"], (count,), generator=generator)
         golden = {"tokens": tokens}
         for dtype_name, dtype in DTYPES.items():
@@ -90,14 +93,14 @@ class Command:
         return load_file(out)["logits"]
 
 
-def random_model(draw, generator):
+def random_model(draw, generator, tie_layers=True):
     heads = draw.choice((1, 2, 3, 4, 5, 7))
     while True:
         width, multiplier = draw.randint(4, 80), draw.randint(1, 64)
         if multiplier * width // heads >= 2 and multiplier * width // heads % 2 == 0:
             break
     return make_model(draw.randint(1, 6), width, heads, multiplier, draw.choice((2, 17, 256, 300, 1000)),
-                      draw.choice((0.02, 0.1)), generator)
+                      draw.choice((0.02, 0.1)), generator, tie_layers)
 
 
 def check_logits(command, draw, generator, models):
@@ -105,7 +108,7 @@ def check_logits(command, draw, generator, models):
     print("instruction sets:", *isas)
     worst, bad, runs = {}, [], 0
     for number in range(models):
-        config, state = random_model(draw, generator)
+        config, state = random_model(draw, generator, tie_layers=number % 2 == 0)
         tokens = [draw.randrange(config["vocab_size"]) for _ in range(draw.randint(2, 200))]
         model = command.folder / f"model{number}"
         write_model(model, config, state)

@@ -40,9 +40,9 @@ def assert_same(found, expected, where):
 
 
 def config_of(directory):
-    """As BDHConfig(**json) takes it: six fields and no other."""
+    """As BDHConfig(**json) takes it: six fields and no other; tie_layers where it is false."""
     config = json.loads((directory / "config.json").read_text())
-    assert list(config) == list(bdh_torch.FIELDS), f"{directory.name}: config.json holds {list(config)}"
+    assert list(config) == list(bdh_torch.config_of(tie_layers="tie_layers" not in config)), f"{directory.name}: config.json holds {list(config)}"
     return config
 
 
@@ -92,7 +92,7 @@ def check_ours(command, draw, generator, models):
     shards = pickles = 0
     worst = 0.0
     for number in range(models):
-        config, state = random_model(draw, generator)
+        config, state = random_model(draw, generator, tie_layers=number % 2 == 0)
         source, target = command.folder / f"theirs{number}", command.folder / f"ours{number}"
         write_model(source, config, state)
         for dtype in (None, *DTYPES.values()):
@@ -154,7 +154,7 @@ def assert_freqs_near(found, expected, where):
 def check_theirs(command, draw, generator, models):
     worst, loaded = 0.0, 0
     for number in range(models):
-        config, state = random_model(draw, generator)
+        config, state = random_model(draw, generator, tie_layers=number % 2 == 0)
         dtype = draw.choice((torch.float32, torch.bfloat16, torch.float16, torch.float64))
         state = bdh_torch.cast(state, dtype)
         for name, (write, with_config) in their_forms(config, state, draw).items():
@@ -195,6 +195,9 @@ def write_golden():
     DATA.mkdir(parents=True, exist_ok=True)
     save_file(state, DATA / "expected.safetensors")
     torch.save(checkpoint(config, state), DATA / "checkpoint.pt")
+    config = dict(config, n_layer=2, tie_layers=False)
+    state = bdh_torch.random_state(config, torch.Generator().manual_seed(2))
+    torch.save(checkpoint(config, state), DATA / "untied_layers.pt")
 
 
 def main():

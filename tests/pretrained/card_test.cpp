@@ -126,6 +126,25 @@ TEST_CASE("card: usage follows the weights files and the tokenizer") {
   CHECK(!has(bdh::model_card(facts), "import os"));
 }
 
+TEST_CASE("card: weights for each layer") {
+  CardFacts facts;
+  facts.config.tie_layers = false;
+  facts.weights_files = {"model.safetensors"};
+  facts.huggingface = true;
+  const std::string card = bdh::model_card(facts);
+  for (const char* part :
+       {"layers with weights of their own", "| weights | each layer has its own |",
+        "| parameters | 151,126,016 |", "| `decoder.0` to `decoder.5` | (32768, 256) | 8,388,608 each |",
+        "| `encoder_v.0` to `encoder_v.5` | (4, 256, 8192) | 8,388,608 each |",
+        "| `attn.freqs` | (1, 1, 1, 8192) | none; a buffer", "| float32 | 604,536,832 bytes",
+        "trust_remote_code=True"})
+    CHECK_MESSAGE(has(card, part), std::string(part));
+  CHECK_FALSE(has(card, "`decoder.1`"));
+  CHECK_FALSE(has(card, "from bdh import"));  // the authors' code has no such model
+  facts.config.n_layer = 1;
+  CHECK(has(bdh::model_card(facts), "| `encoder.0` | (4, 256, 8192) | 8,388,608 |"));
+}
+
 TEST_CASE("card: a license that the Hub does not know is other, with its name") {
   CardFacts facts = bare_facts();
   facts.details =

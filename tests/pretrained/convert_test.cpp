@@ -28,6 +28,18 @@ TEST_CASE("safetensors: tensors and metadata by a path alone") {
   CHECK_THROWS_AS(bdh::list_tensors(directory / "config.json"), bdh::Error);
 }
 
+TEST_CASE("convert_weights: weights for each layer, and the frequencies they lack") {
+  TemporaryDirectory directory;
+  TensorMap tensors = bdh::random_state_dict(bdh::test::untied(tiny_config()), 3);
+  const bdh::Tensor freqs = tensors.extract("attn.freqs").mapped();
+  bdh::write_safetensors(directory / "a.safetensors", tensors, {});
+  bdh::convert_weights(bdh::open_weights_file(directory / "a.safetensors"), directory / "b.safetensors");
+  const auto file = bdh::SafetensorsFile::open(directory / "b.safetensors");
+  CHECK(file.tensors().size() == tensors.size() + 1);
+  CHECK(same_bits(file.tensor("attn.freqs"), freqs));
+  CHECK(same_bits(file.tensor("encoder_v.1"), tensors.at("encoder_v.1")));
+}
+
 #ifdef BDH_TORCH
 TEST_CASE("convert_torch_to_safetensors: the same bits under plain names") {
   TemporaryDirectory directory;

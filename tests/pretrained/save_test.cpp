@@ -13,9 +13,9 @@
 #include "bdh/base/error.h"
 #include "bdh/base/sha256.h"
 #include "bdh/model/weights.h"
-#include "kernels/backends.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
+#include "kernels/backends.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary.h"
 #include "tests/support/tensors.h"
@@ -62,6 +62,7 @@ Config random_config(std::mt19937& draw) {
     config.n_layer = pick(1, 3), config.n_embd = pick(3, 20), config.n_head = pick(1, 4);
     config.mlp_internal_dim_multiplier = pick(1, 9), config.vocab_size = pick(2, 300);
   } while (config.neurons_per_head() < 2 || config.neurons_per_head() % 2 != 0);
+  config.tie_layers = draw() % 2 == 0;
   return config;
 }
 

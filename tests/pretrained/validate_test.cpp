@@ -72,6 +72,15 @@ TEST_CASE("validate: a sound directory passes every check") {
     CHECK_MESSAGE(check.verdict == Verdict::passed, check.name, ": ", check.detail);
 }
 
+TEST_CASE("validate: weights for each layer") {
+  TemporaryDirectory directory;
+  write_model(directory.path(), bdh::test::untied(bdh::test::tiny_config()));
+  const std::vector<Check> checks = validate(directory.path());
+  CHECK(checks[1].detail.starts_with("2 layers with weights of their own, width 16"));
+  CHECK(std::none_of(checks.begin(), checks.end(),
+                     [](const Check& check) { return check.verdict == Verdict::failed; }));
+}
+
 TEST_CASE("validate: without hashes they are skipped") {
   TemporaryDirectory directory;
   write_model(directory.path());

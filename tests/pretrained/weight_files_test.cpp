@@ -144,6 +144,19 @@ TEST_CASE("weights: a training checkpoint brings its own config, its weights und
   CHECK(converted.metadata().at("format") == "pt");
 }
 
+TEST_CASE("weights: a training checkpoint whose layers have weights of their own") {
+  if (!reads_torch()) return;
+  TemporaryDirectory directory;
+  fs::copy(kCheckpoints / "untied_layers.pt", directory / "model.pt");
+  const Model model = Model::from_pretrained(directory.path());
+  CHECK_FALSE(model.config().tie_layers);
+  CHECK(model.weights->state_dict().contains("encoder.1"));
+  model.save_pretrained(directory / "saved");
+  const Model saved = Model::from_pretrained(directory / "saved");
+  CHECK(saved.config().to_json() == model.config().to_json());
+  check_same(saved.weights->state_dict(), model.weights->state_dict());
+}
+
 TEST_CASE("weights: a PyTorch file without config, alone in its directory") {
   if (!reads_torch()) return;
   TemporaryDirectory directory;

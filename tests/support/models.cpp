@@ -22,6 +22,11 @@ Config config_of(int64_t layers, int64_t width, int64_t heads, int64_t multiplie
 
 Config tiny_config() { return config_of(2, 16, 2, 4); }
 
+Config untied(Config config) {
+  config.tie_layers = false;
+  return config;
+}
+
 WeightsPointer random_weights(const Config& config, std::shared_ptr<Backend> backend,
                               std::optional<DType> dtype) {
   return std::make_shared<Weights>(config, random_state_dict(config, 3), std::move(backend), dtype);

@@ -15,6 +15,8 @@ namespace bdh::test {
 Config config_of(int64_t layers, int64_t width, int64_t heads, int64_t multiplier, int64_t vocab = 256);
 /// L 2, D 16, H 2, M 4, V 256: N 32.
 Config tiny_config();
+/// The same sizes, with weights for each layer.
+Config untied(Config config);
 
 using WeightsPointer = std::shared_ptr<const Weights>;
 

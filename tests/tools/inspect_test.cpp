@@ -97,6 +97,26 @@ TEST_CASE("bdh inspect: tensors that contradict the config are warned about") {
   CHECK(inspect({directory.path().string()}).find("warnings")->as_array().size() == 3);
 }
 
+TEST_CASE("bdh inspect: weights for each layer") {
+  TemporaryDirectory directory;
+  bdh::Config config = bdh::test::untied(tiny_config());
+  bdh::test::write_model(directory.path(), config);
+  const Json json = inspect({directory.path().string()});
+  CHECK(*json.find("config")->find("tie_layers") == Json(false));
+  CHECK(json.find("parameters")->as_integer() == config.parameters());
+  CHECK(json.find("weight_bytes")->as_integer() == 4 * (config.parameters() + 32));
+  CHECK(json.find("tensors")->as_array().size() == 9);
+  CHECK(json.find("warnings")->as_array().empty());
+  CHECK(run_command({"inspect", directory.path().string()}).out.find(", tie_layers false\n") !=
+        std::string::npos);
+  config.n_layer = 65536;
+  bdh::test::write_file(directory / "config.json", config.to_json().dump());
+  const Json::Array warnings = inspect({directory.path().string()}).find("warnings")->as_array();
+  CHECK(warnings.front().as_string() == "tensor 'decoder.2' is missing");
+  CHECK(warnings.back().as_string() == "196578 more tensors are missing or have another shape");
+  CHECK(warnings.size() < 50);
+}
+
 TEST_CASE("bdh inspect: names out of a hostile file stay on their line") {
   TemporaryDirectory directory;
   std::byte* data = nullptr;

@@ -51,6 +51,17 @@ TEST_CASE("bdh memory: halves with the dtype, and does not grow with the text") 
   CHECK(*contexts[0].find("working_bytes") == *contexts[2].find("working_bytes"));
 }
 
+TEST_CASE("bdh memory: weights for each layer") {
+  TemporaryDirectory tied, untied;
+  Config config = bdh::test::tiny_config();
+  bdh::test::write_model(tied.path(), config);
+  bdh::test::write_model(untied.path(), bdh::test::untied(config));
+  const Json one = memory(tied, {}), two = memory(untied, {});
+  for (const char* dtype : {"F32", "BF16", "F16"})
+    CHECK(weights(two, dtype) - weights(one, dtype) >= (dtype == std::string("F32") ? 4 : 2) * 3 * 64 * 16);
+  CHECK(*one.find("sessions_bytes") == *two.find("sessions_bytes"));
+}
+
 #ifndef BDH_SANITIZED  // whose own memory would be measured
 TEST_CASE("bdh memory: the estimate is what a run takes") {
   Config config = bdh::test::tiny_config();

@@ -9,12 +9,6 @@
 
 namespace bdh::test {
 
-/// The same sizes, with weights of its own for each layer.
-inline Config untied(Config config) {
-  config.tie_layers = false;
-  return config;
-}
-
 inline WeightsPointer on_gpu(const Config& config, std::optional<DType> dtype = {},
                              const cuda::Options& options = {}) {
   return random_weights(config, cuda::make_backend(0, options), dtype);
