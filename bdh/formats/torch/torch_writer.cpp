@@ -66,6 +66,14 @@ void check_writable(const std::filesystem::path& path, const Entry& entry) {
   if (entry.second.device.kind != Device::Kind::cpu) refuse("is not in CPU memory; copy it there first");
 }
 
+// minizip counts an archive's entries in 16 bits; three of them are no tensors.
+void check_count(const std::filesystem::path& path, size_t tensors) {
+  constexpr size_t kMostTensors = 65535 - 3;
+  if (tensors <= kMostTensors) return;
+  fail(ErrorKind::unsupported, "cannot write ", path.string(), ": ", tensors, " tensors are more than the ",
+       kMostTensors, " that bdh puts into one PyTorch file; write safetensors or smaller shards");
+}
+
 // ("storage", type, key, location, elements), and the storage that it stands for.
 void write_storage_name(PickleWriter& pickle, const Tensor& tensor, size_t key) {
   const TorchTypeName type = torch_type_name(tensor.dtype);
@@ -124,6 +132,7 @@ void write_elements(ZipWriter& zip, const Tensor& tensor) {
 }  // namespace
 
 void write_torch_file(const std::filesystem::path& path, const TensorMap& tensors) {
+  check_count(path, tensors.size());
   for (const Entry& entry : tensors) check_writable(path, entry);
   AtomicFile file(path);
   ZipWriter zip(file);

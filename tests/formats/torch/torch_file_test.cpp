@@ -124,7 +124,15 @@ TEST_CASE("torch: the writer refuses what no reader would take, and leaves no fi
   const Thrown name = thrown_by([&] { write_torch_file(path, {{"w\xff", patterned(DType::f32, {2})}}); });
   CHECK(name.kind == ErrorKind::invalid_argument);
   CHECK(name.says("tensor 'w\\xff' has a name that is not UTF-8"));
+  TensorMap many;
+  for (int i = 0; i < 65533; ++i) many[std::to_string(i)] = patterned(DType::u8, {1});
+  const Thrown count = thrown_by([&] { write_torch_file(path, many); });
+  CHECK(count.kind == ErrorKind::unsupported);
+  CHECK(count.says("65533 tensors are more than the 65532"));
   CHECK(fs::is_empty(directory.path()));
+  many.erase("0");
+  write_torch_file(path, many);
+  CHECK(TorchFile::open(path).tensors.size() == 65532);
 }
 
 TEST_CASE("torch: a full disk is one clear error, wherever it is met, and leaves what was there") {
