@@ -456,6 +456,8 @@ void require_shared(const void* from, size_t bytes, const char* what) {
 
 int wait_for_block(Collective kind, bool predicate) { return machine().wait_for_block(kind, predicate); }
 
+void wait_for_dependency() { machine().wait_for_dependency(); }
+
 const Exchange& exchange(Collective kind, const void* value, size_t bytes, unsigned mask) {
   return machine().exchange(kind, value, bytes, mask);
 }
