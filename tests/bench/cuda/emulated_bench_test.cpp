@@ -210,7 +210,7 @@ TEST_CASE("GPU bench: a whole run has limits, paths and every kernel, and draws 
     CHECK(row_of(report, kernel, "bdh") != nullptr);
     CHECK(row_of(report, kernel, "cuBLAS") != nullptr);
   }
-  CHECK(row_of(report, "layer_decode", "simple") != nullptr);
+  CHECK(row_of(report, "layer_decode", "reference") != nullptr);
   CHECK(report.peer == "none was asked for");
   CHECK(report.notes.empty());  // variants agree, and prompts leave no memory in use
   const Json json = json_of(report);

@@ -257,6 +257,36 @@ TEST_CASE("emulated streams: when lazy, work waits until somebody waits for it")
   CHECK_THROWS_AS(cudaStreamSynchronize(stream.handle), std::logic_error);
 }
 
+TEST_CASE("emulated streams: a kernel that starts early sees what was before it only if it waits") {
+  const Emulator emulator;
+  const Stream stream;
+  for (const bool lazy : {false, true}) {
+    for (const bool waits : {true, false}) {
+      const Floats from(4), to(8);
+      REQUIRE(cudaMemset(from.data, 0, 4 * sizeof(float)) == cudaSuccess);
+      emulation::set_streams_lazy(lazy);
+      add(from.data, 1, stream.handle);
+      const auto copy = [=, &from, &to] {
+        if (waits) cudaGridDependencySynchronize();
+        __syncthreads();
+        to.data[blockIdx.x * 4 + threadIdx.x] = from.data[threadIdx.x];
+      };
+      emulation::launch(
+          "add", nullptr, 1, 4, 0, stream.handle,
+          [&] {
+            cudaGridDependencySynchronize();
+            from.data[threadIdx.x] += 1;
+          },
+          true);
+      emulation::launch("copy", nullptr, 2, 4, 0, stream.handle, copy, true);
+      REQUIRE(cudaStreamSynchronize(stream.handle) == cudaSuccess);
+      const std::vector<float> got = read(to.data, 8);
+      CHECK(got[0] == (waits || !lazy ? 2 : 0));
+      CHECK(got[7] == 2);
+    }
+  }
+}
+
 TEST_CASE("emulated streams: one that was destroyed is refused") {
   const Emulator emulator;
   cudaStream_t stream = nullptr;
