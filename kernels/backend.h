@@ -16,13 +16,13 @@
 // One call reads tokens of several sequences; the backend chooses decode (one token each, inactive neurons
 // skipped) or prefill (many tokens at once). What is still to come has its place; until it is built,
 // refuse_unbuilt says so:
-//     weights for each layer     built: Parameters::layers holds one for all, or L
-//     8- and 4-bit weights       Matrix::scales, which pack() hands to kernels that multiply by them
-//     adapters                   Segment::adapter, low-rank, chosen for each sequence of a batch
-//     provisional tokens         Read::provisional: they stay pending until State gains accept(n) and takes n
-//     of them damping                    new_state(packed, decay): S = decay_h (S + r_t^T x_t) training
-//     Read::tape keeps each layer's x; backward(packed, tape) recomputes the rest and adds
-//                                to gradients, which have the shapes of Parameters
+//   - weights for each layer: built; Parameters::layers holds one for all, or L
+//   - weights of 8 and 4 bits: Matrix::scales, which pack() hands to kernels that multiply by them
+//   - adapters: Segment::adapter, low-rank, chosen for each sequence of a batch
+//   - provisional tokens: Read::provisional; they stay pending until State gains accept(n), which takes n
+//   - damping: new_state(packed, decay); S = decay_h (S + r_t^T x_t)
+//   - training: Read::tape keeps each layer's x; backward(packed, tape) recomputes the rest and adds to
+//     gradients, which have the shapes of Parameters
 #pragma once
 
 #include <cstdint>
