@@ -7,9 +7,9 @@
 // bytes in flight.
 //
 // A block has 128 neurons of a head, a warp sixteen, eight at a time: eight rows of E are in flight together,
-// their sums fold in 9 exchanges, and the lane that is left with a neuron finds its partner four lanes away:
-// ReLU, rotation and the list of the active rows never leave the warp. Of that list, six rows of S are in
-// flight together. x and the warp's part of a stay in registers. Parts are added in a fixed order, by warp
+// their sums are reduced in 9 shuffles, and the lane that is left with a neuron finds its partner four lanes
+// away: ReLU, rotation and the list of the active rows never leave the warp. Of that list, six rows of S are
+// in flight together. x and the warp's part of a stay in registers. Parts are added in a fixed order, by warp
 // and then by block; the last block of a head to finish does the latter.
 #include "kernels/cuda/attention_decode.h"
 

@@ -5,7 +5,7 @@
 // and update. Bytes: r three times, S read once and written once however long the chunk is: the longer the
 // chunk, the less of it. Tiles of the scores that lie wholly above the diagonal are neither computed nor
 // read. The readout sums over N in kSplits parts that are added in order, so that few rows still fill the
-// GPU. Exchanges with S are left out for segments that keep nothing.
+// GPU. Readout and update are left out for segments that have no state.
 #include "kernels/cuda/attention_prefill.h"
 
 #include "kernels/cuda/dispatch.h"
@@ -76,14 +76,14 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
 constexpr int kMaskBlocks = 8;  // to a row tile
 
 // scores = the sum of their parts, zero on and above the diagonal. Grid: (row tiles, heads, kMaskBlocks).
-template <class Activation, Mma mma>
+template <class Activation>
 __global__ void mask(Sizes sizes, PrefillBuffers buffers) {
   const RowTile tile = buffers.tile[blockIdx.x];
-  constexpr int kRows = Tile<Activation, mma>::rows / kMaskBlocks;
+  constexpr int kRows = Tile<Activation, Mma::warp>::rows / kMaskBlocks;
   const int first = tile.begin + static_cast<int>(blockIdx.z) * kRows;
   const Place<Activation> place(sizes, buffers, blockIdx.y, tile.segment, first);
   const int rows = min(kRows, place.segment.count - first);
-  const int columns = min(tile.begin + Tile<Activation, mma>::rows, buffers.scores_columns);
+  const int columns = min(tile.begin + Tile<Activation, Mma::warp>::rows, buffers.scores_columns);
   const int64_t all = int64_t{sizes.heads} * buffers.rows * buffers.scores_columns;
   for (int i = kVector * threadIdx.x; i < rows * columns; i += kVector * blockDim.x) {
     const int row = first + i / columns, column = i % columns;
@@ -198,7 +198,7 @@ void attention_prefill(const PackedParameters& packed, const PrefillBuffers& buf
     launch(stream,
            {dim3(tiles(buffers.scores_columns, T::columns) * splits, row_tiles, heads), threads, T::shared},
            score<Activation, mma>, sizes, buffers);
-    launch(stream, {dim3(row_tiles, heads, kMaskBlocks), threads}, mask<Activation, mma>, sizes, buffers);
+    launch(stream, {dim3(row_tiles, heads, kMaskBlocks), threads}, mask<Activation>, sizes, buffers);
     launch(stream, {dim3(width, row_tiles, heads), threads, T::shared}, apply<Activation, mma>, sizes,
            buffers);
     launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared + T::staging},

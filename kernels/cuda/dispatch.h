@@ -26,7 +26,7 @@ void with_element(DType dtype, Function&& function) {
   }
 }
 
-/// function(Activation{}, Element{}) for a chunk: activations are float32 or, like the weights, 16 bits long.
+/// function(Activation{}, Element{}) for prefill: activations are float32 or, like the weights, 16 bits long.
 template <class Function>
 void with_prefill_types(DType activations, DType weights, Function&& function) {
   with_element(weights, [&](auto element) {
@@ -35,7 +35,8 @@ void with_prefill_types(DType activations, DType weights, Function&& function) {
   });
 }
 
-/// function(integral_constant<Mma, mma>): float has one mma, elements of 16 bits the one that is chosen.
+/// function(integral_constant<Mma, mma>): elements of 16 bits have the one that is chosen; float has one
+/// anyway.
 template <class Activation, class Function>
 void choose_mma(Mma mma, Function&& function) {
   using Warps = std::integral_constant<Mma, Mma::warp>;
@@ -48,7 +49,7 @@ void choose_mma(Mma mma, Function&& function) {
   }
 }
 
-/// function(Activation{}, integral_constant<Mma, mma>) for the products of a chunk.
+/// function(Activation{}, integral_constant<Mma, mma>) for prefill's products.
 template <class Function>
 void with_mma(const PrefillBuffers& buffers, Function&& function) {
   with_element(buffers.activations, [&](auto activation) {

@@ -27,27 +27,29 @@ __global__ void embed(Sizes sizes, const Element* table, const Row* rows, float*
   }
 }
 
-template <class Row>
-void embed_rows(const PackedParameters& packed, const Row* rows, int count, float* x, DType activations,
-                void* operand, cudaStream_t stream) {
+template <class Activation, class Element, class Row>
+void embed_rows(const PackedParameters& packed, const Row* rows, int count, float* x, void* operand,
+                cudaStream_t stream) {
   const Grid grid{dim3(static_cast<unsigned>(count)), dim3(kEmbedThreads),
                   row_shared(packed.sizes, kEmbedThreads)};
-  with_prefill_types(activations, packed.dtype, [&](auto activation, auto element) {
-    using Activation = decltype(activation);
-    using Element = decltype(element);
-    launch(stream, grid, embed<Activation, Element, Row>, packed.sizes, packed.embed.as<const Element>(),
-           rows, x, static_cast<Activation*>(operand));
-  });
+  launch(stream, grid, embed<Activation, Element, Row>, packed.sizes, packed.embed.as<const Element>(), rows,
+         x, static_cast<Activation*>(operand));
 }
 
 }  // namespace
 
 void embed_decode(const PackedParameters& packed, const DecodeBuffers& buffers, cudaStream_t stream) {
-  embed_rows(packed, buffers.sequences, buffers.count, buffers.x, DType::f32, nullptr, stream);
+  with_element(packed.dtype, [&](auto element) {
+    embed_rows<float, decltype(element)>(packed, buffers.sequences, buffers.count, buffers.x, nullptr,
+                                         stream);
+  });
 }
 
 void embed_prefill(const PackedParameters& packed, const PrefillBuffers& buffers, cudaStream_t stream) {
-  embed_rows(packed, buffers.row, buffers.rows, buffers.x, buffers.activations, buffers.x_operand, stream);
+  with_prefill_types(buffers.activations, packed.dtype, [&](auto activation, auto element) {
+    embed_rows<decltype(activation), decltype(element)>(packed, buffers.row, buffers.rows, buffers.x,
+                                                        buffers.x_operand, stream);
+  });
 }
 
 }  // namespace bdh::cuda

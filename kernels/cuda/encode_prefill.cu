@@ -3,7 +3,7 @@
 // Flops of a layer: 2 D for each of R H N numbers. Bytes: E once for every 128 rows, and 4 bytes (two 16-bit
 // numbers) written for every 2 D flops, against 4 more read and written if ReLU and rotation were passes of
 // their own. The product hands out eight adjacent columns, four pairs of neurons: ReLU and rotation are its
-// epilogue, one turn serves the pair, and n and r are stored whole, 16 bytes a lane.
+// epilogue, one rotation serves the pair, and n and r are stored whole, 16 bytes a lane.
 #include "kernels/cuda/encode_prefill.h"
 
 #include "kernels/cuda/dispatch.h"
@@ -46,6 +46,9 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
 }
 
 }  // namespace
+
+static_assert(Tile<__nv_bfloat16, Mma::warp>::rows == Tile<__nv_bfloat16, Mma::warpgroup>::rows,
+              "one plan of row tiles serves both");
 
 int rows_of_tile(DType activations) {
   return activations == DType::f32 ? Tile<float, Mma::warp>::rows : Tile<__nv_bfloat16, Mma::warp>::rows;

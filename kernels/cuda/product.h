@@ -1,9 +1,9 @@
 // One tile of a matrix product, by a block: C (m, n) = sum over k of A (m, k) B (k, n), float32 sums, handed
 // to the caller as store(row, column, sums) in vectors of eight adjacent columns, so that what follows a
 // product is done where its numbers are, and is stored whole.
-// Device code. What all units share; each stands in a file of its own:
+// Device code. What all products share; each stands in a file of its own:
 //
-//     product_float.h        float, on the ordinary units; the referee of the others
+//     product_float.h        float32, by fused multiply-adds; the reference of the others
 //     product_warps.h        16-bit elements, mma.sync: sm_80 and later
 //     product_warpgroups.h   16-bit elements, wgmma: sm_90a
 #pragma once
@@ -32,8 +32,8 @@ constexpr int kProductThreads = 256;
 /// are chosen for it.
 constexpr int kProductBlocks = 2;
 
-/// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory; `waiting` more of them
-/// where B is rounded on the way.
+/// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory; `staging` more of them
+/// where B is float32 and A is not (product_pipeline.h).
 template <class Element, Mma mma>
 struct Tile;
 

@@ -1,5 +1,5 @@
-// The product of float32 matrices, on the ordinary units: a tile of 64 x 64, 2 x 8 sums to a thread. Included
-// by product.h.
+// The product of float32 matrices, by fused multiply-adds: a tile of 64 x 64, 2 x 8 sums to a thread.
+// Included by product.h.
 #pragma once
 
 #include "kernels/cuda/product.h"

@@ -1,8 +1,18 @@
-// The way of a product's operands into shared memory: stages that asynchronous copies fill ahead of the
-// tensor cores. Included by product.h.
+// The way of a product's operands from global to shared memory: a software pipeline, as in CUTLASS. Included
+// by product.h.
 //
-// An operand in float32 is rounded on the way: its vectors wait in shared memory, two steps of them, each
-// where the thread that brought it finds it again, so that neither a barrier nor a bank is shared.
+// The sum over k is cut into tiles of T::depth. Shared memory holds T::stages of them at a time; asynchronous
+// copies (cp.async) fill a stage while the tensor cores multiply another:
+//
+//     stage(0) stage(1)                          T::stages - 1 tiles are on their way at first
+//     for every tile: wait until it is there     then one is multiplied and one more is staged
+//                     stage(tile + T::stages - 1)
+//                     multiply(tile)
+//
+// S, which is float32, is multiplied as 16 bits. cp.async cannot convert, so its copies land in a staging
+// area beside the stages; round() converts them into the stage before they are multiplied. A thread rounds
+// the very vectors that it copied, so that it needs no barrier for that, and two tiles have room there, since
+// one is copied while the other is rounded.
 #pragma once
 
 #include <type_traits>
@@ -11,7 +21,7 @@
 
 namespace bdh::cuda {
 
-/// Bytes in which float32 vectors wait, for stages of so many elements.
+/// Bytes of the staging area for float32 operands, for stages of so many elements.
 constexpr size_t staging_bytes(int elements) { return 2 * static_cast<size_t>(elements) * sizeof(float); }
 
 template <class T, Along a_along, Along b_along, class Element, class B>
@@ -31,19 +41,19 @@ class Pipeline {
         b_stages_(a_stages_ + T::stages * T::operand),
         staging_(reinterpret_cast<uint4*>(b_stages_ + T::stages * T::operand) + threadIdx.x) {}
 
-  /// show() by every thread when its part of a step is in shared memory, then, after a barrier,
-  /// multiply(stage of A, stage of B).
+  /// For every tile of k: show() by every thread when its part of the tile is in shared memory; then, after a
+  /// barrier, multiply(stage of A, stage of B).
   template <class Show, class Multiply>
   __device__ void run(Show&& show, Multiply&& multiply) const {
-    for (int step = 0; step < T::stages - 1; ++step) bring(step);
-    for (int step = 0; k0_ + step * T::depth < k1_; ++step) {
+    for (int tile = 0; tile < T::stages - 1; ++tile) stage(tile);
+    for (int tile = 0; k0_ + tile * T::depth < k1_; ++tile) {
       copy_async_wait<T::stages - 2>();
-      if constexpr (kRounds) settle(step);
+      if constexpr (kRounds) round(tile);
       show();
       __syncthreads();
-      bring(step + T::stages - 1);
-      const int stage = step % T::stages * T::operand;
-      multiply(a_stages_ + stage, b_stages_ + stage);
+      stage(tile + T::stages - 1);
+      const int offset = tile % T::stages * T::operand;
+      multiply(a_stages_ + offset, b_stages_ + offset);
     }
     copy_async_wait<0>();
   }
@@ -65,41 +75,41 @@ class Pipeline {
     return inside ? from.data + row * from.stride + column : from.data;
   }
 
-  // The first half of the thread's own-th float32 vector that waits; the second is kProductThreads further
-  // on.
-  __device__ uint4* staged(int step, int own) const {
-    return staging_ + (step % 2 * kOwn + own) * 2 * kProductThreads;
+  // Where the first half of the thread's own-th float32 vector of a tile is staged; the second is
+  // kProductThreads further on.
+  __device__ uint4* staged(int tile, int own) const {
+    return staging_ + (tile % 2 * kOwn + own) * 2 * kProductThreads;
   }
 
-  __device__ void bring(int step) const {
-    const int k = k0_ + step * T::depth, stage = step % T::stages * T::operand;
+  __device__ void stage(int tile) const {
+    const int k = k0_ + tile * T::depth, offset = tile % T::stages * T::operand;
     if (k < k1_) {
 #pragma unroll
       for (int own = 0; own < kOwn; ++own) {
         const int vector = own * kProductThreads + threadIdx.x;
         bool inside;
         const Element* a = source<a_along>(a_, m0_, k, k1_, vector, inside);
-        copy_async_16(a_stages_ + stage + T::template place<a_along>(vector), a, inside);
+        copy_async_16(a_stages_ + offset + T::template place<a_along>(vector), a, inside);
         const B* b = source<b_along>(b_, n0_, k, k1_, vector, inside);
         if constexpr (kRounds) {
-          copy_async_16(staged(step, own), b, inside);
-          copy_async_16(staged(step, own) + kProductThreads, inside ? b + kVector / 2 : b, inside);
+          copy_async_16(staged(tile, own), b, inside);
+          copy_async_16(staged(tile, own) + kProductThreads, inside ? b + kVector / 2 : b, inside);
         } else {
-          copy_async_16(b_stages_ + stage + T::template place<b_along>(vector), b, inside);
+          copy_async_16(b_stages_ + offset + T::template place<b_along>(vector), b, inside);
         }
       }
     }
     copy_async_commit();
   }
 
-  __device__ void settle(int step) const {
+  __device__ void round(int tile) const {
 #pragma unroll
     for (int own = 0; own < kOwn; ++own) {
       const int vector = own * kProductThreads + threadIdx.x;
       float value[kVector];
-      __builtin_memcpy(value, staged(step, own), sizeof(uint4));
-      __builtin_memcpy(value + kVector / 2, staged(step, own) + kProductThreads, sizeof(uint4));
-      store_vector(b_stages_ + step % T::stages * T::operand + T::template place<b_along>(vector), value);
+      __builtin_memcpy(value, staged(tile, own), sizeof(uint4));
+      __builtin_memcpy(value + kVector / 2, staged(tile, own) + kProductThreads, sizeof(uint4));
+      store_vector(b_stages_ + tile % T::stages * T::operand + T::template place<b_along>(vector), value);
     }
   }
 

@@ -50,20 +50,20 @@ __device__ inline void product_by_warpgroups(const Matrix<Element>& a, const Mat
 #ifdef BDH_WARPGROUPS
   using T = Tile<Element, Mma::warpgroup>;
   const int warpgroup = threadIdx.x / kWarpgroup, m = warpgroup * kWarpgroupRows;
-  const Pipeline<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1,
-                                                         align_shared<T::alignment>(shared_memory()));
+  const Pipeline<T, a_along, b_along, Element, B> pipeline(a, b, m0, n0, k0, k1,
+                                                           align_shared<T::alignment>(shared_memory()));
   float sum[kWarpgroupRows] = {};
-  stages.run([] { show_to_tensor_cores(); },
-             [&](const Element* a_stage, const Element* b_stage) {
-               warpgroup_begin();
+  pipeline.run([] { show_to_tensor_cores(); },
+               [&](const Element* a_stage, const Element* b_stage) {
+                 warpgroup_begin();
 #pragma unroll
-               for (int k = 0; k < T::depth; k += kWarpgroupDepth) {
-                 warpgroup_multiply_add<a_along == Along::other, b_along == Along::other>(
-                     sum, part_of_stage<a_along>(a_stage, m, k), part_of_stage<b_along>(b_stage, 0, k),
-                     static_cast<const Element*>(nullptr));
-               }
-               warpgroup_wait();
-             });
+                 for (int k = 0; k < T::depth; k += kWarpgroupDepth) {
+                   warpgroup_multiply_add<a_along == Along::other, b_along == Along::other>(
+                       sum, part_of_stage<a_along>(a_stage, m, k), part_of_stage<b_along>(b_stage, 0, k),
+                       static_cast<const Element*>(nullptr));
+                 }
+                 warpgroup_wait();
+               });
   const int lane = threadIdx.x % kWarp, row = m0 + m + threadIdx.x % kWarpgroup / kWarp * 16 + lane / 4;
 #pragma unroll
   for (int i = 0; i < 2 * T::columns / 32; ++i) {

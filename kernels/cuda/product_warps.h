@@ -92,12 +92,12 @@ __device__ inline void product_by_warps(const Matrix<Element>& a, const Matrix<B
   using T = Tile<Element, Mma::warp>;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int m = warp / 4 * kWarpRows, n = warp % 4 * kWarpColumns;
-  const Pipeline<T, a_along, b_along, Element, B> stages(a, b, m0, n0, k0, k1, shared_memory());
+  const Pipeline<T, a_along, b_along, Element, B> pipeline(a, b, m0, n0, k0, k1, shared_memory());
   WarpSums sum = {};
-  stages.run([] {},
-             [&](const Element* a_stage, const Element* b_stage) {
-               multiply_stage<a_along, b_along>(a_stage, b_stage, m, n, lane, sum);
-             });
+  pipeline.run([] {},
+               [&](const Element* a_stage, const Element* b_stage) {
+                 multiply_stage<a_along, b_along>(a_stage, b_stage, m, n, lane, sum);
+               });
   static_assert(kWarpColumns == 4 * kMmaColumns);
 #pragma unroll
   for (int i = 0; i < 2 * kWarpRows / kMmaRows; ++i) {

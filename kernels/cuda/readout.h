@@ -1,12 +1,12 @@
-// One token's exchange with the state S: what is read before it is written, and only where r is not zero.
-// Device code of the kernels that read single tokens.
+// One token's readout of the state S and its update, in one pass: rows are read before they are written, and
+// only those whose r is not zero. Device code of the kernels that read single tokens.
 #pragma once
 
 #include "kernels/cuda/lanes.h"
 
 namespace bdh::cuda {
 
-/// Rows of S that a warp exchanges at once: as many as its registers hold, so that their reads are in flight
+/// Rows of S that a warp has at once: as many as its registers hold, so that their reads are in flight
 /// together.
 template <int Vectors>
 constexpr int kStateRows = Vectors < 8 ? 6 : 4;
@@ -37,7 +37,7 @@ __device__ inline void read_and_update_rows(float* s, const int (&at)[Rows], con
   }
 }
 
-/// Lane l gives the r of row l of S. Rows where it is not zero are exchanged, in the lanes' order.
+/// Lane l gives the r of row l of S. Rows where it is not zero are read and updated, in the lanes' order.
 template <int Vectors>
 __device__ inline void read_and_update(float* s, float own_r, int lane, int stride, const LaneRow<Vectors>& x,
                                        LaneRow<Vectors>& a) {

@@ -1,4 +1,4 @@
-// Rotation (RoPE) of a pair of neurons: (2i, 2i + 1) is turned by 2 pi frac(t f). Device code for the
+// Rotation (RoPE) of a pair of neurons: (2i, 2i + 1) is rotated by 2 pi frac(t f). Device code for the
 // epilogues that produce n.
 //
 // The phase t f is rounded as float32 and then loses its whole turns, as the reference does (models were
@@ -12,13 +12,13 @@
 
 namespace bdh::cuda {
 
-struct Turn {
+struct Rotation {
   float sine, cosine;
 };
 
 /// Sine and cosine of an angle in [0, 2 pi], within 1e-7: reduced by quarter turns (pi/2 in three exact
 /// parts), then minimax polynomials on [-pi/4, pi/4].
-__device__ inline Turn turn(float angle) {
+__device__ inline Rotation rotation_by(float angle) {
   const int quarter = static_cast<int>(angle * 0.636619772f + 0.5f);
   const float q = static_cast<float>(quarter);
   const float y =
@@ -39,32 +39,32 @@ __device__ inline float phase_at(int position, float freq) {
 
 constexpr float kWholeTurn = 6.28318530718f;
 
-/// The turn of a neuron at a position.
-__device__ inline Turn rotation_at(int position, float freq) {
-  return turn(__fmul_rn(phase_at(position, freq), kWholeTurn));
+/// The rotation of a neuron at a position.
+__device__ inline Rotation rotation_at(int position, float freq) {
+  return rotation_by(__fmul_rn(phase_at(position, freq), kWholeTurn));
 }
 
-/// The same by the special function units, within 1e-6 of it: for an r that is rounded to 16 bits.
-__device__ inline Turn fast_rotation_at(int position, float freq) {
+/// The same by the special function unit, within 1e-6 of it: for an r that is rounded to 16 bits.
+__device__ inline Rotation fast_rotation_at(int position, float freq) {
   const float phase = phase_at(position, freq);
-  Turn quick;
-  __sincosf((phase > 0.5f ? phase - 1.0f : phase) * kWholeTurn, &quick.sine, &quick.cosine);
-  return quick;
+  Rotation fast;
+  __sincosf((phase > 0.5f ? phase - 1.0f : phase) * kWholeTurn, &fast.sine, &fast.cosine);
+  return fast;
 }
 
 /// One neuron of a pair, its partner given: even a cos - b sin, odd b cos + a sin.
-__device__ inline float rotated(float value, float partner, bool odd, Turn turned) {
-  return fmaf(value, turned.cosine, (odd ? partner : -partner) * turned.sine);
+__device__ inline float rotated(float value, float partner, bool odd, Rotation rotation) {
+  return fmaf(value, rotation.cosine, (odd ? partner : -partner) * rotation.sine);
 }
 
-/// A pair and its two frequencies, which one turn serves where they are equal, as the reference makes them.
-/// Result: what r is stored as.
+/// A pair and its two frequencies, which one rotation serves where they are equal, as the reference makes
+/// them. Result: what r is stored as.
 template <class Result>
 __device__ inline void rotate_pair(float even, float odd, int position, const float* freqs, float& r_even,
                                    float& r_odd) {
   constexpr auto kRotationAt = std::is_same_v<Result, float> ? rotation_at : fast_rotation_at;
-  const Turn first = kRotationAt(position, freqs[0]);
-  const Turn second = freqs[0] == freqs[1] ? first : kRotationAt(position, freqs[1]);
+  const Rotation first = kRotationAt(position, freqs[0]);
+  const Rotation second = freqs[0] == freqs[1] ? first : kRotationAt(position, freqs[1]);
   r_even = rotated(even, odd, false, first);
   r_odd = rotated(odd, even, true, second);
 }

@@ -1,4 +1,5 @@
-// What kernels are told of a model and of the sequences they read. Plain data, for host and device code.
+// What kernels are told of a model and of the sequences they read: plain data that is passed by value, for
+// host and device code.
 #pragma once
 
 #include <cstdint>
@@ -7,14 +8,16 @@
 
 namespace bdh::cuda {
 
-/// A model's dimensions. stride: D rounded up to whole vectors, the length of a row of x, S and the
-/// neuron-major weights.
+/// A model's Dimensions as 32-bit numbers, which index faster. neurons: N, per head.
 struct Sizes {
-  int layers, width, stride, heads, neurons, vocab;
+  int layers, width;
+  int stride;  // elements from one row of x, S or the packed weights to the next: D, rounded up to whole
+               // vectors
+  int heads, neurons, vocab;
 
   bool operator==(const Sizes&) const = default;
 
-  /// Of E, Ev, the decoder and one layer of S.
+  /// Rows, one for each neuron, of the packed E, Ev and decoder, and of one layer of S.
   constexpr int64_t rows() const { return int64_t{heads} * neurons; }
   constexpr int64_t state_floats() const { return layers * rows() * stride; }
 };
@@ -22,9 +25,9 @@ struct Sizes {
 /// What multiplies 16-bit matrices: mma.sync, by a warp (sm_80 and later), or wgmma, by a warpgroup (sm_90a).
 enum class Mma : uint8_t { warp, warpgroup };
 
-constexpr int kVector = 8;          // elements that a lane loads at once; rows are padded to a multiple
-constexpr int kWidest = 8192;       // D: a row in float32 fits the shared memory of every supported GPU
-constexpr int kMostBlocks = 65535;  // in the second and third dimension of a grid
+constexpr int kVector = 8;     // elements that a lane loads at once; rows are padded to a multiple
+constexpr int kWidest = 8192;  // D at most: a row in float32 fits the shared memory of every supported GPU
+constexpr int kMostBlocks = 65535;  // CUDA's limit of a grid's second and third dimension
 
 constexpr int64_t rounded_up(int64_t count, int64_t multiple) {
   return (count + multiple - 1) / multiple * multiple;
@@ -33,7 +36,8 @@ constexpr int64_t rounded_up(int64_t count, int64_t multiple) {
 /// Throws Error(unsupported) for dimensions beyond what an index of the kernels holds.
 Sizes sizes_of(const Dimensions& dims);
 
-/// Shared memory of a block that treats one row: the row, and a number for each warp.
+/// Bytes of shared memory of a block that has one row: the row, and a number for each warp (block_norm's
+/// sums).
 constexpr size_t row_shared(const Sizes& sizes, int threads) {
   return static_cast<size_t>(sizes.stride + threads / 32) * sizeof(float);
 }

@@ -12,7 +12,7 @@ shift 2
 # Every kernel is hot but these, of which each needs a reason.
 #   attend<., 8> and gate<., 8, 1>: D above 1,024; x, its part of a or y and the rows in flight take every register
 #   gate<float, 4, 1>: the same in float32 with D above 512, on sm_80 by one register
-cold='attention_step +attend<[a-z0-9_]+, 8> |gate_step +gate<([a-z0-9_]+, 8|float, 4), 1> '
+cold='attention_decode +attend<[a-z0-9_]+, 8> |gate_decode +gate<([a-z0-9_]+, 8|float, 4), 1> '
 
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
@@ -26,8 +26,8 @@ find "$build/CMakeFiles/bdh.dir/kernels/cuda" -name '*.cu.o.resources' | sort | 
       sub(/\([^()]*\)$/, "", kernel)
       while (match(kernel, /_GLOBAL__[A-Za-z0-9_]*::/)) kernel = substr(kernel, RSTART + RLENGTH)
       gsub(/bdh::cuda::|\(anonymous namespace\)::|\(int\)/, "", kernel)
-      sub(/\(Unit\)0/, "warps", kernel)
-      sub(/\(Unit\)1/, "warpgroups", kernel)
+      sub(/\(Mma\)0/, "warp", kernel)
+      sub(/\(Mma\)1/, "warpgroup", kernel)
     }
     /bytes stack frame/ { stack = $1; stores = $5; loads = $9 }
     /Used [0-9]+ registers/ {
