@@ -41,7 +41,7 @@ struct Place {
     return buffers.score_parts +
            ((int64_t{split} * sizes.heads + head) * buffers.rows + segment.first) * buffers.scores_columns;
   }
-  // Part 0 is the chunk's own, part 1 + i the i-th of what S outputs.
+  // Part 0 is the chunk's own, part 1 + i the i-th of what S gives.
   __device__ float* part(const Sizes& sizes, const PrefillBuffers& buffers, int i) const {
     return buffers.attention +
            ((int64_t{i} * sizes.heads + head) * buffers.rows + segment.first) * sizes.stride;

@@ -9,7 +9,7 @@ namespace bdh::cuda {
 void attention_prefill(const PackedParameters& packed, const PrefillBuffers& buffers, int layer,
                        cudaStream_t stream);
 
-/// The last step of it: attended = norm of the sum of the parts in buffers.attention.
+/// The end of it: attended = norm of the sum of the parts in buffers.attention.
 void combine_attention(const PackedParameters& packed, const PrefillBuffers& buffers, cudaStream_t stream);
 
 }  // namespace bdh::cuda

@@ -55,8 +55,8 @@ __device__ inline void dot_rows(RowOf&& row_of, int lane, int stride, const Lane
   using Element = std::remove_cvref_t<decltype(*row_of(0))>;
   constexpr int kRows = kInFlight<Vectors, Group>;
 #pragma unroll
-  for (int step = 0; step < Vectors * kTogether / kRows; ++step) {
-    const int v = step % Vectors, first = step / Vectors * kRows, column = v * kSpan + lane * kVector;
+  for (int part = 0; part < Vectors * kTogether / kRows; ++part) {
+    const int v = part % Vectors, first = part / Vectors * kRows, column = v * kSpan + lane * kVector;
     Stored<Element> rows[kRows];
 #pragma unroll
     for (int i = 0; i < kRows; ++i) rows[i] = load_stored(row_of(first + i) + min(column, stride - kVector));

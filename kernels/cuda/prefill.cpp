@@ -1,4 +1,4 @@
-// The chunk's memory, its tiles and the order of its kernels.
+// Prefill's memory, its tiles and the order of its kernels.
 #include "kernels/cuda/prefill.h"
 
 #include <algorithm>
@@ -81,7 +81,7 @@ PrefillBuffers prefill_buffers(const Sizes& sizes, DType dtype, int rows, int lo
 }
 
 void queue_prefill(const PackedParameters& packed, const PrefillBuffers& buffers, cudaStream_t stream) {
-  const Range chunk("chunk");
+  const Range prefill("prefill");
   embed_prefill(packed, buffers, stream);
   for (int layer = 0; layer < packed.sizes.layers; ++layer) {
     const Range range("layer");

@@ -1,7 +1,7 @@
 // Sampling: top_k, top_p, temperature and the draw, for one sequence a block, so that no logits leave the
 // GPU.
 //
-// Bytes: the logits, six times (they stay in the first-level cache or the second). The order of the steps and
+// Bytes: the logits, six times (they stay in the first-level cache or the second). The order of all this and
 // of every sum is that of kernels/sampler.cpp, in float64, so that the same u draws the same token there:
 //   1. the largest score and its first token: a maximum over (score, token) packed into 64 bits;
 //   2. the k-th largest score: four histograms of 8 bits of the score's ordered bits;

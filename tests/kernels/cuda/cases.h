@@ -1,4 +1,4 @@
-// A step and a chunk put together by hand, every buffer poisoned: what a test of one kernel fills with its
+// A decode and a prefill put together by hand, every buffer poisoned: what a test of one kernel fills with its
 // inputs.
 #pragma once
 
@@ -55,7 +55,7 @@ struct PrefillCase {
   cuda::Stream stream;
 };
 
-/// What the products of a chunk can be made with here.
+/// What prefill's products can be made with here.
 std::vector<cuda::Mma> mmas();
 
 /// The parts of one head in an array (R, H, columns), and back.

@@ -107,7 +107,7 @@ TEST_CASE("CUDA: what an older GPU lacks is an error that says so, and the rest 
   CHECK(Session(on_gpu(config_of(1, 8, 1, 1, 20))).read(some_tokens(3, 20)).size() == 20);
 }
 
-TEST_CASE("CUDA: a start that fails in mid-text is an error, and a step goes on from where it was") {
+TEST_CASE("CUDA: a start that fails in mid-text is an error, and decode goes on from where it was") {
   const Failures failures;
   const Config config = config_of(2, 20, 2, 8, 30);
   const auto tokens = some_tokens(30, config.vocab_size);

@@ -64,7 +64,7 @@ TEST_CASE("CUDA: a text that is cut allocates nothing once warm either, and give
 
 TEST_CASE("CUDA: the plan of a chunk stays until the GPU has it, however late that is") {
   const Config config = config_of(1, 8, 2, 4, 20);
-  const auto tokens = some_tokens(2500, config.vocab_size);
+  const auto tokens = some_tokens(1600, config.vocab_size);
   const auto run = [&] { return Session(on_gpu(config)).read(tokens); };
   const std::vector<float> expected = run();
   emulation::set_streams_lazy(true);
