@@ -1,5 +1,5 @@
-// A decode and a prefill put together by hand, every buffer poisoned: what a test of one kernel fills with its
-// inputs.
+// A decode and a prefill put together by hand, every buffer poisoned: what a test of one kernel fills with
+// its inputs.
 #pragma once
 
 #include <vector>
