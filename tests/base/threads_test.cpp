@@ -17,15 +17,15 @@ TEST_CASE("every index is called once, loop after loop") {
     for (int64_t count : {0, 1, 2, 7, 1000}) {
       for (int round = 0; round < 50; ++round) {
         std::vector<std::atomic<int>> calls(static_cast<size_t>(count));
-        std::atomic<int> strangers{0};
+        std::atomic<int> outside{0};
         pool.run(count, [&](int64_t i, int worker) {
           calls[static_cast<size_t>(i)].fetch_add(1);
-          strangers += worker < 0 || worker >= threads;
+          outside += worker < 0 || worker >= threads;
         });
         int wrong = 0;
         for (const auto& called : calls) wrong += called.load() != 1;
         REQUIRE(wrong == 0);
-        REQUIRE(strangers.load() == 0);
+        REQUIRE(outside.load() == 0);
       }
     }
   }

@@ -145,7 +145,7 @@ TEST_CASE("rotation rounds the phase as float32 and is exact at every position")
     freqs[i] = static_cast<float>(1.0 / std::pow(65536.0, static_cast<double>(i / 2 * 2) / kNeurons) /
                                   6.283185307179586);
   }
-  freqs[9] = 0.123f;  // a pair of two frequencies is turned as it stands
+  freqs[9] = 0.123f;  // a pair of two frequencies is rotated as it stands
   for_each_isa([&](const Kernels& kernels) {
     for (float position : {0.0f, 1.0f, 7.0f, 4095.0f, 99999.0f, 16777215.0f}) {
       CAPTURE(position);

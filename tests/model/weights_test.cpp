@@ -36,7 +36,7 @@ Tensor of_shape(DType dtype, Shape shape) {
 
 }  // namespace
 
-TEST_CASE("prefixes are dropped, frequencies derived, strangers ignored with a warning") {
+TEST_CASE("prefixes are dropped, frequencies derived, unknown tensors ignored with a warning") {
   TensorMap state_dict = random_state_dict(kTiny, 1);
   const std::vector<float> expected = logits_of(state_dict);
   CHECK(logits_of(renamed(state_dict, "_orig_mod.module.")) == expected);

@@ -123,13 +123,13 @@ inline __m512bh load_pairs(const uint16_t* from, __mmask32 mask) {
 
 template <Order order>
 void dot_rows(const RowList<BFloat16, order>& rows, int64_t width, const Split& x, float* out) {
-  constexpr int64_t kStep = 2 * kLanes;
+  constexpr int64_t kPairs = 2 * kLanes;
   for (int64_t i = 0; i < rows.count; ++i) {
     rows.prefetch_after(i, width);
     const auto* row = reinterpret_cast<const uint16_t*>(rows[i]);
     __m512 high = {}, low = {};
-    for (int64_t d = 0; d < width; d += kStep) {
-      const __mmask32 mask = d + kStep <= width ? 0xffffffffu : 0xffffu;
+    for (int64_t d = 0; d < width; d += kPairs) {
+      const __mmask32 mask = d + kPairs <= width ? 0xffffffffu : 0xffffu;
       const __m512bh pairs = load_pairs(row + d, mask);
       high = _mm512_dpbf16_ps(high, pairs, load_pairs(x.high + d, mask));
       low = _mm512_dpbf16_ps(low, pairs, load_pairs(x.low + d, mask));
@@ -298,9 +298,9 @@ int64_t tile_height(int64_t m) {
 
 void multiply_panel(const Product& p, int64_t row, int64_t k, int64_t column, int64_t columns,
                     const float* panel, bool add) {
-  const int64_t step = tile_height(p.m);
-  for (int64_t i = 0; i < p.m; i += step) {
-    const int64_t height = p.m - i < step ? p.m - i : step;
+  const int64_t most = tile_height(p.m);
+  for (int64_t i = 0; i < p.m; i += most) {
+    const int64_t height = p.m - i < most ? p.m - i : most;
     const float* a = p.a + i * p.a_row + row * p.a_column;
     float* c = p.c + i * p.c_row + column;
     if (columns == kTileColumns) {
@@ -397,16 +397,16 @@ void multiply(const Product& p) {
   }
 }
 
-// ---- rotation (spec: pair (2i, 2i+1) turned by 2 pi frac(t f_i); the phase is rounded as float32 at each
+// ---- rotation (spec: pair (2i, 2i+1) rotated by 2 pi frac(t f_i); the phase is rounded as float32 at each
 // step) ----
 
-struct Turn {
+struct SineCosine {
   Floats sine, cosine;
 };
 
 // Sine and cosine of an angle in [0, 2 pi], within 1e-7: reduced by quarter turns (pi/2 in three exact
 // parts), then minimax polynomials on [-pi/4, pi/4].
-Turn turn(Floats angle) {
+SineCosine sine_cosine(Floats angle) {
   const Ints quarter = __builtin_convertvector(angle * 0.636619772f + 0.5f, Ints);
   const Floats q = __builtin_convertvector(quarter, Floats);
   const Floats y = ((angle - q * 1.5703125f) - q * 4.837512969970703125e-4f) - q * 7.5497899548918821e-8f;
@@ -425,16 +425,16 @@ Turn turn(Floats angle) {
 }
 
 // positions * freqs turns; the whole turns dropped (exactly), the rest as an angle.
-Turn turn_at(Floats positions, Floats freqs) {
+SineCosine sine_cosine_at(Floats positions, Floats freqs) {
   const Floats phase = positions * freqs;
   const Floats whole = __builtin_convertvector(__builtin_convertvector(phase, Ints), Floats);
-  return turn((phase - whole) * 6.28318530718f);
+  return sine_cosine((phase - whole) * 6.28318530718f);
 }
 
 void rotate(float* n, const float* freqs, int64_t count, float position, float* r) {
   const Floats sign = alternating_sign();
   for (int64_t i = 0; i < count; i += kLanes) {
-    const Turn t = turn_at(splat(position), load(freqs + i));
+    const SineCosine t = sine_cosine_at(splat(position), load(freqs + i));
     const Floats value = relu(load(n + i));
     store(n + i, value);
     store(r + i, value * t.cosine + shuffle_lanes<1>(value) * sign * t.sine);
@@ -452,13 +452,13 @@ void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens,
     const bool shared = freqs[i] == freqs[i + 1];
     for (int64_t t = 0; t < tokens; t += kLanes) {
       const Floats at = load(positions + t);
-      const Turn even_turn = turn_at(at, even_freq);
-      const Turn odd_turn = shared ? even_turn : turn_at(at, odd_freq);
+      const SineCosine even_phase = sine_cosine_at(at, even_freq);
+      const SineCosine odd_phase = shared ? even_phase : sine_cosine_at(at, odd_freq);
       const Floats a = relu(load(even + t)), b = relu(load(odd + t));
       store(even + t, a);
       store(odd + t, b);
-      store(even_r + t, a * even_turn.cosine - b * even_turn.sine);
-      store(odd_r + t, b * odd_turn.cosine + a * odd_turn.sine);
+      store(even_r + t, a * even_phase.cosine - b * even_phase.sine);
+      store(odd_r + t, b * odd_phase.cosine + a * odd_phase.sine);
     }
   }
 }
