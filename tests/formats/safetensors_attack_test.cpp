@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bdh/formats/safetensors.h"
+#include "tests/support/programs.h"
 #include "tests/support/safetensors_bytes.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
@@ -229,7 +230,7 @@ void read_all(const std::filesystem::path& path) {
 }
 
 std::string golden(const char* name) {
-  return read_file(std::filesystem::path(BDH_TEST_DATA) / "safetensors" / name);
+  return read_file(std::filesystem::path(bdh::test::kTestData) / "safetensors" / name);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // `bdh convert`: forms, options, refusals, and a directory that is never a mixture, killed or not. Runs the
 // built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -24,6 +23,7 @@
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
@@ -68,7 +68,7 @@ pid_t start(const std::vector<std::string>& arguments) {
   posix_spawn_file_actions_init(&quiet);
   posix_spawn_file_actions_addopen(&quiet, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
   pid_t process = 0;
-  REQUIRE(posix_spawn(&process, BDH_COMMAND, &quiet, nullptr, argv.data(), environ) == 0);
+  REQUIRE(posix_spawn(&process, bdh::test::kCommand, &quiet, nullptr, argv.data(), environ) == 0);
   posix_spawn_file_actions_destroy(&quiet);
   return process;
 }
@@ -209,5 +209,3 @@ TEST_CASE("bdh convert: killed at any moment, the directory holds one model or n
   }
   MESSAGE(old_models << " old, " << new_models << " new, " << incomplete << " incomplete");
 }
-
-#endif
