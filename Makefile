@@ -22,7 +22,7 @@ compile = @cmake --build $(BUILD) -j $(JOBS) --target
 run_tests = @ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all demo test sanitize fuzz parity bench gpu gpu-build cuda-check lint package presets clean help
+.PHONY: all demo test sanitize fuzz soak parity bench gpu gpu-build cuda-check lint package presets clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -60,6 +60,14 @@ fuzz: ## feed every reader hostile files, SECONDS=60 each
 	$(compile) bdh_fuzzers
 	@tests/fuzz/run.sh $(BUILD) $(SECONDS)
 
+soak: ## what takes minutes each: the fuzzers, SECONDS=60 each; kills and attacks, 20 times as many; NEON where qemu is
+	$(packages) test
+	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
+	$(compile) bdh_tests
+	BDH_SOAK=20 $(BUILD)/bdh_tests --test-case='*killed*,*mutated*,*at once*,*at the same time*'
+	@tests/neon/run.sh build-neon
+	@$(MAKE) fuzz
+
 parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
@@ -95,12 +103,12 @@ cuda-check: ## compile for sm_80 and sm_90a without a warning; no hot kernel may
 	@tools/gpu/resources.sh $(BUILD) $(if $(CI),$(BUILD),bench/results)/cuda_resources.txt
 
 lint: BUILD = build-lint
-lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
+lint: ## check format, scripts and, with clang-tidy, what changed of late and what includes it; ALL=1: every source
 	$(packages) test bench lint
-	$(configure) $(BUILD) $(CXX) BDH_TESTS=ON BDH_BENCH=ON
+	$(configure) $(BUILD) $(CXX) BDH_CUDA=off BDH_TESTS=ON BDH_BENCH=ON CMAKE_DISABLE_PRECOMPILE_HEADERS=ON
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
 	@shellcheck -S warning .ci/run tools/*/*.sh bench/*.sh tests/*/*.sh
-	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM)
+	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM) $(if $(ALL),all)
 
 package: BUILD = build-package
 package: ## an archive to install, for every GPU where nvcc is: library, headers, CMake package, bdh command

@@ -36,12 +36,13 @@ if(BDH_CCACHE AND BDH_CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_C_COMPILER_LAUNCHER ${bdh_ccache})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${bdh_ccache})
 endif()
-if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+# Standard headers, parsed once: target_precompile_headers(TARGET REUSE_FROM bdh_std). Only with g++, since what clang precompiles
+# holds paths, which ccache does not find again in another folder. So clang++ sees that no #include is missing.
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND NOT CMAKE_DISABLE_PRECOMPILE_HEADERS)
   target_compile_options(bdh_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)  # for ccache
+else()
+  set(CMAKE_DISABLE_PRECOMPILE_HEADERS ON)
 endif()
-
-# Standard headers, parsed once: target_precompile_headers(TARGET REUSE_FROM bdh_std). CMAKE_DISABLE_PRECOMPILE_HEADERS=ON
-# compiles without them, and so finds a missing #include.
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/nothing.cpp CONTENT "")
 set(bdh_std_headers <algorithm> <array> <atomic> <charconv> <chrono> <cmath> <cstdint> <cstdio> <cstring> <filesystem> <fstream>
   <functional> <iostream> <limits> <map> <memory> <mutex> <optional> <set> <span> <sstream> <stdexcept> <string> <string_view>

@@ -37,15 +37,11 @@ void with_chunk_types(DType activations, DType weights, Function&& function) {
 
 /// function(integral_constant<Unit, unit>): float has one unit, elements of 16 bits the one that is chosen.
 template <class Activation, class Function>
-void choose_unit(Unit unit, Function&& function) {
-  using Warps = std::integral_constant<Unit, Unit::warps>;
-  if constexpr (std::is_same_v<Activation, float>) {
-    function(Warps{});
-  } else if (unit == Unit::warps) {
-    function(Warps{});
-  } else {
-    function(std::integral_constant<Unit, Unit::warpgroups>{});
+void choose_unit([[maybe_unused]] Unit unit, Function&& function) {
+  if constexpr (!std::is_same_v<Activation, float>) {
+    if (unit == Unit::warpgroups) return function(std::integral_constant<Unit, Unit::warpgroups>{});
   }
+  function(std::integral_constant<Unit, Unit::warps>{});
 }
 
 /// function(Activation{}, integral_constant<Unit, unit>) for the products of a chunk.
