@@ -113,7 +113,7 @@ lint: ## check format, scripts and, with clang-tidy, what changed of late and wh
 package: BUILD = build-package
 package: ## an archive to install, for every GPU where nvcc is: library, headers, CMake package, bdh command
 	$(packages)
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_CUDA=$(if $(shell command -v nvcc),all,off) BDH_WERROR=$(WERROR)
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_CUDA=$(if $(filter auto,$(CUDA)),$(if $(shell command -v nvcc),all,off),$(CUDA)) BDH_WERROR=$(WERROR)
 	$(compile) all
 	@cd $(BUILD) && cpack -G TGZ --config CPackConfig.cmake >/dev/null
 	@ls $(BUILD)/bdh-*.tar.gz
