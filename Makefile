@@ -3,6 +3,7 @@
 CXX = g++
 LLVM = 14
 WERROR = $(if $(CI),ON,OFF)
+CUDA = auto
 BUILD = build
 JOBS = $(shell nproc)
 DEMO = tools/examples/shakespeare-small
@@ -10,20 +11,24 @@ PROMPT = ROMEO:
 SEED = 12
 SECONDS = 60
 TEXTS = 2000
+SANITIZE = address,undefined
+ALL =
 
 compiler = $(if $(filter g++,$(CXX)),gcc) $(if $(filter clang++,$(CXX)),clang)
 packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler)
 configure = @tools/setup/configure.sh
+release = CMAKE_BUILD_TYPE=Release BDH_CUDA=$(CUDA) BDH_WERROR=$(WERROR)
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
+run_tests = @ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all demo test sanitize fuzz parity bench gpu gpu-build cuda-check lint presets clean help
+.PHONY: all demo test sanitize fuzz soak parity bench gpu gpu-build cuda-check lint package presets clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
 all: ## build the bdh command: build/bdh
 	$(packages)
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR)
+	$(configure) $(BUILD) $(CXX) $(release)
 	$(compile) bdh_command
 
 demo: all ## let a small trained model write some Shakespeare
@@ -35,19 +40,16 @@ demo: all ## let a small trained model write some Shakespeare
 
 test: ## build and run the tests
 	$(packages) test
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
-	$(compile) bdh_command bdh_tests bdh_cuda_tests
-	@$(BUILD)/bdh_tests
-	@$(BUILD)/bdh_cuda_tests
-	@tests/gpu/run_test.sh
+	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
+	$(compile) bdh_all_tests
+	$(run_tests)
 
-sanitize: BUILD = build-sanitize
-sanitize: ## the tests again, with the address and undefined-behaviour sanitizers
+sanitize: BUILD = build-sanitize$(if $(filter thread,$(SANITIZE)),-thread)
+sanitize: ## the tests again, with ASan and UBSan; SANITIZE=thread: those of threads, with TSan
 	$(packages) test
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=RelWithDebInfo BDH_WERROR=ON BDH_TESTS=ON BDH_SANITIZE=address,undefined
-	$(compile) bdh_command bdh_tests bdh_cuda_tests
-	@$(BUILD)/bdh_tests
-	@$(BUILD)/bdh_cuda_tests
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=RelWithDebInfo BDH_WERROR=ON BDH_TESTS=ON BDH_SANITIZE=$(SANITIZE)
+	$(compile) bdh_all_tests
+	$(run_tests)
 
 fuzz: BUILD = build-fuzz
 fuzz: CXX = clang++
@@ -58,9 +60,17 @@ fuzz: ## feed every reader hostile files, SECONDS=60 each
 	$(compile) bdh_fuzzers
 	@tests/fuzz/run.sh $(BUILD) $(SECONDS)
 
+soak: ## what takes minutes each: the fuzzers, SECONDS=60 each; kills and attacks, 20 times as many; NEON where qemu is
+	$(packages) test
+	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
+	$(compile) bdh_tests
+	BDH_SOAK=20 $(BUILD)/bdh_tests --test-case='*killed*,*mutated*,*at once*,*at the same time*'
+	@tests/neon/run.sh build-neon
+	@$(MAKE) fuzz
+
 parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 	$(packages) test
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_TESTS=ON
+	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_command bdh_tests
 	@python=$$(tools/setup/python.sh) && export PYTHONDONTWRITEBYTECODE=1 && \
 	$$python tests/parity/sampling_parity.py check && \
@@ -73,7 +83,7 @@ parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 
 bench: ## measure kernels and paths against their limits and peers
 	$(packages) bench
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=$(WERROR) BDH_BENCH=ON
+	$(configure) $(BUILD) $(CXX) $(release) BDH_BENCH=ON
 	$(compile) bdh_bench_command
 	@bench/run.sh $(BUILD) $(DEMO)
 
@@ -85,19 +95,28 @@ gpu-build: ## binaries for make gpu GPU_BUILD=build-gpu on another machine
 	$(packages) test
 	@tools/gpu/build.sh build-gpu
 
+cuda-check: BUILD = build-cuda-check
 cuda-check: ## compile for sm_80 and sm_90a without a warning; no hot kernel may spill
 	$(packages)
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=ON
-	$(compile) bdh
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_WERROR=ON BDH_TOOLS=OFF 'BDH_CUDA=80;90a'
+	$(compile) bdh_cuda
 	@tools/gpu/resources.sh $(BUILD) $(if $(CI),$(BUILD),bench/results)/cuda_resources.txt
 
 lint: BUILD = build-lint
-lint: ## check format (clang-format), code (clang-tidy) and scripts (shellcheck)
+lint: ## check format, scripts and, with clang-tidy, what changed of late and what includes it; ALL=1: every source
 	$(packages) test bench lint
-	$(configure) $(BUILD) $(CXX) BDH_TESTS=ON BDH_BENCH=ON
+	$(configure) $(BUILD) $(CXX) BDH_CUDA=off BDH_TESTS=ON BDH_BENCH=ON CMAKE_DISABLE_PRECOMPILE_HEADERS=ON
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
 	@shellcheck -S warning .ci/run tools/*/*.sh bench/*.sh tests/*/*.sh
-	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM)
+	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM) $(if $(ALL),all)
+
+package: BUILD = build-package
+package: ## an archive to install, for every GPU where nvcc is: library, headers, CMake package, bdh command
+	$(packages)
+	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_CUDA=$(if $(filter auto,$(CUDA)),$(if $(shell command -v nvcc),all,off),$(CUDA)) BDH_WERROR=$(WERROR)
+	$(compile) all
+	@cd $(BUILD) && cpack -G TGZ --config CPackConfig.cmake >/dev/null
+	@ls $(BUILD)/bdh-*.tar.gz
 
 presets: ## for editors and cmake --preset: link tools/setup/presets.json to where CMake looks
 	@[ -L CMakeUserPresets.json ] || ln -s tools/setup/presets.json CMakeUserPresets.json
@@ -107,6 +126,8 @@ clean: ## remove everything that was built
 	@rm -rf build build-*
 
 help: ## this list
-	@printf 'make TARGET [CXX=clang++] [WERROR=ON] [NO_INSTALL=1]\n\n'
+	@printf 'make TARGET [CUDA=all] [CXX=clang++] [WERROR=ON] [NO_INSTALL=1]\n\n'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
-	@printf '\nWhat is missing is installed with apt (NO_INSTALL=1 only names it).\n'
+	@printf '\nCUDA is compiled for the GPUs that the driver reports, and not at all where there is none: CUDA=all for every\n'
+	@printf 'architecture, CUDA=90a for one, CUDA=off for none. Objects are kept in ccache, shared by clones.\n'
+	@printf 'What is missing is installed with apt (NO_INSTALL=1 only names it).\n'

@@ -27,6 +27,10 @@ double Result::median() const {
   return sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
+double Result::best() const {
+  return samples.empty() ? 0 : *std::min_element(samples.begin(), samples.end());
+}
+
 double Result::spread() const {
   if (samples.size() < 2) return 0;
   const auto count = static_cast<double>(samples.size());

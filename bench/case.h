@@ -13,9 +13,10 @@ enum class Kind : uint8_t { limit, kernel, path, peer };
 
 /// The least that one iteration must do.
 struct Work {
-  double bytes = 0;   // moved from or to memory, each once
-  double cached = 0;  // bytes that a cache holds, however little else fits: a GPU's weights
-  double flops = 0;   // a multiplication and an addition are two
+  double bytes = 0;    // moved from or to memory, each once
+  double written = 0;  // of these: those that a CPU writes while it reads the others
+  double cached = 0;   // bytes that a cache holds, however little else fits: a GPU's weights
+  double flops = 0;    // a multiplication and an addition are two
   double working_set =
       0;              // bytes that come round again: they decide which cache's bandwidth is a CPU's limit
   double tokens = 0;  // read, by paths and peers
@@ -41,6 +42,8 @@ struct Result {
   Json::Object details;  // kept with the figures: "memory_before", "differs"
 
   double median() const;
+  /// The shortest sample.
+  double best() const;
   /// Standard deviation over mean.
   double spread() const;
 };

@@ -74,6 +74,7 @@ void measure_and_write(const Arguments& arguments) {
   if (!json_file.empty()) write_file(json_file, json.dump(1) + "\n");
   tools::write_out(arguments.json && json_file.empty() ? json.dump(1) + "\n" : table_of(report));
   if (!arguments.chart.empty()) write_charts(json, arguments.chart);
+  require_possible(report);
 }
 
 void draw(const Arguments& arguments) {

@@ -63,11 +63,11 @@ std::string flop_rate(const Result& r) { return rate(r.work.flops, r.median(), "
 std::string threads_of(const Case& c) { return c.threads > 0 ? std::to_string(c.threads) : ""; }
 
 std::string limits_table(const Report& report) {
-  Table table({"limit", "shape", "dtype", "threads", "median", "spread", "bytes", "flops"});
+  Table table({"limit", "shape", "dtype", "by", "threads", "median", "spread", "bytes", "flops"});
   for (const Row& row : report.rows) {
     if (!is_shown(row, Kind::limit)) continue;
     const Result& r = row.result;
-    table.add({r.of.name, r.of.shape, r.of.dtype, threads_of(r.of), format_seconds(r.median()),
+    table.add({r.of.name, r.of.shape, r.of.dtype, r.of.variant, threads_of(r.of), format_seconds(r.median()),
                format_share(r.spread()), byte_rate(r), flop_rate(r)});
   }
   return section("Limits of this machine", table);
@@ -134,12 +134,20 @@ std::string kernels_table(const Report& report) {
   return section("Kernels", table);
 }
 
+// What is wrong with the row's share; "" where nothing is.
+std::string impossible_share(const Row& row) {
+  if (row.share <= kMostShare) return "";
+  return concat(format_share(row.share), " of its limit (", row.bound.by,
+                "): that limit is too low, or less work was done than is counted");
+}
+
 std::string failures(const Report& report) {
   std::string text;
   for (const Row& row : report.rows) {
     if (!row.result.error.empty())
       text += concat("\nnot measured: ", row.result.of.id(), ": ", row.result.error);
   }
+  for (const std::string& line : impossible_shares(report)) text += "\nimpossible: " + line;
   return text.empty() ? "" : text + "\n";
 }
 
@@ -176,11 +184,13 @@ Json json_of(const Row& row) {
                       {"median", r.median()},
                       {"spread", r.spread()},
                       {"bytes", r.work.bytes},
+                      {"written_bytes", r.work.written},
                       {"cached_bytes", r.work.cached},
                       {"flops", r.work.flops},
                       {"working_set", r.work.working_set},
                       {"tokens", r.work.tokens}};
-  if (!r.error.empty()) object.emplace_back("error", r.error);
+  const std::string error = r.error.empty() ? impossible_share(row) : r.error;
+  if (!error.empty()) object.emplace_back("error", error);
   if (row.share > 0) {
     object.emplace_back("limit", row.bound.seconds);
     object.emplace_back("limit_by", row.bound.by);
@@ -246,6 +256,22 @@ std::vector<Row> rows_of(const std::vector<Result>& results,
     rows.push_back(std::move(row));
   }
   return rows;
+}
+
+std::vector<std::string> impossible_shares(const Report& report) {
+  std::vector<std::string> lines;
+  for (const Row& row : report.rows) {
+    const std::string wrong = impossible_share(row);
+    if (!wrong.empty()) lines.push_back(concat(row.result.of.id(), ": ", wrong));
+  }
+  return lines;
+}
+
+void require_possible(const Report& report) {
+  const std::vector<std::string> wrong = impossible_shares(report);
+  if (wrong.empty()) return;
+  const std::string others = wrong.size() == 1 ? "" : concat(" (and ", wrong.size() - 1, " more)");
+  fail(ErrorKind::bad_file, wrong.front(), others);
 }
 
 std::string table_of(const Report& report) {

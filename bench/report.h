@@ -38,6 +38,15 @@ std::string now(const char* pattern);
 std::vector<Row> rows_of(const std::vector<Result>& results,
                          const std::function<Bound(const Result&)>& bound);
 
+/// No work takes less time than its limit: a share above this is an error of the bench, in the limit or in
+/// the work that it counts.
+constexpr double kMostShare = 1.05;
+
+/// A line for each case with such a share: its id, the share, the limit.
+std::vector<std::string> impossible_shares(const Report& report);
+/// Throws Error(bad_file) that names the first.
+void require_possible(const Report& report);
+
 std::string table_of(const Report& report);
 Json json_of(const Report& report);
 

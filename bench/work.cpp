@@ -123,16 +123,16 @@ Work logits_work(const ModelSizes& m, double rows) {
 Work draw_work(const ModelSizes& m, double rows) { return {.cached = rows * m.vocab * kFloat}; }
 
 Work operator+(const Work& a, const Work& b) {
-  return {a.bytes + b.bytes, a.cached + b.cached, a.flops + b.flops, a.working_set + b.working_set,
-          a.tokens + b.tokens};
+  return {a.bytes + b.bytes, a.written + b.written,         a.cached + b.cached,
+          a.flops + b.flops, a.working_set + b.working_set, a.tokens + b.tokens};
 }
 
 Work mean(std::span<const Work> works) {
   Work sum;
   for (const Work& work : works) sum = sum + work;
   const double share = works.empty() ? 0 : 1 / static_cast<double>(works.size());
-  return {sum.bytes * share, sum.cached * share, sum.flops * share, sum.working_set * share,
-          sum.tokens * share};
+  return {sum.bytes * share, sum.written * share,     sum.cached * share,
+          sum.flops * share, sum.working_set * share, sum.tokens * share};
 }
 
 }  // namespace bdh::bench

@@ -35,7 +35,7 @@ std::shared_ptr<Backend> gpu_backend(int index) { return cuda::make_backend(inde
 bool gpu_runs() { return false; }
 std::shared_ptr<Backend> gpu_backend(int index) {
   fail(ErrorKind::unsupported, "device 'cuda:", index,
-       "': this build has no CUDA backend; use --device cpu, or build where nvcc is");
+       "': this build has no CUDA backend; use --device cpu, or build with make CUDA=all");
 }
 #endif
 

@@ -12,6 +12,7 @@
 #include "bdh/bdh.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 
 namespace {
@@ -171,11 +172,10 @@ TEST_CASE("C API: every failure is a status and a message") {
   CHECK(bdh_model_load(c.directory.path().c_str(), nullptr, &model) == BDH_BAD_FILE);
 }
 
-#ifdef BDH_C_PROGRAM
 TEST_CASE("C API: a program in C") {
   Loaded c;
   const auto run = [](const std::string& directory) {
-    return bdh::test::run_program(BDH_C_PROGRAM, {directory, "To be"});
+    return bdh::test::run_program(bdh::test::kCProgram, {directory, "To be"});
   };
   const bdh::test::CommandResult good = run(c.directory.path().string());
   CHECK_MESSAGE(good.exit_code == 0, good.err);
@@ -184,4 +184,3 @@ TEST_CASE("C API: a program in C") {
   CHECK(bad.exit_code == 1);
   CHECK(bad.err.find("/nowhere/at/all") != std::string::npos);
 }
-#endif

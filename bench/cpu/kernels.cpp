@@ -270,9 +270,10 @@ std::string element_shape(bool from_memory) {
   return concat(kBlock, " neurons x ", kTokens, " tokens, ", from_memory ? "memory" : "cache");
 }
 
-Work element_work(int64_t parts, int64_t arrays, int64_t passes) {
+// Arrays in all, how many of them are read, and how many written.
+Work element_work(int64_t parts, double arrays, double read, double written) {
   const auto array = static_cast<double>(parts * kBlock * kTokens * kFloat);
-  return {.bytes = array * static_cast<double>(passes), .working_set = array * static_cast<double>(arrays)};
+  return {.bytes = array * (read + written), .written = array * written, .working_set = array * arrays};
 }
 
 // What all tasks of a place share. n holds ones and zeros, so that gating the same v again leaves it as it
@@ -292,21 +293,21 @@ std::vector<Task> chunk_tasks(bool from_memory) {
   const std::string shape = element_shape(from_memory);
   const auto e = std::make_shared<Elements>(parts * block);
   return {
-      {"rotate_chunk", shape, "f32", parts, element_work(parts, 2, 3),
+      {"rotate_chunk", shape, "f32", parts, element_work(parts, 2, 1, 2),
        [=](const Kernels& kernels, int64_t part, int64_t) {
          kernels.rotate_chunk(e->n.at(part * block), e->freqs.data(), kBlock, kTokens, kTokens,
                               e->positions.data(), e->v.at(part * block));
        }},
-      {"gate_chunk", shape, "f32", parts, element_work(parts, 2, 3),
+      {"gate_chunk", shape, "f32", parts, element_work(parts, 2, 2, 1),
        [=](const Kernels& kernels, int64_t part, int64_t) {
          benchmark::DoNotOptimize(kernels.gate_chunk(e->n.at(part * block), kTokens, e->v.at(part * block),
                                                      kTokens, kBlock, kTokens));
        }},
-      {"count_active", shape, "f32", parts, element_work(parts, 1, 1),
+      {"count_active", shape, "f32", parts, element_work(parts, 1, 1, 0),
        [=](const Kernels& kernels, int64_t part, int64_t) {
          benchmark::DoNotOptimize(kernels.count_active(e->n.at(part * block), kTokens, kBlock, kTokens));
        }},
-      {"count_pairs", shape, "f32", parts, element_work(parts, 1, 1),
+      {"count_pairs", shape, "f32", parts, element_work(parts, 1, 1, 0),
        [=](const Kernels& kernels, int64_t part, int64_t) {
          benchmark::DoNotOptimize(kernels.count_pairs(e->n.at(part * block), kTokens, kBlock / 2, kTokens));
        }},
@@ -322,7 +323,7 @@ std::vector<Task> token_tasks() {
        concat(kTileNeurons, " neurons, ", kAllNeurons / kTileNeurons, " times"),
        "f32",
        kAllNeurons / kTileNeurons,
-       {.bytes = 4 * bytes, .working_set = 3 * bytes},  // reads n and freqs, writes n and r
+       {.bytes = 4 * bytes, .written = 2 * bytes, .working_set = 3 * bytes},  // n and freqs; n and r
        [=](const Kernels& kernels, int64_t part, int64_t) {
          const int64_t first = part * kTileNeurons;
          kernels.rotate(e->n.at(first), e->freqs.data() + first % kNeurons, kTileNeurons, 512.0f,
@@ -332,7 +333,7 @@ std::vector<Task> token_tasks() {
        concat(kWidth, " wide, ", kAllNeurons / kWidth, " rows"),
        "f32",
        kAllNeurons / kWidth,
-       {.bytes = 2 * bytes, .working_set = 2 * bytes},
+       {.bytes = 2 * bytes, .written = bytes, .working_set = 2 * bytes},
        [=](const Kernels& kernels, int64_t part, int64_t) {
          kernels.norm(e->n.at(part * kWidth), kWidth, kWidth, e->v.at(part * kWidth));
        }},
@@ -346,11 +347,12 @@ Task widen_task(DType dtype, bool from_memory) {
   const int64_t blocks = from_memory ? large_block().bytes / bytes : 1;
   const Floats out(kCount);
   const auto read = static_cast<double>(blocks * bytes);
+  const double written = from_memory ? 0 : kCount * kFloat;  // else into a buffer that stays in cache
   return {"widen",
           concat(kBlock, " rows, ", from_memory ? "memory" : "cache"),
           option_name(dtype),
           1,
-          {.bytes = read + (from_memory ? 0 : kCount * kFloat), .working_set = read},
+          {.bytes = read + written, .written = written, .working_set = read + written},
           [=](const Kernels& kernels, int64_t, int64_t) {
             for (int64_t i = 0; i < blocks; ++i)
               kernels.widen(large_block().data + i * bytes, dtype, kCount, out.at(0));

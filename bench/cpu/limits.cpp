@@ -1,56 +1,38 @@
-// The read stream and sgemm, as cases, and the bounds that follow from them.
+// The streams and sgemm, as cases, and the bounds that follow from them.
 #include "bench/cpu/limits.h"
 
 #include <cblas.h>
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <iterator>
 #include <thread>
 
 #include "bdh/base/error.h"
 #include "bdh/base/threads.h"
+#include "bench/stream.h"
 
 namespace bdh::bench {
 
 namespace {
 
 constexpr const char* kRead = "read stream";
+constexpr const char* kWrite = "write stream";
 constexpr const char* kSgemm = "sgemm";
 
-using Line = uint64_t __attribute__((vector_size(64)));
-
-// Adding integers costs nothing beside loading them, and no order of sums forbids wide vectors.
-#if defined(__x86_64__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
-uint64_t
-sum_lines(const std::byte* data, int64_t bytes) {
-  const auto* line = reinterpret_cast<const Line*>(data);
-  const Line* end = line + bytes / static_cast<int64_t>(sizeof(Line));
-  Line a{}, b{}, c{}, d{};
-  for (; line + 4 <= end; line += 4) {
-    a += line[0];
-    b += line[1];
-    c += line[2];
-    d += line[3];
-  }
-  a += b + c + d;
-  return a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
-}
-
-// How a level is read: threads that each go over a piece of their own, `rounds` times, or over all pieces
-// together.
-struct Stream {
+// How a level is gone over: threads that each have a piece of their own, or that share all pieces.
+struct Place {
   Level level;
   int64_t piece;   // bytes
   int64_t pieces;  // in all
-  bool own;        // each thread has its own piece
+  bool own;
 };
 
-std::vector<Stream> streams(const Machine& machine) {
+std::vector<Place> places(const Machine& machine) {
   constexpr int64_t kWhole = 4096, kPiece = 1 << 20;
   const auto half = [](double bytes) { return static_cast<int64_t>(bytes / 2) / kWhole * kWhole; };
-  std::vector<Stream> all;
+  std::vector<Place> all;
   if (machine.l1 > 0) all.push_back({Level::l1, half(machine.l1), machine.cores, true});
   if (machine.l2 > 0) all.push_back({Level::l2, half(machine.l2), machine.cores, true});
   if (machine.l3 > 0) all.push_back({Level::l3, kPiece / 4, half(machine.l3) / (kPiece / 4), false});
@@ -58,39 +40,60 @@ std::vector<Stream> streams(const Machine& machine) {
   return all;
 }
 
-Work read_own(benchmark::State& state, const Stream& stream, int threads) {
-  constexpr int64_t kRounds = 64;
+// Goes over the piece at that offset so many times.
+using GoOver = std::function<void(int64_t offset, int64_t bytes, int64_t rounds)>;
+
+// Returns the bytes that an iteration moves.
+double move_own(benchmark::State& state, const Place& place, int threads, const GoOver& go_over) {
+  constexpr int64_t kParts = 16, kRounds = 8;
   ThreadPool pool(threads);
-  const std::byte* data = large_block().data;
   const auto all = [&] {
-    pool.run(threads * kRounds, [&](int64_t, int worker) {
-      benchmark::DoNotOptimize(sum_lines(data + worker * stream.piece, stream.piece));
-    });
+    pool.run(threads * kParts,
+             [&](int64_t, int worker) { go_over(worker * place.piece, place.piece, kRounds); });
   };
   all();
   time_each(state, all);
-  return {.bytes = static_cast<double>(stream.piece * threads * kRounds)};
+  return static_cast<double>(place.piece * threads * kParts * kRounds);
 }
 
-Work read_together(benchmark::State& state, const Stream& stream, int threads) {
+double move_together(benchmark::State& state, const Place& place, int threads, const GoOver& go_over) {
   ThreadPool pool(threads);
-  const std::byte* data = large_block().data;
   const auto all = [&] {
-    pool.run(stream.pieces, [&](int64_t i, int) {
-      benchmark::DoNotOptimize(sum_lines(data + i * stream.piece, stream.piece));
-    });
+    pool.run(place.pieces, [&](int64_t i, int) { go_over(i * place.piece, place.piece, 1); });
   };
   all();
   time_each(state, all);
-  return {.bytes = static_cast<double>(stream.piece * stream.pieces)};
+  return static_cast<double>(place.piece * place.pieces);
 }
 
-CpuCase read_case(const Stream& stream, int threads) {
-  return {.of = {.kind = Kind::limit, .name = kRead, .shape = name_of(stream.level), .threads = threads},
+double move(benchmark::State& state, const Place& place, int threads, const GoOver& go_over) {
+  return place.own ? move_own(state, place, threads, go_over) : move_together(state, place, threads, go_over);
+}
+
+Work read(benchmark::State& state, const Place& place, int threads, const Stream& stream) {
+  const std::byte* data = large_block().data;
+  return {.bytes = move(state, place, threads, [&](int64_t offset, int64_t bytes, int64_t rounds) {
+            benchmark::DoNotOptimize(stream.read(data + offset, bytes, rounds));
+          })};
+}
+
+Work write(benchmark::State& state, const Place& place, int threads, const Stream& stream) {
+  std::byte* data = scratch_block();
+  const double bytes = move(state, place, threads, [&](int64_t offset, int64_t count, int64_t rounds) {
+    stream.write(data + offset, count, rounds);
+  });
+  return {.bytes = bytes, .written = bytes};
+}
+
+CpuCase stream_case(const char* name, Work (*run)(benchmark::State&, const Place&, int, const Stream&),
+                    const Place& place, int threads, const Stream& stream) {
+  return {.of = {.kind = Kind::limit,
+                 .name = name,
+                 .shape = name_of(place.level),
+                 .variant = stream.isa,
+                 .threads = threads},
           .seconds = 0.05,
-          .run = [=](benchmark::State& state) {
-            return stream.own ? read_own(state, stream, threads) : read_together(state, stream, threads);
-          }};
+          .run = [=](benchmark::State& state) { return run(state, place, threads, stream); }};
 }
 
 struct Shape3 {
@@ -133,7 +136,12 @@ CpuCase sgemm_case(const Shape3& s, int threads) {
 std::vector<CpuCase> limit_cases(const Machine& machine) {
   std::vector<CpuCase> cases;
   for (int threads = 1;; threads = machine.cores) {
-    for (const Stream& stream : streams(machine)) cases.push_back(read_case(stream, threads));
+    for (const Place& place : places(machine)) {
+      for (const Stream& stream : streams()) {
+        cases.push_back(stream_case(kRead, read, place, threads, stream));
+        cases.push_back(stream_case(kWrite, write, place, threads, stream));
+      }
+    }
     for (const Shape3& shape : kSgemmShapes) cases.push_back(sgemm_case(shape, threads));
     if (threads == machine.cores) return cases;
   }
@@ -146,23 +154,29 @@ std::string openblas_description() {
 Limits::Limits(Machine machine, const std::vector<Result>& results)
     : machine_(std::move(machine)), results_(results) {}
 
-// The best rate of the cases with that name and, unless empty, that shape; bytes or flops a second.
+// The best rate of the cases with that name and, unless empty, that shape, in their best repetition; bytes or
+// flops a second.
 double Limits::rate(const std::string& name, const std::string& shape, int threads) const {
   double best = 0;
   for (const Result& result : results_) {
     if (result.of.kind != Kind::limit || result.of.name != name || result.of.threads != threads) continue;
     if (result.samples.empty() || (!shape.empty() && result.of.shape != shape)) continue;
-    best = std::max(best, (result.work.bytes + result.work.flops) / result.median());
+    best = std::max(best, (result.work.bytes + result.work.flops) / result.best());
   }
   return best;
 }
 
 Bound Limits::bound(const Work& work, int threads) const {
   const Level level = machine_.level_of(work.working_set, threads);
-  const double read = rate(kRead, name_of(level), threads), multiply = rate(kSgemm, "", threads);
-  if (read == 0 || multiply == 0) return {};
-  const double moving = work.bytes / read, computing = work.flops / multiply;
-  return moving >= computing ? Bound{moving, concat("read ", name_of(level))} : Bound{computing, kSgemm};
+  const char* name = name_of(level);
+  const double read = rate(kRead, name, threads), write = rate(kWrite, name, threads),
+               multiply = rate(kSgemm, "", threads);
+  if (read == 0 || write == 0 || multiply == 0) return {};
+  const Bound bounds[] = {{(work.bytes - work.written) / read, concat("read ", name)},
+                          {work.written / write, concat("write ", name)},
+                          {work.flops / multiply, kSgemm}};
+  return *std::max_element(std::begin(bounds), std::end(bounds),
+                           [](const Bound& a, const Bound& b) { return a.seconds < b.seconds; });
 }
 
 std::vector<Roof> Limits::roofs() const {

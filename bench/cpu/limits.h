@@ -1,4 +1,4 @@
-// What the machine can do at best: reading bytes from each level of memory, and multiplying matrices with
+// What the machine can do at best: reading and writing each level of memory, and multiplying matrices with
 // OpenBLAS.
 #pragma once
 
@@ -20,8 +20,8 @@ class Limits {
  public:
   Limits(Machine machine, const std::vector<Result>& results);
 
-  /// The longer of bytes over bandwidth, at the level its working set fits in, and flops over the fastest
-  /// sgemm.
+  /// The longest of reading and of writing, at the level its working set fits in, which may go on at the same
+  /// time, and flops over the fastest sgemm.
   Bound bound(const Work& work, int threads) const;
   /// With all cores: reading each level of memory, and sgemm.
   std::vector<Roof> roofs() const;

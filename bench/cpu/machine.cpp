@@ -33,9 +33,9 @@ double cache_bytes(int level) {
 int64_t large_bytes() {
   constexpr int64_t kLeast = 128 << 20;
   const auto caches = static_cast<int64_t>(5 * std::max(cache_bytes(3), cache_bytes(2)));
-  const auto half_of_free = static_cast<int64_t>(available_memory() / 2);
+  const auto quarter_of_free = static_cast<int64_t>(available_memory() / 4);
   constexpr int64_t kWhole = 1 << 20;
-  return std::min(std::max(kLeast, caches), half_of_free) / kWhole * kWhole;
+  return std::min(std::max(kLeast, caches), quarter_of_free) / kWhole * kWhole;
 }
 
 }  // namespace
@@ -84,6 +84,12 @@ Block large_block() {
   static const int64_t bytes = large_bytes();
   static const std::shared_ptr<std::byte> memory = random_numbers(bytes);
   return {memory.get(), bytes};
+}
+
+std::byte* scratch_block() {
+  static const std::shared_ptr<std::byte> memory =
+      allocate_zeroed(static_cast<size_t>(large_block().bytes), "the memory to write to");
+  return memory.get();
 }
 
 }  // namespace bdh::bench

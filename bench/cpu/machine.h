@@ -32,6 +32,8 @@ struct Block {
   int64_t bytes;
 };
 Block large_block();
+/// As many bytes, to be written over and over.
+std::byte* scratch_block();
 
 /// As many bytes of the same kind, writable, aligned to pages when large.
 std::shared_ptr<std::byte> random_numbers(int64_t bytes);

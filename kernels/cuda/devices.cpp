@@ -65,7 +65,7 @@ void require_device(int index) {
   cudaGetLastError();
   fail(ErrorKind::unsupported, "cuda:", index, " (", properties.name, ") has compute capability ",
        properties.major, ".", properties.minor,
-       ", for which this build has no code (8.0 and later can be built: BDH_CUDA_ARCHITECTURES)", kRemedy);
+       ", for which this build has no code (8.0 and later can be built: make CUDA=all)", kRemedy);
 }
 
 bool has_warpgroups(int index) { return kWarpgroupsBuilt && capability(index) == 90; }

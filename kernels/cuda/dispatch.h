@@ -38,15 +38,11 @@ void with_prefill_types(DType activations, DType weights, Function&& function) {
 /// function(integral_constant<Mma, mma>): elements of 16 bits have the one that is chosen; float has one
 /// anyway.
 template <class Activation, class Function>
-void choose_mma(Mma mma, Function&& function) {
-  using Warps = std::integral_constant<Mma, Mma::warp>;
-  if constexpr (std::is_same_v<Activation, float>) {
-    function(Warps{});
-  } else if (mma == Mma::warp) {
-    function(Warps{});
-  } else {
-    function(std::integral_constant<Mma, Mma::warpgroup>{});
+void choose_mma([[maybe_unused]] Mma mma, Function&& function) {
+  if constexpr (!std::is_same_v<Activation, float>) {
+    if (mma == Mma::warpgroup) return function(std::integral_constant<Mma, Mma::warpgroup>{});
   }
+  function(std::integral_constant<Mma, Mma::warp>{});
 }
 
 /// function(Activation{}, integral_constant<Mma, mma>) for prefill's products.

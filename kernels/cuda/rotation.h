@@ -19,7 +19,7 @@ struct Rotation {
 /// Sine and cosine of an angle in [0, 2 pi], within 1e-7: reduced by quarter turns (pi/2 in three exact
 /// parts), then minimax polynomials on [-pi/4, pi/4].
 __device__ inline Rotation rotation_by(float angle) {
-  const int quarter = static_cast<int>(angle * 0.636619772f + 0.5f);
+  const int quarter = static_cast<int>(angle * 0.636619772f + 0.5f);  // NOLINT(bugprone-incorrect-roundings)
   const float q = static_cast<float>(quarter);
   const float y =
       fmaf(-q, 7.5497899548918821e-8f, fmaf(-q, 4.837512969970703125e-4f, fmaf(-q, 1.5703125f, angle)));

@@ -1,11 +1,10 @@
 // bdh-bench: what it says of itself, of wrong arguments, of a build without benchmarks and of a machine
 // without a GPU. Runs the built program; measures nothing.
-#ifdef BDH_BENCH_COMMAND
-
 #include <doctest/doctest.h>
 
 #include "tests/support/command.h"
 #include "tests/support/outcome.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 
 using bdh::test::check_failure;
@@ -15,7 +14,7 @@ using bdh::test::has;
 namespace {
 
 CommandResult run_bench(const std::vector<std::string>& arguments) {
-  return bdh::test::run_program(BDH_BENCH_COMMAND, arguments);
+  return bdh::test::run_program(bdh::test::kBenchCommand, arguments);
 }
 
 }  // namespace
@@ -49,5 +48,3 @@ TEST_CASE("bdh-bench: a build without benchmarks says how to have them") {
 TEST_CASE("bdh-bench: a GPU that is not there is one line") {
   check_failure(run_bench({"--device", "cuda:99"}), 1, "--device cpu");
 }
-
-#endif

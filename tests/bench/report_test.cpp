@@ -106,6 +106,26 @@ TEST_CASE("bench: tables name variants, rates, ratios and what failed") {
   CHECK(contains(table, "A note."));
 }
 
+TEST_CASE("bench: a share above 105 % is an error, in the table, in the JSON and of the run") {
+  Report report = made_up_report();
+  CHECK(impossible_shares(report).empty());
+  CHECK_NOTHROW(require_possible(report));
+  CHECK_FALSE(contains(table_of(report), "impossible"));
+  report.rows[3].share = 1.04;
+  CHECK_NOTHROW(require_possible(report));
+  report.rows[1].share = 1.06;
+  report.rows[3].share = 2.32;
+  const std::string line = "decode_at_7/made-up_<model>/bf16: 232 % of its limit (memory)";
+  REQUIRE(impossible_shares(report).size() == 2);
+  CHECK(contains(impossible_shares(report)[1], line));
+  CHECK(contains(table_of(report), "impossible: " + line));
+  CHECK_THROWS_WITH_AS(require_possible(report), doctest::Contains("imaginary_kernel"), Error);
+  CHECK_THROWS_WITH_AS(require_possible(report), doctest::Contains("and 1 more"), Error);
+  const Json json = json_of(report);
+  CHECK(contains(json.find("results")->as_array()[3].find("error")->as_string(), "232 %"));
+  CHECK(json.find("results")->as_array()[2].find("error") == nullptr);
+}
+
 TEST_CASE("bench: the JSON keeps every repetition and reads back") {
   const Json json = Json::parse(json_of(made_up_report()).dump(1), "results.json");
   const Json& kernel = json.find("results")->as_array()[1];

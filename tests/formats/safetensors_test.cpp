@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/programs.h"
 #include "tests/support/safetensors_bytes.h"
 #include "tests/support/temporary.h"
 #include "tests/support/tensors.h"
@@ -79,7 +80,7 @@ void check_equal(const Tensor& found, const Tensor& expected) {
   CHECK(std::memcmp(found.data, expected.data, expected.bytes()) == 0);
 }
 
-fs::path golden(const std::string& file) { return fs::path(BDH_TEST_DATA) / "safetensors" / file; }
+fs::path golden(const std::string& file) { return fs::path(bdh::test::kTestData) / "safetensors" / file; }
 
 Thrown write_thrown(const TemporaryDirectory& directory, const TensorMap& tensors, const Metadata& metadata) {
   return thrown_by([&] { write_safetensors(directory.path() / "out.safetensors", tensors, metadata); });

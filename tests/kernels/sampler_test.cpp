@@ -10,6 +10,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/json.h"
+#include "tests/support/programs.h"
 
 using namespace bdh;
 
@@ -19,7 +20,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 Json::Array golden(const std::string& name) {
-  const std::string path = std::string(BDH_TEST_DATA) + "/sampling/" + name;
+  const std::string path = std::string(bdh::test::kTestData) + "/sampling/" + name;
   return Json::parse(read_text(path, size_t{1} << 20), path).as_array();
 }
 

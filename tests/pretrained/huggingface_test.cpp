@@ -8,6 +8,7 @@
 #include <string>
 
 #include "tests/support/models.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
@@ -25,7 +26,7 @@ constexpr const char* kVocabulary =
 
 TEST_CASE("huggingface: the embedded files are those in the tree, byte for byte") {
   const std::filesystem::path folder =
-      std::filesystem::path(BDH_TEST_DATA) / "../../bdh/pretrained/huggingface";
+      std::filesystem::path(bdh::test::kTestData) / "../../bdh/pretrained/huggingface";
   size_t python = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder))
     python += entry.path().extension() == ".py";

@@ -12,6 +12,7 @@
 #include "bdh/pretrained/model.h"
 #include "bdh/pretrained/torch_support.h"
 #include "tests/support/models.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 #include "tests/support/tensors.h"
 #include "tests/support/thrown.h"
@@ -31,7 +32,7 @@ using bdh::test::tiny_config;
 using bdh::test::write_file;
 using bdh::test::write_model;
 
-const fs::path kCheckpoints = fs::path(BDH_TEST_DATA) / "checkpoints";
+const fs::path kCheckpoints = fs::path(bdh::test::kTestData) / "checkpoints";
 
 bool reads_torch() {
   static const bool reads =

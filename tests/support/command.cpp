@@ -1,8 +1,6 @@
 // Runs built programs, the `bdh` command above all.
 #include "tests/support/command.h"
 
-#ifdef BDH_COMMAND
-
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -10,6 +8,7 @@
 
 #include <stdexcept>
 
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 
 namespace bdh::test {
@@ -67,9 +66,7 @@ std::vector<std::string> joined(std::vector<std::string> first, const std::vecto
 }
 
 CommandResult run_command(const std::vector<std::string>& arguments, const std::string& input, Stdout where) {
-  return run_program(BDH_COMMAND, arguments, input, where);
+  return run_program(kCommand, arguments, input, where);
 }
 
 }  // namespace bdh::test
-
-#endif

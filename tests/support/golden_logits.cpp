@@ -6,6 +6,7 @@
 
 #include "bdh/base/file.h"
 #include "bdh/base/json.h"
+#include "tests/support/programs.h"
 #include "tests/support/tensors.h"
 
 namespace bdh::test {
@@ -34,7 +35,8 @@ Golden load(const std::filesystem::path& directory) {
 
 std::vector<Golden> all_golden() {
   std::vector<Golden> out;
-  for (const auto& entry : std::filesystem::directory_iterator(BDH_TEST_DATA "/logits"))
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(bdh::test::kTestData) / "logits"))
     out.push_back(load(entry.path()));
   std::sort(out.begin(), out.end(), [](const Golden& a, const Golden& b) { return a.name < b.name; });
   return out;

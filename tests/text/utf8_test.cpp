@@ -5,6 +5,7 @@
 
 #include "bdh/base/file.h"
 #include "bdh/base/json.h"
+#include "tests/support/programs.h"
 
 using namespace bdh;
 
@@ -24,7 +25,7 @@ std::string from_hex(const std::string& hex) {
 }
 
 std::vector<Example> goldens() {
-  const std::string path = std::string(BDH_TEST_DATA) + "/sampling/utf8.json";
+  const std::string path = std::string(bdh::test::kTestData) + "/sampling/utf8.json";
   const Json json = Json::parse(read_text(path, size_t{1} << 20), path);
   std::vector<Example> examples;
   for (const Json& example : json.as_array()) {

@@ -1,5 +1,4 @@
 // `bdh chat`: a session kept between lines, commands, hints. Runs the built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -145,5 +144,3 @@ TEST_CASE("bdh chat: commands may be spaced, and print their answers on stderr")
   CHECK(has(chat.run("/top_k\t7\n").err, "top_k 7"));
   CHECK(has(chat.run("/help\n").err, "/reset"));
 }
-
-#endif

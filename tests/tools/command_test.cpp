@@ -1,5 +1,4 @@
 // The command as a user meets it: help, exit codes, one line for each failure. Runs the built program.
-#ifdef BDH_COMMAND
 
 #include "tests/support/command.h"
 
@@ -84,5 +83,3 @@ TEST_CASE("bdh: a full disk is an error, a reader that has gone ends quietly") {
     CHECK(closed.err.empty());
   }
 }
-
-#endif

@@ -1,6 +1,5 @@
 // `bdh convert`: forms, options, refusals, and a directory that is never a mixture, killed or not. Runs the
 // built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -24,6 +23,8 @@
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
+#include "tests/support/programs.h"
+#include "tests/support/soak.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
@@ -41,7 +42,7 @@ using bdh::test::tiny_config;
 using bdh::test::write_file;
 using bdh::test::write_model;
 
-constexpr int kKills = 30;  // BDH_KILLS in the environment asks for more
+constexpr int kKills = 20;
 
 CommandResult convert(std::vector<std::string> arguments) {
   arguments.insert(arguments.begin(), "convert");
@@ -68,7 +69,7 @@ pid_t start(const std::vector<std::string>& arguments) {
   posix_spawn_file_actions_init(&quiet);
   posix_spawn_file_actions_addopen(&quiet, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
   pid_t process = 0;
-  REQUIRE(posix_spawn(&process, BDH_COMMAND, &quiet, nullptr, argv.data(), environ) == 0);
+  REQUIRE(posix_spawn(&process, bdh::test::kCommand, &quiet, nullptr, argv.data(), environ) == 0);
   posix_spawn_file_actions_destroy(&quiet);
   return process;
 }
@@ -86,11 +87,6 @@ std::chrono::microseconds time_of(const std::vector<std::string>& arguments) {
   const auto before = std::chrono::steady_clock::now();
   REQUIRE(run_command(arguments).exit_code == 0);
   return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - before);
-}
-
-int kills() {
-  const char* asked = getenv("BDH_KILLS");
-  return asked ? atoi(asked) : kKills;
 }
 
 }  // namespace
@@ -189,7 +185,7 @@ TEST_CASE("bdh convert: killed at any moment, the directory holds one model or n
   REQUIRE(new_files.erase("notes.txt") == 1);
   std::mt19937 draw(std::random_device{}());
   int old_models = 0, new_models = 0, incomplete = 0;
-  for (int i = 0; i < kills(); ++i) {
+  for (int i = 0; i < bdh::test::rounds(kKills); ++i) {
     REQUIRE(run_command(restore).exit_code == 0);
     kill_after(start(replace), whole * static_cast<int>(draw() % 1000) / 1000);
     bdh::test::Thrown failure;
@@ -209,5 +205,3 @@ TEST_CASE("bdh convert: killed at any moment, the directory holds one model or n
   }
   MESSAGE(old_models << " old, " << new_models << " new, " << incomplete << " incomplete");
 }
-
-#endif

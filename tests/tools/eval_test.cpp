@@ -1,5 +1,4 @@
 // `bdh eval`: block boundaries, streams, forms, threads, ranges. Runs the built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -9,6 +8,7 @@
 
 #include "bdh/base/json.h"
 #include "bdh/pretrained/model.h"
+#include "tests/support/backends.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
 #include "tests/support/outcome.h"
@@ -103,8 +103,7 @@ TEST_CASE("bdh eval: one stream predicts every byte but the first, whatever the 
   CHECK(command.run({"--text", command.text, "--stream", "--form", "parallel"}).exit_code == 1);
 }
 
-#ifndef BDH_TEST_CUDA  // which takes no notice of them
-TEST_CASE("bdh eval: the same bits whatever the threads") {
+TEST_CASE("bdh eval: the same bits whatever the threads" * doctest::skip(bdh::test::kOnCuda)) {
   const EvalRun command(300);
   for (const char* form : {"parallel", "chunked", "recurrent"}) {
     const auto nats = [&](const char* threads) {
@@ -115,7 +114,6 @@ TEST_CASE("bdh eval: the same bits whatever the threads") {
     CHECK(nats("1") == nats("5"));
   }
 }
-#endif
 
 TEST_CASE("bdh eval: offset, limit and standard input choose the same bytes") {
   const EvalRun command(200);
@@ -138,5 +136,3 @@ TEST_CASE("bdh eval: texts that cannot be read") {
   CHECK(command.run({"--text", command.text, "--stream", "--limit", "1"}).exit_code == 1);
   CHECK(command.run({"--text", command.text, "--stream", "--offset", "1000000"}).exit_code == 1);
 }
-
-#endif

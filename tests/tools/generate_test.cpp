@@ -1,5 +1,4 @@
 // `bdh generate`: what goes to stdout, where prompts come from, which option wins. Runs the built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -234,5 +233,3 @@ TEST_CASE("bdh generate: weights with NaN are one clear error") {
   CHECK(result.exit_code == 1);
   CHECK_MESSAGE(has(result.err, "NaN"), result.err);
 }
-
-#endif

@@ -1,6 +1,5 @@
 // `bdh inspect`: what it says of a directory and of a file, and the sparsity it measures. Runs the built
 // program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -157,5 +156,3 @@ TEST_CASE("bdh inspect: sparsity of random weights is a half, as table, JSON and
   CHECK(run_command({"inspect", (directory / "model.safetensors").string(), "--sparsity", "--text", text})
             .exit_code == 1);
 }
-
-#endif

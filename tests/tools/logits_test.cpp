@@ -1,5 +1,4 @@
 // `bdh logits`: the file it writes, the forms, and tokens that are none. Runs the built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -90,5 +89,3 @@ TEST_CASE("bdh logits: tokens that are none") {
   refused("99999999999", "token 0 is '99999999999'");
   refused(",", "no tokens");
 }
-
-#endif

@@ -1,6 +1,5 @@
 // `bdh memory`: the estimate, what it is made of, and the peak of a real run beside it. Runs the built
 // program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -87,5 +86,3 @@ TEST_CASE("bdh memory: a wrong context is wrong usage") {
   CHECK(run_command({"memory", "nowhere", "--context", "0"}).exit_code == 2);
   CHECK(run_command({"memory", "nowhere"}).exit_code == 1);
 }
-
-#endif

@@ -1,5 +1,4 @@
 // `bdh models`: register, list, path, remove, and many at once. Runs the built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -11,6 +10,7 @@
 #include "bdh/base/json.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 
 namespace {
@@ -98,16 +98,15 @@ TEST_CASE("bdh models: mistakes are one line and an exit code") {
 TEST_CASE("load_model, the example: describes a model and continues a prompt") {
   const TemporaryDirectory folder;
   bdh::test::write_model(folder.path());
-  const CommandResult result = bdh::test::run_program(BDH_EXAMPLE, {folder.path().string(), "ROMEO:"});
+  const CommandResult result =
+      bdh::test::run_program(bdh::test::kExample, {folder.path().string(), "ROMEO:"});
   REQUIRE_MESSAGE(result.exit_code == 0, result.err);
   CHECK(result.out.find("layers 2, embedding dimension 16, heads 2") != std::string::npos);
   const size_t prompt = result.out.find("ROMEO:");
   REQUIRE(prompt != std::string::npos);
   CHECK(result.out.size() > prompt + 20);
-  const CommandResult missing = bdh::test::run_program(BDH_EXAMPLE, {(folder / "none").string()});
+  const CommandResult missing = bdh::test::run_program(bdh::test::kExample, {(folder / "none").string()});
   CHECK(missing.exit_code == 1);
   CHECK(missing.err.find("no such directory") != std::string::npos);
-  CHECK(bdh::test::run_program(BDH_EXAMPLE, {}).exit_code == 2);
+  CHECK(bdh::test::run_program(bdh::test::kExample, {}).exit_code == 2);
 }
-
-#endif

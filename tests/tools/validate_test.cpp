@@ -1,5 +1,4 @@
 // `bdh validate`: a line for each check, and the exit code. Runs the built program.
-#ifdef BDH_COMMAND
 
 #include <doctest/doctest.h>
 
@@ -31,5 +30,3 @@ TEST_CASE("bdh validate: a sound directory and a broken one") {
   CHECK(json.find("checks")->as_array()[1].find("verdict")->as_string() == "failed");
   CHECK(json.find("checks")->as_array()[2].find("verdict")->as_string() == "passed");
 }
-
-#endif

@@ -13,13 +13,13 @@ name=${folder##*/}
 stop() { printf 'gpu-build: %s\n' "$1" >&2; exit 1; }
 
 command -v nvcc >/dev/null || stop "there is no nvcc on PATH; it comes with the CUDA Toolkit, 12 or later"
-tools/setup/configure.sh "$objects" "${CXX:-g++}" CMAKE_BUILD_TYPE=Release BDH_CUDA=ON BDH_TESTS=ON BDH_BENCH=ON \
-  "BDH_CUDA_ARCHITECTURES=$architectures" "BDH_GPU_FOLDER=$name" 'CMAKE_BUILD_RPATH=$ORIGIN/lib;$ORIGIN/../lib'
-cmake --build "$objects" -j "$(nproc)" --target bdh_command bdh_bench_command bdh_example_load_model bdh_gpu_tests
+tools/setup/configure.sh "$objects" "${CXX:-g++}" CMAKE_BUILD_TYPE=Release BDH_TESTS=ON BDH_BENCH=ON \
+  "BDH_CUDA=$architectures" "BDH_GPU_FOLDER=$name" 'CMAKE_BUILD_RPATH=$ORIGIN/lib;$ORIGIN/../lib'
+cmake --build "$objects" -j "$(nproc)" --target bdh_command bdh_bench_command bdh_example_load_model bdh_c_program bdh_gpu_tests
 
 rm -rf "$folder"
 mkdir -p "$folder/lib" "$folder/examples"
-cp "$objects/bdh" "$objects/bdh-bench" "$objects/bdh_gpu_tests" "$folder/"
+cp "$objects/bdh" "$objects/bdh-bench" "$objects/bdh_c_program" "$objects/bdh_gpu_tests" "$folder/"
 cp "$objects/examples/load_model" "$folder/examples/"
 strip "$folder/bdh" "$folder/bdh-bench" "$folder/bdh_gpu_tests" "$folder/examples/load_model"
 

@@ -16,7 +16,7 @@ cold='attention_decode +attend<[a-z0-9_]+, 8> |gate_decode +gate<([a-z0-9_]+, 8|
 
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
-find "$build/CMakeFiles/bdh.dir/kernels/cuda" -name '*.cu.o.resources' | sort | while read -r file; do
+find "$build/CMakeFiles/bdh_cuda.dir/kernels/cuda" -name '*.cu.o.resources' | sort | while read -r file; do
   family=${file##*/}
   c++filt <"$file" | awk -v family="${family%.cu.o.resources}" -v wanted=" $* " '
     /Compiling entry function/ {

@@ -1,12 +1,76 @@
 #!/bin/sh
-# Runs clang-tidy on every source, several at a time, and prints findings alone.
-# usage: tidy.sh BUILD_DIRECTORY CLANG_TIDY     The kernels, compiled once for each instruction set,
-# are checked once; what needs cuBLAS, which is not everywhere, is not.
+# Runs clang-tidy, several files at a time, and prints findings alone: on the sources that differ from origin/main, or on
+# main itself from the state a day before HEAD, and on what includes them; with `all` on every source.
+# usage: tidy.sh BUILD CLANG_TIDY [all]
+# A source found clean stays so while it, what it includes and the checks are the same: ${XDG_CACHE_HOME:-~/.cache}/bdh/tidy.
+# A .cu file is checked as C++ for the emulator. What needs cuBLAS, which is not everywhere, is not checked.
 set -eu
 build=$1
 tidy=$2
+scope=${3:-changed}
+clean=${XDG_CACHE_HOME:-$HOME/.cache}/bdh/tidy
+mkdir -p "$clean"
+find "$clean" -type f -mtime +30 -delete
 
-find bdh kernels tests bench tools -name '*.cpp' ! -path 'kernels/cpu/generic/*' ! -path bench/cuda/blas.cpp -print0 |
-  xargs -0 -n 1 -P "$(nproc)" sh -c '
-    findings=$("$1" -p "$0" --quiet "$2" 2>/dev/null) || { printf "%s\n" "$findings" "tidy: $2" >&2; exit 1; }
-  ' "$build" "$tidy"
+lists=$(mktemp -d)
+trap 'rm -rf "$lists"' EXIT
+
+# The names of files that changed, in more than comments.
+changed() {
+  base=$(git merge-base HEAD origin/main 2>/dev/null) || base=""
+  if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then
+    base=$(git rev-list -1 --before="$(git log -1 --format=%ct | awk '{ print $1 - 86400 }')" HEAD)
+  fi
+  [ -n "$base" ] || base=$(git rev-list --max-parents=0 HEAD | tail -n 1)
+  git diff --numstat -I'^ *//' "$base" | cut -f 3 && git ls-files --others --exclude-standard
+}
+
+# A line for each source: it, and all that it includes from here.
+includes() {
+  xargs grep -H '^#include "' <"$lists/files" | awk -F'[:"]' -v files="$lists/files" '
+    BEGIN { while ((getline file <files) > 0) known[file] = 1 }
+    {
+      here = $1; sub("[^/]*$", "", here)
+      for (place = 1; place <= 3; ++place) {
+        file = (place == 1 ? "" : place == 2 ? "tests/support/cuda/" : here) $3
+        if (file in known) { direct[$1] = direct[$1] " " file; break }
+      }
+    }
+    function visit(file, names, count, i) {
+      if (file in seen) return
+      seen[file] = 1
+      printf " %s", file
+      count = split(direct[file], names, " ")
+      for (i = 1; i <= count; ++i) visit(names[i])
+    }
+    END {
+      for (file in known) if (file ~ /\.(cpp|cu)$/) { delete seen; printf "%s", file; visit(file); print "" }
+    }'
+}
+
+find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.cu' -o -name '*.h' \) ! -path bench/cuda/blas.cpp |
+  sort >"$lists/files"
+includes | sort >"$lists/includes"
+if [ "$scope" = all ] || ! changed >"$lists/changed" 2>/dev/null || grep -q -x .clang-tidy "$lists/changed"; then
+  cp "$lists/files" "$lists/changed"
+fi
+
+# The sources that have to be looked at, each with a name for its state.
+checks=$({ cat .clang-tidy "$0"; "$tidy" --version; } | sha256sum | cut -c1-16)
+awk -v changed="$lists/changed" '
+  BEGIN { while ((getline file <changed) > 0) is_changed[file] = 1 }
+  { for (i = 2; i <= NF; ++i) if ($i in is_changed) { print; next } }' "$lists/includes" |
+  while read -r source files; do
+    # shellcheck disable=SC2086
+    state=$(sha256sum $files | sha256sum | cut -c1-32)-$checks
+    [ -e "$clean/$state" ] || echo "$source $clean/$state"
+  done >"$lists/wanted"
+echo "tidy: $(wc -l <"$lists/wanted") of $(wc -l <"$lists/includes") sources to check"
+
+# shellcheck disable=SC2016
+xargs -n 2 -P "$(nproc)" sh -c '
+  file=$2
+  case $2 in *.cu) file=$0/emulated/$2.cpp ;; esac
+  findings=$("$1" -p "$0" --quiet "$file" 2>&1) || { printf "%s\n" "$findings" "tidy: $2" >&2; exit 1; }
+  touch "$3"
+' "$build" "$tidy" <"$lists/wanted"

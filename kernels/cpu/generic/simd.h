@@ -14,6 +14,7 @@
 namespace bdh::cpu {
 namespace {
 
+// NOLINTBEGIN(misc-definitions-in-headers): one value in each object.
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
 #elif defined(__AVX2__)
@@ -21,6 +22,7 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
+// NOLINTEND(misc-definitions-in-headers)
 
 using Floats = float __attribute__((vector_size(kLanes * 4)));
 using Ints = int32_t __attribute__((vector_size(kLanes * 4)));

@@ -10,6 +10,7 @@
 #include "bdh/formats/torch/torch_reader.h"
 #include "tests/formats/torch/torch_dump.h"
 #include "tests/support/pickle_bytes.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
 
@@ -259,7 +260,7 @@ TEST_CASE("torch: strides that reach no second element may be any number") {
 }
 
 TEST_CASE("torch: cut and mutated files") {
-  const fs::path golden = fs::path(BDH_TEST_DATA) / "torch";
+  const fs::path golden = fs::path(bdh::test::kTestData) / "torch";
   std::mt19937 random(5);
   for (const char* name : {"views.pt", "deflated.pt", "protocol4.pt", "attributes.pt"}) {
     const std::string good = read_file(golden / name);

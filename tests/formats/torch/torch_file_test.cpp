@@ -12,6 +12,7 @@
 
 #include "tests/formats/torch/torch_dump.h"
 #include "tests/support/file_size_limit.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary.h"
 #include "tests/support/tensors.h"
 #include "tests/support/thrown.h"
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kGolden = fs::path(BDH_TEST_DATA) / "torch";
+const fs::path kGolden = fs::path(bdh::test::kTestData) / "torch";
 
 std::vector<fs::path> files_in(const fs::path& directory, std::string_view extension) {
   std::vector<fs::path> files;

@@ -76,8 +76,6 @@ TEST_CASE("tokenizer files: a prompt begins with the special tokens, a later one
   CHECK(generate({&pointer, 1}, *model.tokenizer, {&prompt, 1}, config).texts[0].prompt_tokens == 2);
 }
 
-#ifdef BDH_COMMAND
-
 TEST_CASE("bdh tokenize: text to tokens and back, one or many") {
   TemporaryDirectory directory;
   write_file(directory / "tokenizer.json", kTokenizer);
@@ -119,5 +117,3 @@ TEST_CASE("bdh eval: tokens of a tokenizer, bits by the bytes they stand for") {
   const double nats = stream.find("nats_per_token")->as_number();
   CHECK(stream.find("bits_per_byte")->as_number() == doctest::Approx(nats / 0.6931471805599453 / 4));
 }
-
-#endif

@@ -9,6 +9,7 @@
 #include "bdh/base/file.h"
 #include "bdh/base/json.h"
 #include "bdh/text/tokenizers/tokenizer_json.h"
+#include "tests/support/programs.h"
 
 using namespace bdh;
 
@@ -18,7 +19,7 @@ constexpr const char* kNames[] = {"gpt2", "llama3", "llama2",        "gemma",   
                                   "t5",   "albert", "unigram_bytes", "word_level", "added",     "limited"};
 
 std::string read_data(const std::string& name) {
-  return read_text(std::filesystem::path(BDH_TEST_DATA) / "tokenizers" / name, 100'000'000);
+  return read_text(std::filesystem::path(bdh::test::kTestData) / "tokenizers" / name, 100'000'000);
 }
 
 std::vector<int32_t> tokens_of(const Json& array) {
