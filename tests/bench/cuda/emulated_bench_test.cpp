@@ -7,12 +7,12 @@
 #include <iterator>
 #include <string>
 
-#include "kernels/backends.h"
 #include "bench/chart.h"
 #include "bench/cuda/decode_cases.h"
 #include "bench/cuda/paths.h"
 #include "bench/cuda/prefill_cases.h"
 #include "bench/cuda/run.h"
+#include "kernels/backends.h"
 #include "kernels/cuda/backend.h"
 #include "tests/support/temporary.h"
 
