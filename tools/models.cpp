@@ -9,8 +9,8 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
-#include "bdh/pretrained/registry.h"
 #include "tools/command.h"
+#include "tools/registry/registry.h"
 
 namespace bdh::tools {
 namespace {

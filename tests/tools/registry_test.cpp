@@ -1,5 +1,5 @@
 // The registry: order of versions, the file others read, the link, many writers, and hostile files.
-#include "bdh/pretrained/registry.h"
+#include "tools/registry/registry.h"
 
 #include <doctest/doctest.h>
 
@@ -15,14 +15,14 @@
 namespace {
 
 namespace fs = std::filesystem;
-using bdh::compare_versions;
 using bdh::ErrorKind;
 using bdh::Json;
-using bdh::ModelRegistry;
-using bdh::RegistryEntry;
 using bdh::test::TemporaryDirectory;
 using bdh::test::thrown_by;
 using bdh::test::write_file;
+using bdh::tools::compare_versions;
+using bdh::tools::ModelRegistry;
+using bdh::tools::RegistryEntry;
 
 /// Makes the directory and registers it.
 std::vector<std::string> add(ModelRegistry& registry, const TemporaryDirectory& folder,
@@ -70,10 +70,10 @@ TEST_CASE("versions: semver.org's order") {
 
 TEST_CASE("versions: what is one") {
   for (const char* text : {"1", "v1.0", "1.2.3-rc.1+build.5", "0.0.0", "1.0-x-y"})
-    CHECK_MESSAGE(bdh::is_version(text), text);
+    CHECK_MESSAGE(bdh::tools::is_version(text), text);
   for (const char* text : {"", "v", "latest", "1.", ".1", "1..2", "1.x", "1.0-", "1.0-a..b", "1.0+", "-1",
                            "1/2", "1 ", "V1", "1.0-\xc3\xa9"})
-    CHECK_MESSAGE(!bdh::is_version(text), text);
+    CHECK_MESSAGE(!bdh::tools::is_version(text), text);
 }
 
 TEST_CASE("registry: the file has the shape that others read") {

@@ -1,5 +1,5 @@
 // A registry of models and their versions: reads and writes the JSON file, orders versions, keeps `latest`.
-#include "bdh/pretrained/registry.h"
+#include "tools/registry/registry.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -20,7 +20,7 @@
 #include "bdh/base/file.h"
 #include "bdh/base/printable.h"
 
-namespace bdh {
+namespace bdh::tools {
 namespace {
 
 namespace fs = std::filesystem;
@@ -390,4 +390,4 @@ std::vector<std::string> ModelRegistry::remove(std::string_view name, std::strin
   return update_link(*this, entries_of(file_, kept), entry);
 }
 
-}  // namespace bdh
+}  // namespace bdh::tools

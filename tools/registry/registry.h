@@ -9,7 +9,7 @@
 
 #include "bdh/base/json.h"
 
-namespace bdh {
+namespace bdh::tools {
 
 struct RegistryEntry {
   std::string name;
@@ -59,4 +59,4 @@ int compare_versions(std::string_view a, std::string_view b);
 /// True for 1, v1.0, 1.2.3-rc.1+build: what `add` takes.
 bool is_version(std::string_view text);
 
-}  // namespace bdh
+}  // namespace bdh::tools
