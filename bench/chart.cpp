@@ -71,6 +71,24 @@ std::vector<const Json*> judged(const Json& report, std::string_view kind) {
   return found;
 }
 
+// The first eight paths that differ in more than how they were read, at the most threads.
+std::vector<const Json*> headlines(const Json& report) {
+  constexpr size_t kMost = 8;
+  const std::vector<const Json*> paths = judged(report, "path");
+  int64_t threads = 0;
+  for (const Json* path : paths) threads = std::max(threads, member(*path, "threads").as_integer());
+  std::vector<const Json*> chosen;
+  std::set<std::string> seen;
+  for (const Json* path : paths) {
+    const std::string shape = text(*path, "shape"), model = shape.substr(0, shape.find(','));
+    const bool wanted = member(*path, "threads").as_integer() == threads && text(*path, "dtype") != "f16";
+    if (wanted && chosen.size() < kMost &&
+        seen.insert(concat(text(*path, "name"), ", ", model, ", ", text(*path, "dtype"))).second)
+      chosen.push_back(path);
+  }
+  return chosen;
+}
+
 // ---- bars ----
 
 namespace bars {
@@ -306,6 +324,21 @@ std::string bar_chart(const Json& report) {
           bars::panel(bars::kMargin + left, "Kernels: share, time, rate", kernels, bars::kernel_remark));
 }
 
+std::string headline_chart(const Json& report) {
+  const std::vector<const Json*> paths = headlines(report);
+  const double width = 2 * bars::kMargin + bars::kPanel,
+               height = bars::kTop + bars::kLine * static_cast<double>(paths.size()) + 2 * bars::kMargin;
+  return svg_picture(
+      width, height,
+      svg_text(bars::kMargin, 30, "font-size=\"18\" font-weight=\"bold\"",
+               "Share of the limit: the least time the work could take, over the time it takes") +
+          bars::legend() +
+          bars::panel(bars::kMargin, "Share, time a token; how many times as long PyTorch takes", paths,
+                      bars::path_remark) +
+          svg_text(width - bars::kMargin, height - 14, "font-size=\"12\" text-anchor=\"end\" fill=\"#555\"",
+                   caption_of(report)));
+}
+
 std::string roofline_chart(const Json& report) {
   const std::vector<roofline::Point> points = roofline::points_of(report);
   const roofline::Plot plot = roofline::plot_of(points, report);
@@ -326,8 +359,11 @@ void write_charts(const Json& report, const std::filesystem::path& to) {
   const std::filesystem::path directory = named ? to.parent_path() : to;
   if (!directory.empty()) std::filesystem::create_directories(directory);
   write(named ? to : to / "bars.svg", bar_chart(report));
-  write(named ? directory / (to.stem().string() + "-roofline.svg") : to / "roofline.svg",
-        roofline_chart(report));
+  const auto beside = [&](const std::string& name) {
+    return named ? directory / concat(to.stem().string(), "-", name) : to / name;
+  };
+  write(beside("headline.svg"), headline_chart(report));
+  write(beside("roofline.svg"), roofline_chart(report));
 }
 
 }  // namespace bdh::bench

@@ -23,9 +23,11 @@ else
   set -- "$@" --no-peers
 fi
 "$build/bdh-bench" "$@"
-echo "written: $results, $build/bench/bars.svg, $build/bench/roofline.svg"
+echo "written: $results, and in $build/bench bars.svg, headline.svg and roofline.svg"
 [ -n "${KEEP:-}" ] || exit 0
 name=$(sed -n 's/^ "device": "\(.*\)",$/\1/p' "$results" | tr -c 'A-Za-z0-9\n' '-' | tr -s '-')
 kept=$here/results/$(date -u +%Y-%m-%d)-$name.json
 cp "$results" "$kept"
+cp "$build/bench/bars.svg" "${kept%.json}.svg"
+cp "$build/bench/headline.svg" "${kept%.json}-headline.svg"
 echo "kept: $kept"

@@ -130,7 +130,7 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config
   const auto [layers, width, heads, neurons, vocab, sets] = config.dimensions();
   std::vector<std::pair<std::string, Shape>> shapes;
   const auto add = [&](const std::string& name, const Shape& shape) {
-    for (int64_t i = 0; i < sets; ++i) shapes.emplace_back(layer_name(config, name, i), shape);
+    for (int64_t i = 0; i < config.sets(); ++i) shapes.emplace_back(layer_name(config, name, i), shape);
   };
   add(kDecoder, {heads * neurons, width});
   add(kEncoder, {heads, width, neurons});

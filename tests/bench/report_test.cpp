@@ -158,9 +158,31 @@ TEST_CASE("bench: pictures show each kernel once, paths, roofs and the device") 
   CHECK(contains(roofline, "memory, 2.00 TB/s"));
 }
 
+TEST_CASE("bench: the headline has eight paths, each model and dtype once, on all threads") {
+  std::vector<Result> results;
+  const auto add = [&](const std::string& name, const std::string& shape, const char* dtype, int threads) {
+    Result& result = results.emplace_back();
+    result.of = {.kind = Kind::path, .name = name, .shape = shape, .dtype = dtype, .threads = threads};
+    result.work = {.bytes = 1, .tokens = 1};
+    result.samples = {1, 1, 1};
+  };
+  add("decode at 7", "small", "f32", 2);
+  add("decode at 7", "small, 4 sequences", "f32", 2);
+  add("decode at 8", "small", "f16", 2);
+  add("decode at 9", "small", "f32", 1);
+  for (int i = 10; i < 20; ++i) add(concat("prefill ", i), "small, chunks of 4", "bf16", 2);
+  Report report;
+  report.rows = rows_of(results, [](const Result&) { return Bound{0.5, "memory"}; });
+  const std::string headline = headline_chart(json_of(report));
+  CHECK(count_of(headline, "decode at 7, small, f32, 2 threads") == 1);
+  CHECK(count_of(headline, "decode at ") == 1);
+  CHECK(count_of(headline, "prefill ") == 7);
+}
+
 TEST_CASE("bench: pictures of nothing are pictures, of other JSON an error") {
   Report empty;
   CHECK(contains(bar_chart(json_of(empty)), "</svg>"));
+  CHECK(contains(headline_chart(json_of(empty)), "</svg>"));
   CHECK(contains(roofline_chart(json_of(empty)), "</svg>"));
   CHECK_THROWS_AS(bar_chart(Json::parse("{}", "x")), Error);
   CHECK_THROWS_AS(roofline_chart(Json::parse("{\"results\": 3}", "x")), Error);
@@ -171,6 +193,7 @@ TEST_CASE("bench: charts go into a directory, or beside a name") {
   const Json json = json_of(made_up_report());
   write_charts(json, directory / "charts");
   write_charts(json, directory / "one.svg");
-  for (const char* name : {"charts/bars.svg", "charts/roofline.svg", "one.svg", "one-roofline.svg"})
+  for (const char* name : {"charts/bars.svg", "charts/headline.svg", "charts/roofline.svg", "one.svg",
+                           "one-headline.svg", "one-roofline.svg"})
     CHECK(bdh::test::read_file(directory / name).rfind("<svg", 0) == 0);
 }
