@@ -75,7 +75,8 @@ auto named(const Table& table, std::string_view name) {
 }
 
 void read_member(GenerationConfig& config, const Json::Member& member) {
-  const auto& [name, value] = member;
+  const std::string& name = member.first;
+  const Json& value = member.second;
   const auto key = named(kKeys, name);
   const std::span<const SamplingOption> options = sampling_options();
   const auto option = named(options, name);
