@@ -43,12 +43,12 @@ Work attention_rows_work(const ModelSizes& m, const Densities& active, double ba
           .working_set = batch * m.state()};
 }
 
-Work attention_step_work(const ModelSizes& m, const Densities& active, double batch) {
+Work attention_decode_work(const ModelSizes& m, const Densities& active, double batch) {
   const Work encode{.cached = m.matrix(), .flops = 2 * batch * m.rows * m.width, .working_set = m.matrix()};
   return encode + attention_rows_work(m, active, batch);
 }
 
-Work gate_step_work(const ModelSizes& m, const Densities& active, double batch) {
+Work gate_decode_work(const ModelSizes& m, const Densities& active, double batch) {
   return {.cached = m.matrix() * (wanted_by_any(active.n, batch) + wanted_by_any(active.g, batch)),
           .flops = 2 * batch * m.rows * m.width * (active.n + active.g),
           .working_set = 2 * m.matrix()};
@@ -62,7 +62,7 @@ Work decode_work(const ModelSizes& m, std::span<const LayerActivity> activity, d
             .tokens = batch};
   for (const LayerActivity& layer : activity) {
     const Densities active = densities_of(layer, m);
-    const Work gate = gate_step_work(m, active, batch);
+    const Work gate = gate_decode_work(m, active, batch);
     work.bytes += state_passes * batch * active.pairs * m.state();
     work.cached += m.matrix() + gate.cached;
     work.flops += 2 * batch * m.rows * m.width * (1 + state_passes * active.pairs) + gate.flops;
@@ -70,7 +70,7 @@ Work decode_work(const ModelSizes& m, std::span<const LayerActivity> activity, d
   return work;
 }
 
-Work chunk_work(const ModelSizes& m, double tokens, double chunk, double logits, bool with_state) {
+Work prefill_work(const ModelSizes& m, double tokens, double chunk, double logits, bool with_state) {
   const double chunks = std::ceil(tokens / chunk), last = tokens - (chunks - 1) * chunk;
   const double pairs = (chunks - 1) * causal_pairs(chunk) + causal_pairs(last);
   const double recalled = with_state ? tokens - std::min(chunk, tokens) : 0, added = with_state ? tokens : 0;
@@ -91,13 +91,13 @@ Work uncached(Work work) {
   return work;
 }
 
-Work encode_chunk_work(const ModelSizes& m, const ChunkShape& shape) {
+Work encode_prefill_work(const ModelSizes& m, const PrefillShape& shape) {
   return {.bytes = 2 * shape.rows() * m.rows * shape.activation,  // n and r
           .cached = m.matrix() + shape.rows() * m.width * shape.activation,
           .flops = 2 * shape.rows() * m.rows * m.width};
 }
 
-Work attention_chunk_work(const ModelSizes& m, const ChunkShape& shape) {
+Work attention_prefill_work(const ModelSizes& m, const PrefillShape& shape) {
   const double x = shape.rows() * m.width * shape.activation;
   return {.bytes = shape.rows() * m.rows * shape.activation + 2 * shape.segments * m.state(),
           .cached = x + m.heads * x,  // x, and norm(a) of every head
@@ -105,7 +105,7 @@ Work attention_chunk_work(const ModelSizes& m, const ChunkShape& shape) {
                    4 * shape.rows() * m.rows * m.width};
 }
 
-Work gate_chunk_work(const ModelSizes& m, const ChunkShape& shape) {
+Work gate_prefill_work(const ModelSizes& m, const PrefillShape& shape) {
   return {.bytes = 2 * shape.rows() * m.rows * shape.activation,  // n read, g written
           .cached = 2 * m.matrix() + shape.rows() * m.width * (m.heads * shape.activation + 2 * kFloat),
           .flops = 4 * shape.rows() * m.rows * m.width};

@@ -37,27 +37,27 @@ Work decode_work(const ModelSizes& m, std::span<const LayerActivity> activity, d
                  double state_passes);
 
 /// Reading `tokens` from the start in chunks: three products, scores and scores x for earlier tokens of the
-/// chunk, and with a state its growth and, after the first chunk, recall. logits: rows of them.
-Work chunk_work(const ModelSizes& m, double tokens, double chunk, double logits, bool with_state);
+/// chunk, and with a state its growth and, after the first chunk, readout. logits: rows of them.
+Work prefill_work(const ModelSizes& m, double tokens, double chunk, double logits, bool with_state);
 
 /// The same work for a machine whose limits do not tell weights from the rest.
 Work uncached(Work work);
 
 // One layer of one token of `batch` sequences.
-Work attention_step_work(const ModelSizes& m, const Densities& active, double batch);
-Work gate_step_work(const ModelSizes& m, const Densities& active, double batch);
+Work attention_decode_work(const ModelSizes& m, const Densities& active, double batch);
+Work gate_decode_work(const ModelSizes& m, const Densities& active, double batch);
 /// The exchange with S alone, r having been made.
 Work attention_rows_work(const ModelSizes& m, const Densities& active, double batch);
 
 /// Rows of a chunk: `segments` sequences of `tokens` each. activation: bytes of one.
-struct ChunkShape {
+struct PrefillShape {
   double segments, tokens, activation;
   double rows() const { return segments * tokens; }
 };
 // One layer. n, r and g count as memory, each read or written once.
-Work encode_chunk_work(const ModelSizes& m, const ChunkShape& shape);
-Work attention_chunk_work(const ModelSizes& m, const ChunkShape& shape);
-Work gate_chunk_work(const ModelSizes& m, const ChunkShape& shape);
+Work encode_prefill_work(const ModelSizes& m, const PrefillShape& shape);
+Work attention_prefill_work(const ModelSizes& m, const PrefillShape& shape);
+Work gate_prefill_work(const ModelSizes& m, const PrefillShape& shape);
 
 /// x = norm(embed[token]) for `rows` tokens, x as float32 and once more in `activation` bytes (0: not).
 Work embed_work(const ModelSizes& m, double rows, double activation);

@@ -61,7 +61,7 @@ Work prefill(benchmark::State& state, Subject& subject, const Prefill& how) {
     work.tokens = count;
     return work;
   }
-  return uncached(chunk_work(
+  return uncached(prefill_work(
       sizes, count, static_cast<double>(how.form == Form::parallel ? how.tokens : how.chunk), 1, true));
 }
 
@@ -71,7 +71,7 @@ Work forward_once(benchmark::State& state, Subject& subject, int64_t count) {
   subject.weights()->packed();
   time_each(state, [&] { benchmark::DoNotOptimize(forward(*subject.weights(), {&span, 1})); });
   const auto rows = static_cast<double>(count);
-  return uncached(chunk_work(sizes_of(subject), rows, rows, rows, false));
+  return uncached(prefill_work(sizes_of(subject), rows, rows, rows, false));
 }
 
 // Adds the cases of one subject.

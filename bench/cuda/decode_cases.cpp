@@ -159,8 +159,8 @@ std::vector<Family> DecodeInputs::families(const std::string& dtype) const {
   std::vector<Work> attention, gate;
   for (const LayerActivity& layer : activity_) {
     const Densities active = densities_of(layer, m);
-    attention.push_back(attention_step_work(m, active, batch));
-    gate.push_back(gate_step_work(m, active, batch));
+    attention.push_back(attention_decode_work(m, active, batch));
+    gate.push_back(gate_decode_work(m, active, batch));
   }
   const auto set_of = [this](int i) -> const Set& { return sets_[static_cast<size_t>(i) % sets_.size()]; };
   const cudaStream_t stream = model_.stream().get();

@@ -138,8 +138,8 @@ Result measure_prefill(Subject& subject, const Case& of, int64_t tokens, int64_t
     if (n > 0) result.samples.push_back(taken);
     if (n == samples) result.details = {{"memory_before", before}, {"memory_after", memory_in_use()}};
   }
-  result.work = chunk_work(sizes_of(subject), static_cast<double>(tokens),
-                           static_cast<double>(std::min(chunk, tokens)), 1, true);
+  result.work = prefill_work(sizes_of(subject), static_cast<double>(tokens),
+                             static_cast<double>(std::min(chunk, tokens)), 1, true);
   return result;
 }
 

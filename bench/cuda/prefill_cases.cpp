@@ -314,13 +314,13 @@ int64_t PrefillInputs::compared_rows() const {
   return std::min<int64_t>(kCompared, static_cast<int64_t>(plan_.rows.size()));
 }
 
-ChunkShape PrefillInputs::shape() const {
+PrefillShape PrefillInputs::shape() const {
   return {static_cast<double>(plan_.segments.size()), static_cast<double>(tokens_),
           static_cast<double>(size_of(sets_.front().buffers.activations))};
 }
 
 Family PrefillInputs::encode_family(const std::string& dtype) const {
-  Family made = family("encode_prefill", dtype, encode_chunk_work(model_.counted(), shape()));
+  Family made = family("encode_prefill", dtype, encode_prefill_work(model_.counted(), shape()));
   add_mmas(made, [this](const PrefillBuffers& buffers, int layer) {
     encode_prefill(model_.packed(), buffers, layer, model_.stream().get());
   });
@@ -339,7 +339,7 @@ Family PrefillInputs::attention_family(const std::string& dtype) const {
   for (const Densities& active : active_)
     rows.push_back(attention_rows_work(m, active, static_cast<double>(plan_.rows.size())));
   Family made = single_rows() ? family("attention_rows", dtype, mean(rows))
-                              : family("attention_prefill", dtype, attention_chunk_work(m, shape()));
+                              : family("attention_prefill", dtype, attention_prefill_work(m, shape()));
   const auto queue = [this](const PrefillBuffers& buffers, int layer) { attend(buffers, layer); };
   if (single_rows()) {
     made.variants.push_back({"bdh", [this, queue](int i) { queue(set_of(i).buffers, set_of(i).layer); }});
@@ -356,7 +356,7 @@ Family PrefillInputs::attention_family(const std::string& dtype) const {
 
 // Each set's n is there for one gate.
 Family PrefillInputs::gate_family(const std::string& dtype) const {
-  Family made = family("gate_prefill", dtype, gate_chunk_work(model_.counted(), shape()));
+  Family made = family("gate_prefill", dtype, gate_prefill_work(model_.counted(), shape()));
   made.most = made.sets;
   made.restore = [this] { restore_n(); };
   add_mmas(made, [this](const PrefillBuffers& buffers, int layer) {

@@ -49,7 +49,7 @@ class PrefillInputs {
   void add_blas(Family& family, std::function<void(const Set&)> queue) const;
   const Set& set_of(int iteration) const;
   int64_t compared_rows() const;
-  ChunkShape shape() const;
+  PrefillShape shape() const;
   void attend(const cuda::PrefillBuffers& buffers, int layer) const;
   void count(const Set& set);
 

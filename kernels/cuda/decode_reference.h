@@ -1,4 +1,4 @@
-// The one-token layer in its simplest form, for any width: the referee of the fast kernels and the first
+// The one-token layer in its simplest form, for any width: the reference of the fast kernels and the first
 // variant of the bench.
 #pragma once
 

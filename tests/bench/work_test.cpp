@@ -48,14 +48,14 @@ TEST_CASE("bench work: a step's kernels") {
   CHECK(active.n == 0.5);
   CHECK(active.pairs == 0.5);
   CHECK(active.g == 0.25);
-  const Work attention = attention_step_work(m, active, 2);
+  const Work attention = attention_decode_work(m, active, 2);
   CHECK(attention.bytes == 2 * 2 * 24 * 4);  // read and written, two sequences, half of 48 floats
   CHECK(attention.cached == 48 * 4);
   CHECK(attention.flops == 2 * 2 * 48 * (1 + 0.5 + 0.5));
   CHECK(attention_rows_work(m, active, 2).bytes == attention.bytes);
   CHECK(attention_rows_work(m, active, 2).flops == 2 * 2 * 48 * (0.5 + 0.5));
   CHECK(draw_work(m, 3).cached == 3 * 10 * 4);
-  const Work gate = gate_step_work(m, active, 2);
+  const Work gate = gate_decode_work(m, active, 2);
   CHECK(gate.bytes == 0);
   CHECK(gate.cached == 48 * 4 * (0.75 + 0.4375));
   CHECK(gate.flops == 2 * 2 * 48 * 0.75);
@@ -69,7 +69,7 @@ TEST_CASE("bench work: a path of decoding is its kernels in every layer, and log
   const LayerActivity layer = activity_of(3, 20, 10, 9);
   const std::vector<LayerActivity> layers{layer, layer};
   const Densities active = densities_of(layer, m);
-  const Work step = attention_step_work(m, active, 3) + gate_step_work(m, active, 3);
+  const Work step = attention_decode_work(m, active, 3) + gate_decode_work(m, active, 3);
   const Work path = decode_work(m, layers, 3, 2);
   CHECK(path.bytes == doctest::Approx(2 * step.bytes));
   CHECK(path.cached == doctest::Approx(2 * step.cached + 10 * 4 * 2));
@@ -79,28 +79,28 @@ TEST_CASE("bench work: a path of decoding is its kernels in every layer, and log
 
 TEST_CASE("bench work: a chunk's kernels") {
   const ModelSizes m(kSmall, DType::bf16);
-  const ChunkShape shape{2, 5, 2};  // 10 rows
-  CHECK(encode_chunk_work(m, shape).flops == 2 * 10 * 48);
-  CHECK(encode_chunk_work(m, shape).bytes == 2 * 10 * 12 * 2);
-  CHECK(gate_chunk_work(m, shape).flops == 4 * 10 * 48);
-  // 10 causal pairs in each segment: scores over N in both heads, their use over D; recall and update.
-  CHECK(attention_chunk_work(m, shape).flops == 2 * 20 * 12 + 2 * 20 * 2 * 4 + 4 * 10 * 48);
-  CHECK(attention_chunk_work(m, shape).bytes == 10 * 12 * 2 + 2 * 2 * 48 * 4);
+  const PrefillShape shape{2, 5, 2};  // 10 rows
+  CHECK(encode_prefill_work(m, shape).flops == 2 * 10 * 48);
+  CHECK(encode_prefill_work(m, shape).bytes == 2 * 10 * 12 * 2);
+  CHECK(gate_prefill_work(m, shape).flops == 4 * 10 * 48);
+  // 10 causal pairs in each segment: scores over N in both heads, their use over D; readout and update.
+  CHECK(attention_prefill_work(m, shape).flops == 2 * 20 * 12 + 2 * 20 * 2 * 4 + 4 * 10 * 48);
+  CHECK(attention_prefill_work(m, shape).bytes == 10 * 12 * 2 + 2 * 2 * 48 * 4);
   CHECK(logits_work(m, 3).flops == 2 * 3 * 4 * 10);
   CHECK(embed_work(m, 3, 2).cached == 3 * 4 * (2 + 4 + 2));
 }
 
-TEST_CASE("bench work: a prompt is the chunk's kernels, but for what the first chunk cannot recall") {
+TEST_CASE("bench work: a prompt is the chunk's kernels, but for what the first chunk has nothing to read out of") {
   const ModelSizes m(kSmall, DType::bf16);
-  const Work two = chunk_work(m, 10, 5, 1, true);
-  const ChunkShape shape{1, 5, 2};
-  const double layer = encode_chunk_work(m, shape).flops + attention_chunk_work(m, shape).flops +
-                       gate_chunk_work(m, shape).flops;
+  const Work two = prefill_work(m, 10, 5, 1, true);
+  const PrefillShape shape{1, 5, 2};
+  const double layer = encode_prefill_work(m, shape).flops + attention_prefill_work(m, shape).flops +
+                       gate_prefill_work(m, shape).flops;
   CHECK(two.flops == 2 * (2 * layer - 2 * 5 * 48) + 2 * 4 * 10);
   CHECK(two.bytes == 2 * 3 * 48 * 4);  // S written twice and read once in each layer
   CHECK(two.tokens == 10);
-  CHECK(chunk_work(m, 7, 5, 1, true).flops < two.flops);
-  CHECK(chunk_work(m, 10, 5, 1, false).bytes == 0);
+  CHECK(prefill_work(m, 7, 5, 1, true).flops < two.flops);
+  CHECK(prefill_work(m, 10, 5, 1, false).bytes == 0);
 }
 
 TEST_CASE("bench work: means") {

@@ -10,6 +10,7 @@
 #include "tests/support/backends.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary.h"
+#include "tests/support/thrown.h"
 
 using namespace bdh;
 using namespace bdh::test;
@@ -273,4 +274,36 @@ TEST_CASE("wrong reads are refused before anything is read") {
   const std::vector<int32_t> one{1};
   const std::span<const int32_t> tokens[] = {one, one};
   CHECK_THROWS_WITH_AS(read_batch(twice, tokens), doctest::Contains("twice"), Error);
+}
+
+TEST_CASE("what no backend has yet is refused by name, before anything is read") {
+  const auto weights = small_weights(kConfigs[1]);
+  Backend& device = weights->backend();
+  const std::unique_ptr<State> state = device.new_state(weights->packed(), {});
+  const std::vector<int32_t> tokens = {1, 2};
+  Segment segment{.state = state.get(), .tokens = tokens};
+  const auto refusal = [&](auto change) {
+    Segment changed = segment;
+    Read read;
+    change(changed, read);
+    read.segments = {&changed, 1};
+    return thrown_by([&] { device.read(weights->packed(), read); });
+  };
+  int anything = 0;
+  const auto adapted =
+      refusal([&](Segment& one, Read&) { one.adapter = reinterpret_cast<const Adapter*>(&anything); });
+  const auto provisional = refusal([](Segment&, Read& read) { read.provisional = true; });
+  const auto taped = refusal([&](Segment&, Read& read) { read.tape = reinterpret_cast<Tape*>(&anything); });
+  CHECK(adapted.says("adapters"));
+  CHECK(provisional.says("provisional tokens"));
+  CHECK(taped.says("tape"));
+  for (const Thrown& thrown : {adapted, provisional, taped}) CHECK(thrown.kind == ErrorKind::unsupported);
+  CHECK(state->position() == 0);
+
+  const std::vector<float> decay(static_cast<size_t>(kConfigs[1].n_head), 0.5f);
+  CHECK(thrown_by([&] { device.new_state(weights->packed(), decay); }).says("decay"));
+
+  Parameters scaled{.dims = config_of(1, 8, 1, 2, 4).dimensions()};
+  scaled.embed.group = 32;
+  CHECK(thrown_by([&] { device.pack(scaled, DType::f32); }).says("scales"));
 }
