@@ -90,7 +90,8 @@ TEST_CASE("bench work: a chunk's kernels") {
   CHECK(embed_work(m, 3, 2).cached == 3 * 4 * (2 + 4 + 2));
 }
 
-TEST_CASE("bench work: a prompt is the chunk's kernels, but for what the first chunk has nothing to read out of") {
+TEST_CASE(
+    "bench work: a prompt is the chunk's kernels, but for what the first chunk has nothing to read out of") {
   const ModelSizes m(kSmall, DType::bf16);
   const Work two = prefill_work(m, 10, 5, 1, true);
   const PrefillShape shape{1, 5, 2};

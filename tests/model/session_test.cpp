@@ -303,7 +303,8 @@ TEST_CASE("what no backend has yet is refused by name, before anything is read")
   const std::vector<float> decay(static_cast<size_t>(kConfigs[1].n_head), 0.5f);
   CHECK(thrown_by([&] { device.new_state(weights->packed(), decay); }).says("decay"));
 
-  Parameters scaled{.dims = config_of(1, 8, 1, 2, 4).dimensions()};
+  Parameters scaled;
+  scaled.dims = config_of(1, 8, 1, 2, 4).dimensions();
   scaled.embed.group = 32;
   CHECK(thrown_by([&] { device.pack(scaled, DType::f32); }).says("scales"));
 }
