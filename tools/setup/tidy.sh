@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs clang-tidy, several files at a time, and prints findings alone: on the sources that differ from origin/main, or on
-# main itself from the state a day before HEAD, and on what includes them; with `all` on every source.
+# main itself from the state a day before HEAD, and on what includes them; on every source with `all`, or where history
+# has nothing older to compare with.
 # usage: tidy.sh BUILD CLANG_TIDY [all]
 # A source found clean stays so while it, what it includes and the checks are the same: ${XDG_CACHE_HOME:-~/.cache}/bdh/tidy.
 # A .cu file is checked as C++ for the emulator. What needs cuBLAS, which is not everywhere, is not checked.
@@ -15,13 +16,14 @@ find "$clean" -type f -mtime +30 -delete
 lists=$(mktemp -d)
 trap 'rm -rf "$lists"' EXIT
 
-# The names of files that changed, in more than comments.
+# The names of files that changed, in more than comments; fails where there is no older commit.
 changed() {
   base=$(git merge-base HEAD origin/main 2>/dev/null) || base=""
   if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then
     base=$(git rev-list -1 --before="$(git log -1 --format=%ct | awk '{ print $1 - 86400 }')" HEAD)
   fi
   [ -n "$base" ] || base=$(git rev-list --max-parents=0 HEAD | tail -n 1)
+  [ "$base" != "$(git rev-parse HEAD)" ] || return 1
   git diff --numstat -I'^ *//' "$base" | cut -f 3 && git ls-files --others --exclude-standard
 }
 
@@ -68,7 +70,7 @@ awk -v changed="$lists/changed" '
 echo "tidy: $(wc -l <"$lists/wanted") of $(wc -l <"$lists/includes") sources to check"
 
 # shellcheck disable=SC2016
-xargs -n 2 -P "$(nproc)" sh -c '
+xargs -r -n 2 -P "$(nproc)" sh -c '
   file=$2
   case $2 in *.cu) file=$0/emulated/$2.cpp ;; esac
   findings=$("$1" -p "$0" --quiet "$file" 2>&1) || { printf "%s\n" "$findings" "tidy: $2" >&2; exit 1; }
