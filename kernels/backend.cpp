@@ -24,10 +24,6 @@ void refuse_unbuilt(const Parameters& parameters) {
   }
 }
 
-void refuse_unbuilt(std::span<const float> decay) {
-  if (!decay.empty()) fail(ErrorKind::unsupported, "no backend damps its state yet; give no decay");
-}
-
 void refuse_unbuilt(const Read& read) {
   const auto adapted = [](const Segment& segment) { return segment.adapter != nullptr; };
   if (std::any_of(read.segments.begin(), read.segments.end(), adapted))

@@ -13,6 +13,11 @@
 //     logits = x lm_head
 // The recurrent form of a: a_t = r_t S, then S += r_t^T x_t, with a state S (H, N, D) for every layer.
 //
+// A session may have a horizon h, one for each head: what a token left is worth exp(-distance / h) (eq. 4,
+// whose U damps). Then a = (tril(r r^T, -1) * exp(-(t - s) / h)) x, recurrently S = exp(-1 / h) (S + r_t^T
+// x_t), and the phase frac(t f_i) is exact; without a horizon t f_i is rounded to float32, as the authors'
+// code has it.
+//
 // One call reads tokens of several sequences; the backend chooses decode (one token each, inactive neurons
 // skipped) or prefill (many tokens at once). What is still to come has its place; until it is built,
 // refuse_unbuilt says so:
@@ -20,7 +25,6 @@
 //   - weights of 8 and 4 bits: Matrix::scales, which pack() hands to kernels that multiply by them
 //   - adapters: Segment::adapter, low-rank, chosen for each sequence of a batch
 //   - provisional tokens: Read::provisional; they stay pending until State gains accept(n), which takes n
-//   - damping: new_state(packed, decay); S = decay_h (S + r_t^T x_t)
 //   - training: Read::tape keeps each layer's x; backward(packed, tape) recomputes the rest and adds to
 //     gradients, which have the shapes of Parameters
 #pragma once
@@ -143,8 +147,8 @@ class Backend {
   virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const = 0;
   /// dtype: f32, bf16 or f16. Throws Error(out_of_memory).
   virtual std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) = 0;
-  /// decay: a factor for each head, or none.
-  virtual std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> decay) = 0;
+  /// horizons: tokens, above 0, for each head, infinity for no damping; or none.
+  virtual std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) = 0;
   /// Reads every segment: parallel inside, states carried across.
   /// Throws Error(bad_file) where a draw meets logits that are not finite (Sampler::next).
   virtual void read(const Packed& packed, const Read& read) = 0;
@@ -152,7 +156,6 @@ class Backend {
 
 /// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.
 void refuse_unbuilt(const Parameters& parameters);
-void refuse_unbuilt(std::span<const float> decay);
 void refuse_unbuilt(const Read& read);
 
 /// Decode: every segment has a state and a single token.

@@ -19,6 +19,17 @@ void check_tokens(std::span<const int32_t> tokens, int64_t vocab) {
   }
 }
 
+void check_horizon(std::span<const float> horizon, int64_t heads) {
+  for (const float tokens : horizon) {
+    if (!(tokens > 0))
+      fail(ErrorKind::invalid_argument, "horizon must be a positive number of tokens, not ", tokens);
+  }
+  if (horizon.size() > 1 && static_cast<int64_t>(horizon.size()) != heads) {
+    fail(ErrorKind::invalid_argument, "horizon must be one number, or one for each of the ", heads,
+         " heads, not ", horizon.size());
+  }
+}
+
 std::span<LayerActivity> activity_of(const ReadOptions& options, int64_t layers) {
   if (!options.activity) return {};
   options.activity->resize(static_cast<size_t>(layers));
@@ -77,8 +88,17 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
 
 }  // namespace
 
-Session::Session(std::shared_ptr<const Weights> weights)
-    : weights_(std::move(weights)), state_(weights_->backend().new_state(weights_->packed(), {})) {}
+Session::Session(std::shared_ptr<const Weights> weights, SessionOptions options)
+    : weights_(std::move(weights)), options_(std::move(options)) {
+  check_horizon(options_.horizon, weights_->config().n_head);
+  state_ = new_state();
+}
+
+std::unique_ptr<State> Session::new_state() const {
+  std::vector<float> horizons = options_.horizon;
+  if (horizons.size() == 1) horizons.assign(static_cast<size_t>(weights_->config().n_head), horizons.front());
+  return weights_->backend().new_state(weights_->packed(), horizons);
+}
 
 std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOptions& options) {
   std::vector<float> logits(static_cast<size_t>(weights_->config().vocab_size));
@@ -95,12 +115,12 @@ std::vector<float> Session::read_all(std::span<const int32_t> tokens, const Read
 }
 
 Session Session::clone() const {
-  Session copy(weights_);
+  Session copy(weights_, options_);
   copy.state_ = state_->clone();
   return copy;
 }
 
-void Session::reset() { state_ = weights_->backend().new_state(weights_->packed(), {}); }
+void Session::reset() { state_ = new_state(); }
 
 Tensor Session::save() { return state_->save(); }
 

@@ -33,15 +33,24 @@ struct ReadOptions {
   std::vector<LayerActivity>* activity = nullptr;
 };
 
+struct SessionOptions {
+  /// Tokens after which what a token left has fallen to 1/e: one for all heads, or one for each; infinity for
+  /// no damping, but exact phases; none for the authors' form (kernels/backend.h). A trained model reads on
+  /// past its block where the horizon is about a quarter of it.
+  std::vector<float> horizon;
+};
+
 /// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use;
 /// different sessions may read from different threads.
 class Session {
  public:
-  explicit Session(std::shared_ptr<const Weights> weights);
+  /// Throws Error(invalid_argument) for a horizon that is not above 0, or not one for each head.
+  explicit Session(std::shared_ptr<const Weights> weights, SessionOptions options = {});
   Session(Session&&) noexcept = default;
   Session& operator=(Session&&) noexcept = default;
 
   const Weights& weights() const { return *weights_; }
+  const SessionOptions& options() const { return options_; }
   /// Tokens read.
   int64_t position() const { return state_->position(); }
   /// Memory this session occupies.
@@ -70,7 +79,9 @@ class Session {
  private:
   friend std::vector<float> read_batch(std::span<Session* const>, std::span<const std::span<const int32_t>>,
                                        const ReadOptions&);
+  std::unique_ptr<State> new_state() const;
   std::shared_ptr<const Weights> weights_;
+  SessionOptions options_;
   std::unique_ptr<State> state_;
 };
 

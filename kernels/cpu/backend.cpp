@@ -35,9 +35,8 @@ class CpuBackend : public Backend {
     return pack_parameters(parameters, dtype, pool_);
   }
 
-  std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> decay) override {
-    refuse_unbuilt(decay);
-    return std::make_unique<SequenceState>(packed.dims, kernels_);
+  std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) override {
+    return std::make_unique<SequenceState>(packed.dims, kernels_, horizons);
   }
 
   MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const override {

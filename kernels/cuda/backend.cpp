@@ -62,8 +62,9 @@ class CudaBackend : public Backend {
     return pack_parameters(parameters, dtype, queue_->stream);
   }
 
-  std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> decay) override {
-    refuse_unbuilt(decay);
+  std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) override {
+    if (!horizons.empty())
+      fail(ErrorKind::unsupported, "the CUDA backend has no horizon yet; use --device cpu");
     return std::make_unique<DeviceState>(static_cast<const PackedParameters&>(packed).sizes, queue_);
   }
 

@@ -300,9 +300,6 @@ TEST_CASE("what no backend has yet is refused by name, before anything is read")
   for (const Thrown& thrown : {adapted, provisional, taped}) CHECK(thrown.kind == ErrorKind::unsupported);
   CHECK(state->position() == 0);
 
-  const std::vector<float> decay(static_cast<size_t>(kConfigs[1].n_head), 0.5f);
-  CHECK(thrown_by([&] { device.new_state(weights->packed(), decay); }).says("decay"));
-
   Parameters scaled;
   scaled.dims = config_of(1, 8, 1, 2, 4).dimensions();
   scaled.embed.group = 32;
