@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/cpu/embedding.h"
+#include "kernels/cpu/horizon.h"
 #include "kernels/cpu/residual.h"
 
 namespace bdh::cpu {
@@ -26,6 +27,9 @@ struct Decode {
   float* partial;           // (B, tiles, stride)
   float* neurons;           // (B, tiles, kTileNeurons): n
   LayerActivity* activity;  // (B, tiles)
+  float* angles;            // (B, padded(N)): exact phases of the sequences that have a horizon
+
+  float* angles_of(int64_t sequence) const { return angles + sequence * padded(tiles.neurons); }
 
   SequenceState& state(int64_t sequence) const {
     return static_cast<SequenceState&>(*segments[sequence].state);
@@ -53,6 +57,7 @@ void read_pending(const Decode& d, const SequenceState& state, int64_t layer, in
   const Rows keys{state.r(layer, 0, tile), DType::f32, state.slot_stride()};
   const Rows values{state.x(layer, 0), DType::f32, d.stride};
   d.kernels.dot_rows(keys, slots, pending, padded(d.tiles[tile].count), r, scores);
+  for (int64_t i = 0; i < pending; ++i) scores[i] *= state.weight(tile, pending - i);
   d.kernels.accumulate_rows(values, slots, scores, pending, d.stride, a);
 }
 
@@ -67,19 +72,26 @@ void attend(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder, tile.row), nullptr, tile.count, d.stride,
                      d.x + sequence * d.stride, n);
   std::fill(n + tile.count, n + padded(tile.count), 0.0f);
-  d.kernels.rotate(n, d.packed.freqs.data() + tile.begin, tile.count, static_cast<float>(state.position()),
-                   r);
+  if (state.horizons().empty()) {
+    d.kernels.rotate(n, d.packed.freqs.data() + tile.begin, tile.count, static_cast<float>(state.position()),
+                     r);
+  } else {
+    d.kernels.rotate_by(n, d.angles_of(sequence) + tile.begin, tile.count, r);
+  }
 
   std::fill(a, a + d.stride, 0.0f);
   const bool s_is_empty = state.is_s_empty(i);
+  float weight = 1.0f;  // of what S holds
   if (state.is_flush_due(i)) {
     state.flush(layer, i);
   } else {
     read_pending(d, state, layer, i, r, a);
+    weight = state.weight(i, state.lag(i));
   }
   int32_t index[kTileNeurons];
   float scale[kTileNeurons];
   const int64_t active = s_is_empty ? 0 : compact(r, tile.count, index, scale);
+  for (int64_t j = 0; j < active && weight != 1.0f; ++j) scale[j] *= weight;
   const Rows s{state.s(layer, tile.row), DType::f32, d.stride};
   d.kernels.accumulate_rows(s, index, scale, active, d.stride, a);
   d.activity[at].pairs += count_active_pairs(n, tile.count);
@@ -134,6 +146,17 @@ void keep_x(const Decode& d, int64_t layer) {
   }
 }
 
+// The same for every layer and head.
+void set_angles(const Decode& d) {
+  for (int64_t b = 0; b < static_cast<int64_t>(d.segments.size()); ++b) {
+    const SequenceState& state = d.state(b);
+    float* angles = d.angles_of(b);
+    const std::vector<uint64_t>& freqs = d.packed.fixed_freqs;
+    for (size_t i = 0; i < freqs.size() && !state.horizons().empty(); ++i)
+      angles[i] = exact_angle(state.position(), freqs[i]);
+  }
+}
+
 void add_activity(const Decode& d, int64_t sequences, LayerActivity& total) {
   total.tokens += sequences;
   for (int64_t i = 0; i < sequences * d.tiles.count; ++i) {
@@ -161,7 +184,9 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  scratch.attended.at_least(sequences * packed.dims.heads * packed.stride),
                  scratch.partial.at_least((sequences * tiles.count + 1) * packed.stride),
                  scratch.neurons.at_least(sequences * tiles.count * kTileNeurons),
-                 scratch.activity.data()};
+                 scratch.activity.data(),
+                 scratch.angles.at_least(sequences * padded(packed.dims.neurons))};
+  set_angles(d);
   float* mixed = d.partial + sequences * tiles.count * packed.stride;
   for (int64_t b = 0; b < sequences; ++b)
     embed_token(kernels, packed, segments[b].tokens.front(), d.x + b * packed.stride);

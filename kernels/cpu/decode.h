@@ -13,7 +13,7 @@
 namespace bdh::cpu {
 
 struct DecodeScratch {
-  Buffer<float> x, attended, partial, neurons;
+  Buffer<float> x, attended, partial, neurons, angles;
   std::vector<LayerActivity> activity;
 };
 

@@ -12,7 +12,8 @@
 
 namespace bdh::cpu {
 
-constexpr int64_t kPadding = 16;  // floats in the widest vector there is
+constexpr int64_t kPadding = 16;     // floats in the widest vector there is
+constexpr float kSmallest = 1e-30f;  // what has decayed below this is 0
 
 /// Neuron-major rows: row i starts at data + i * stride elements.
 struct Rows {
@@ -54,6 +55,15 @@ struct Kernels {
   /// n = max(0, n), r = n rotated. tokens is a multiple of kPadding.
   void (*rotate_chunk)(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
                        const float* positions, float* r);
+
+  /// As rotate and rotate_chunk, by angles in [0, 2 pi] that are given: (count), and (neurons, tokens) with
+  /// stride. Where two freqs of a pair are equal the first one's angles serve both.
+  void (*rotate_by)(float* n, const float* angles, int64_t count, float* r);
+  void (*rotate_chunk_by)(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
+                          const float* angles, float* r);
+
+  /// values *= factor; what falls below kSmallest becomes 0, so that nothing decays into denormal numbers.
+  void (*decay)(float* values, int64_t count, float factor);
 
   /// v = n * max(0, v), for rows of `tokens` columns: the gate g. Returns how many v were positive.
   int64_t (*gate_chunk)(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons,

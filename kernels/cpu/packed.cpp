@@ -7,6 +7,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
+#include "kernels/cpu/horizon.h"
 
 namespace bdh::cpu {
 
@@ -122,6 +123,7 @@ std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parame
       padded_rows(*packed, parameters.lm_head.values, width, vocab, padded(vocab), "lm_head", pool);
   packed->freqs.assign(static_cast<size_t>(padded(neurons)), 0.0f);
   std::memcpy(packed->freqs.data(), parameters.freqs.data, static_cast<size_t>(neurons) * sizeof(float));
+  for (const float f : packed->freqs) packed->fixed_freqs.push_back(fixed_point(f));
   return packed;
 }
 

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "kernels/cpu/embedding.h"
+#include "kernels/cpu/horizon.h"
 #include "kernels/cpu/residual.h"
 
 namespace bdh::cpu {
@@ -76,9 +77,16 @@ struct Prefill {
   float* worker;     // (threads, worker_floats)
   int64_t worker_floats;
   LayerActivity* activity;  // (groups)
+  float* angles;            // (N, columns): exact phases, where a segment has a horizon
+  float* weights;           // for each segment that has one: (H, tokens + 1), exp(-(tokens - i) / horizon)
 
   float* partial_of(int64_t group) const { return partial + group * rows * stride; }
   float* scratch_of(int thread) const { return worker + thread * worker_floats; }
+  // What a token is worth `distance` tokens later, as weights[-distance]; null without a horizon.
+  const float* weights_of(const SegmentRows& segment, int64_t head) const {
+    if (segment.weights < 0) return nullptr;
+    return weights + segment.weights + head * (segment.tokens + 1) + segment.tokens;
+  }
 };
 
 // A block of neuron-major rows as float32: converted into `buffer` unless they are already.
@@ -92,17 +100,53 @@ const float* widened(const Prefill& c, const Rows& rows, int64_t row, int64_t co
 
 Rows plain(const float* data, int64_t stride) { return {data, DType::f32, stride}; }
 
+// r (count, tokens) times what each token is worth at the end of the segment.
+Rows weighted(const Prefill& c, const SegmentRows& segment, const float* weights, const float* r,
+              int64_t count, float* buffer) {
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t t = 0; t < segment.tokens; ++t)
+      buffer[i * segment.tokens + t] = r[i * c.columns + t] * weights[t - segment.tokens];
+  }
+  return plain(buffer, segment.tokens);
+}
+
 // A block of neurons of one segment: readout from what S holds, then S takes the segment's tokens.
-void read_and_update(const Prefill& c, const SegmentRows& segment, int64_t layer, int64_t row, int64_t count,
-                     bool first, float* a) {
+void read_and_update(const Prefill& c, const SegmentRows& segment, int64_t layer, int64_t head, int64_t row,
+                     int64_t count, bool first, float* a, float* buffer) {
   float* s = segment.state->s(layer, row);
   const float* r = c.rotated + row * c.columns + segment.first;
   if (segment.state->position() > 0) {
     c.kernels.multiply({segment.tokens, c.stride, count, r, 1, c.columns, plain(s, c.stride),
                         a + segment.first * c.stride, c.stride, !first});
   }
-  c.kernels.multiply({count, c.stride, segment.tokens, r, c.columns, 1,
+  Rows keys = plain(r, c.columns);
+  if (const float* weights = c.weights_of(segment, head)) {
+    c.kernels.decay(s, count * c.stride, weights[-segment.tokens]);
+    keys = weighted(c, segment, weights, r, count, buffer);
+  }
+  c.kernels.multiply({count, c.stride, segment.tokens, static_cast<const float*>(keys.data), keys.stride, 1,
                       plain(c.x + segment.first * c.stride, c.stride), s, c.stride, true});
+}
+
+// r of all segments: each by its own phases.
+void rotate(const Prefill& c, int64_t begin, int64_t row, int64_t count, float* buffer) {
+  float* n = c.neurons + row * c.columns;
+  float* r = c.rotated + row * c.columns;
+  const float* freqs = c.packed.freqs.data() + begin;
+  const auto exact = [](const SegmentRows& segment) { return segment.weights >= 0; };
+  if (std::all_of(c.segments.begin(), c.segments.end(), exact)) {
+    c.kernels.rotate_chunk_by(n, freqs, count, c.columns, c.columns, c.angles + begin * c.columns, r);
+    return;
+  }
+  c.kernels.rotate_chunk(n, freqs, count, c.columns, c.columns, c.positions, r);
+  if (std::none_of(c.segments.begin(), c.segments.end(), exact)) return;
+  c.kernels.rotate_chunk_by(n, freqs, count, c.columns, c.columns, c.angles + begin * c.columns, buffer);
+  for (const SegmentRows& segment : c.segments) {
+    for (int64_t i = 0; i < count && exact(segment); ++i) {
+      const float* from = buffer + i * c.columns + segment.first;
+      std::copy(from, from + segment.tokens, r + i * c.columns + segment.first);
+    }
+  }
 }
 
 void encode_block(const Prefill& c, int64_t layer, const NeuronTile& tile, int64_t begin, bool first,
@@ -112,12 +156,12 @@ void encode_block(const Prefill& c, int64_t layer, const NeuronTile& tile, int64
   c.kernels.multiply({count, c.columns, c.stride,
                       widened(c, c.packed.layer(layer).encoder, row, count, buffer), c.stride, 1,
                       plain(c.x_columns, c.columns), n, c.columns, false});
-  c.kernels.rotate_chunk(n, c.packed.freqs.data() + tile.begin + begin, count, c.columns, c.columns,
-                         c.positions, c.rotated + row * c.columns);
+  float* spare = buffer + kNeuronBlock * c.stride;
+  rotate(c, tile.begin + begin, row, count, spare);
   activity.n += c.kernels.count_active(n, c.columns, count, c.columns);
   activity.pairs += c.kernels.count_pairs(n, c.columns, count / 2, c.columns);
   for (const SegmentRows& segment : c.segments) {
-    if (segment.state) read_and_update(c, segment, layer, row, count, first, a);
+    if (segment.state) read_and_update(c, segment, layer, tile.head, row, count, first, a, spare);
   }
 }
 
@@ -162,32 +206,49 @@ void sum_parts(const Prefill& c, int64_t first_group, int64_t groups, int64_t ro
   c.kernels.accumulate_rows(parts, nullptr, nullptr, groups, c.stride, out);
 }
 
-// scores (count, keys) = tril(r r^T, -1), for the rows of a block against all rows of its segment up to them.
-void score(const Prefill& c, const RowBlock& block, int64_t head, int64_t keys, float* scores) {
-  const int64_t neurons = c.packed.dims.neurons;
-  const float* r = c.rotated + head * neurons * c.columns + block.segment->first;
-  c.kernels.multiply(
-      {block.count, keys, neurons, r + block.begin, 1, c.columns, plain(r, c.columns), scores, keys, false});
-  for (int64_t i = 0; i < block.count; ++i)
-    std::fill(scores + i * keys + block.begin + i, scores + (i + 1) * keys, 0.0f);
+// The first key that some row of a block still sees.
+int64_t first_key(const SegmentRows& segment, const RowBlock& block, int64_t head) {
+  if (segment.weights < 0) return 0;
+  const int64_t reach = reach_of(segment.state->horizons()[head]);
+  return std::max<int64_t>(0, block.begin - reach);
+}
+
+// scores (count, keys) = tril(r r^T, -1), weighted, for the rows of a block against the rows [from, from +
+// keys) of its segment.
+void score(const Prefill& c, const RowBlock& block, int64_t head, int64_t from, int64_t keys, float* scores) {
+  const SegmentRows& segment = *block.segment;
+  const float* r = c.rotated + head * c.packed.dims.neurons * c.columns + segment.first;
+  c.kernels.multiply({block.count, keys, c.packed.dims.neurons, r + block.begin, 1, c.columns,
+                      plain(r + from, c.columns), scores, keys, false});
+  const float* weights = c.weights_of(segment, head);
+  for (int64_t i = 0; i < block.count; ++i) {
+    float* row = scores + i * keys;
+    const int64_t before = block.begin + i - from;  // keys that the row may see
+    for (int64_t j = 0; weights && j < before; ++j) row[j] *= weights[j - before];
+    std::fill(row + before, row + keys, 0.0f);
+  }
 }
 
 void attend(const Prefill& c, const RowBlock& block, int64_t head, int thread) {
   const SegmentRows& segment = *block.segment;
-  const int64_t first = segment.first + block.begin, keys = block.begin + block.count;
+  const int64_t first = segment.first + block.begin, from = first_key(segment, block, head),
+                keys = block.begin + block.count - from;
   float* a = c.scratch_of(thread);
   float* scores = a + kRowBlock * c.stride;
   const bool has_past = segment.state && segment.state->position() > 0;
+  const float* weights = c.weights_of(segment, head);
   for (int64_t i = 0; i < block.count; ++i) {
-    if (has_past) {
-      sum_parts(c, head * c.groups.per_head, c.groups.per_head, first + i, a + i * c.stride);
-    } else {
-      std::fill(a + i * c.stride, a + (i + 1) * c.stride, 0.0f);
+    float* row = a + i * c.stride;
+    if (!has_past) {
+      std::fill(row, row + c.stride, 0.0f);
+      continue;
     }
+    sum_parts(c, head * c.groups.per_head, c.groups.per_head, first + i, row);
+    if (weights) c.kernels.decay(row, c.stride, weights[-(block.begin + i)]);
   }
-  score(c, block, head, keys, scores);
+  score(c, block, head, from, keys, scores);
   c.kernels.multiply({block.count, c.stride, keys, scores, keys, 1,
-                      plain(c.x + segment.first * c.stride, c.stride), a, c.stride, true});
+                      plain(c.x + (segment.first + from) * c.stride, c.stride), a, c.stride, true});
   float* out = c.attended + head * c.stride * c.columns + first;
   for (int64_t i = 0; i < block.count; ++i)
     c.kernels.norm(a + i * c.stride, c.packed.dims.width, c.stride, a + i * c.stride);
@@ -235,10 +296,13 @@ void mix(const Prefill& c, int64_t row, int thread) {
 
 int64_t place_segments(std::span<const Segment> segments, std::vector<SegmentRows>& placed) {
   placed.clear();
-  int64_t rows = 0;
+  int64_t rows = 0, weights = 0;
   for (const Segment& segment : segments) {
     const auto tokens = static_cast<int64_t>(segment.tokens.size());
-    placed.push_back({static_cast<SequenceState*>(segment.state), rows, tokens});
+    auto* state = static_cast<SequenceState*>(segment.state);
+    const bool damped = state && !state->horizons().empty();
+    placed.push_back({state, rows, tokens, damped ? weights : -1});
+    if (damped) weights += static_cast<int64_t>(state->horizons().size()) * (tokens + 1);
     rows += tokens;
   }
   return rows;
@@ -261,6 +325,38 @@ void set_positions(const Prefill& c) {
       c.positions[segment.first + t] = static_cast<float>(start + t);
   }
   std::fill(c.positions + c.rows, c.positions + c.columns, 0.0f);
+}
+
+void set_weights(const Prefill& c) {
+  for (const SegmentRows& segment : c.segments) {
+    if (segment.weights < 0) continue;
+    float* weights = c.weights + segment.weights;
+    for (const float horizon : segment.state->horizons()) {
+      for (int64_t distance = segment.tokens; distance >= 0; --distance)
+        *weights++ = weight_after(distance, horizon);
+    }
+  }
+}
+
+// The same for every layer and head.
+void set_angles(const Prefill& c, ThreadPool& pool) {
+  pool.run(c.packed.dims.neurons, [&](int64_t i, int) {
+    float* row = c.angles + i * c.columns;
+    std::fill(row, row + c.columns, 0.0f);
+    for (const SegmentRows& segment : c.segments) {
+      for (int64_t t = 0; t < segment.tokens && segment.weights >= 0; ++t)
+        row[segment.first + t] = exact_angle(segment.state->position() + t, c.packed.fixed_freqs[i]);
+    }
+  });
+}
+
+int64_t weights_in(std::span<const SegmentRows> segments) {
+  int64_t floats = 0;
+  for (const SegmentRows& segment : segments) {
+    if (segment.weights >= 0)
+      floats += static_cast<int64_t>(segment.state->horizons().size()) * (segment.tokens + 1);
+  }
+  return floats;
 }
 
 void add_activity(const Prefill& c, LayerActivity& total) {
@@ -303,6 +399,7 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
   const int64_t rows = place_segments(segments, scratch.segments);
   const Groups groups(packed.dims);
   const Sizes floats(packed.dims, rows);
+  const int64_t weights = weights_in(scratch.segments);
   scratch.activity.assign(static_cast<size_t>(groups.count), {});
   const Prefill c{kernels,
                   packed,
@@ -320,11 +417,15 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
                   scratch.partial.at_least(floats.partial),
                   scratch.worker.at_least(pool.threads() * floats.worker),
                   floats.worker,
-                  scratch.activity.data()};
+                  scratch.activity.data(),
+                  scratch.angles.at_least(weights > 0 ? packed.dims.neurons * padded(rows) : 0),
+                  scratch.weights.at_least(weights)};
   std::fill(c.x_columns, c.x_columns + floats.x_columns, 0.0f);
   std::fill(c.attended, c.attended + floats.attended, 0.0f);
   embed(c, segments);
   set_positions(c);
+  set_weights(c);
+  if (weights > 0) set_angles(c, pool);
   const std::vector<RowBlock> blocks = row_blocks(c.segments);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     read_layer(c, pool, blocks, layer);

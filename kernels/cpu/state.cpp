@@ -5,6 +5,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
+#include "kernels/cpu/horizon.h"
 
 namespace bdh::cpu {
 
@@ -17,12 +18,17 @@ std::shared_ptr<float> floats(int64_t count, const char* what) {
 
 }  // namespace
 
-SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels)
+SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, std::span<const float> horizons)
     : dims_(dims),
       kernels_(kernels),
       tiles_(dims),
       rows_(dims.heads * dims.neurons),
-      stride_(padded(dims.width)) {
+      stride_(padded(dims.width)),
+      horizons_(horizons.begin(), horizons.end()) {
+  for (const float horizon : horizons_) {
+    for (int64_t distance = 0; distance <= kWindow; ++distance)
+      weights_.push_back(weight_after(distance, horizon));
+  }
   s_ = floats(dims.layers * rows_ * stride_, "a session's state");
   r_ = floats(dims.layers * kSlots * slot_stride(), "a session's window");
   x_ = floats(dims.layers * kSlots * stride_, "a session's window");
@@ -35,7 +41,7 @@ size_t SequenceState::bytes_for(const Dimensions& dims) {
 }
 
 std::unique_ptr<State> SequenceState::clone() const {
-  auto copy = std::make_unique<SequenceState>(dims_, kernels_);
+  auto copy = std::make_unique<SequenceState>(dims_, kernels_, horizons_);
   std::memcpy(copy->s_.get(), s_.get(), static_cast<size_t>(dims_.layers * rows_ * stride_) * sizeof(float));
   std::memcpy(copy->r_.get(), r_.get(),
               static_cast<size_t>(dims_.layers * kSlots * slot_stride()) * sizeof(float));
@@ -59,8 +65,11 @@ void SequenceState::flush(int64_t layer, int64_t tile) {
   const Rows values{x(layer, 0), DType::f32, stride_};
   const NeuronTile part = tiles_[tile];
   for (int64_t neuron = 0; neuron < part.count && pending > 0; ++neuron) {
-    for (int64_t i = 0; i < pending; ++i) scale[i] = r(layer, slots[i], tile)[neuron];
-    kernels_.accumulate_rows(values, slots, scale, pending, stride_, s(layer, part.row + neuron));
+    float* row = s(layer, part.row + neuron);
+    for (int64_t i = 0; i < pending; ++i)
+      scale[i] = r(layer, slots[i], tile)[neuron] * weight(tile, pending - i);
+    if (weight(tile, pending) != 1.0f) kernels_.decay(row, stride_, weight(tile, pending));
+    kernels_.accumulate_rows(values, slots, scale, pending, stride_, row);
   }
 }
 

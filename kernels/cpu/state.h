@@ -8,6 +8,8 @@
 #pragma once
 
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "kernels/backend.h"
 #include "kernels/cpu/kernels.h"
@@ -21,7 +23,8 @@ constexpr int64_t kSlots = kWindow + 1;  // the token being read has a slot too
 
 class SequenceState : public State {
  public:
-  SequenceState(const Dimensions& dims, const Kernels& kernels);
+  /// horizons: for each head, or none.
+  SequenceState(const Dimensions& dims, const Kernels& kernels, std::span<const float> horizons = {});
 
   int64_t position() const override { return position_; }
   std::unique_ptr<State> clone() const override;
@@ -30,6 +33,15 @@ class SequenceState : public State {
   size_t bytes() const override { return bytes_for(dims_); }
   static size_t bytes_for(const Dimensions& dims);
 
+  /// A horizon for each head; none: nothing is damped and phases are rounded.
+  std::span<const float> horizons() const { return horizons_; }
+  /// exp(-distance / horizon) for a tile's head, distance up to kWindow; 1 without a horizon.
+  float weight(int64_t tile, int64_t distance) const {
+    if (weights_.empty()) return 1.0f;
+    return weights_[tile / tiles_.per_head * (kWindow + 1) + distance];
+  }
+  /// Tokens since the tile was flushed: S is worth weight(tile, lag(tile)) of what it holds.
+  int64_t lag(int64_t tile) const { return position_ - first_pending(tile); }
   /// The slots of a tile's pending tokens, at most kWindow; returns how many there are.
   int64_t pending_slots(int64_t tile, int32_t* slots) const;
   /// True when the tile is to be flushed before the token at position() is read.
@@ -66,7 +78,9 @@ class SequenceState : public State {
   int64_t rows_;          // H * N
   int64_t stride_;        // padded(D)
   int64_t position_ = 0;  // tokens read
-  int64_t flushed_ = 0;   // every tile's S holds the tokens before this one
+  std::vector<float> horizons_;
+  std::vector<float> weights_;  // (H, kWindow + 1), or none
+  int64_t flushed_ = 0;         // every tile's S holds the tokens before this one
   std::shared_ptr<float> s_, r_, x_;
 };
 

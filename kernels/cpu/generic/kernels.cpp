@@ -431,29 +431,37 @@ SineCosine sine_cosine_at(Floats positions, Floats freqs) {
   return sine_cosine((phase - whole) * 6.28318530718f);
 }
 
-void rotate(float* n, const float* freqs, int64_t count, float position, float* r) {
-  const Floats sign = alternating_sign();
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const SineCosine t = sine_cosine_at(splat(position), load(freqs + i));
-    const Floats value = relu(load(n + i));
-    store(n + i, value);
-    store(r + i, value * t.cosine + shuffle_lanes<1>(value) * sign * t.sine);
-  }
+// One vector of neurons: n = relu(n), r = n rotated.
+void rotate_lanes(float* n, const SineCosine& t, Floats sign, float* r) {
+  const Floats value = relu(load(n));
+  store(n, value);
+  store(r, value * t.cosine + shuffle_lanes<1>(value) * sign * t.sine);
 }
 
-void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
-                  const float* positions, float* r) {
+void rotate(float* n, const float* freqs, int64_t count, float position, float* r) {
+  const Floats sign = alternating_sign();
+  for (int64_t i = 0; i < count; i += kLanes)
+    rotate_lanes(n + i, sine_cosine_at(splat(position), load(freqs + i)), sign, r + i);
+}
+
+void rotate_by(float* n, const float* angles, int64_t count, float* r) {
+  const Floats sign = alternating_sign();
+  for (int64_t i = 0; i < count; i += kLanes) rotate_lanes(n + i, sine_cosine(load(angles + i)), sign, r + i);
+}
+
+// phase(neuron, token): sine and cosine for the vector of tokens from `token` on.
+template <class Phase>
+void rotate_pairs(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride, float* r,
+                  const Phase& phase) {
   for (int64_t i = 0; i < neurons; i += 2) {
     float* even = n + i * stride;
     float* odd = even + stride;
     float* even_r = r + i * stride;
     float* odd_r = even_r + stride;
-    const Floats even_freq = splat(freqs[i]), odd_freq = splat(freqs[i + 1]);
     const bool shared = freqs[i] == freqs[i + 1];
     for (int64_t t = 0; t < tokens; t += kLanes) {
-      const Floats at = load(positions + t);
-      const SineCosine even_phase = sine_cosine_at(at, even_freq);
-      const SineCosine odd_phase = shared ? even_phase : sine_cosine_at(at, odd_freq);
+      const SineCosine even_phase = phase(i, t);
+      const SineCosine odd_phase = shared ? even_phase : phase(i + 1, t);
       const Floats a = relu(load(even + t)), b = relu(load(odd + t));
       store(even + t, a);
       store(odd + t, b);
@@ -463,7 +471,27 @@ void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens,
   }
 }
 
+void rotate_chunk(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
+                  const float* positions, float* r) {
+  rotate_pairs(n, freqs, neurons, tokens, stride, r,
+               [=](int64_t i, int64_t t) { return sine_cosine_at(load(positions + t), splat(freqs[i])); });
+}
+
+void rotate_chunk_by(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
+                     const float* angles, float* r) {
+  rotate_pairs(n, freqs, neurons, tokens, stride, r,
+               [=](int64_t i, int64_t t) { return sine_cosine(load(angles + i * stride + t)); });
+}
+
 // ---- the rest ----
+
+void decay(float* values, int64_t count, float factor) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Floats value = load(values + i) * splat(factor);
+    const Ints kept = (value > splat(kSmallest)) | (value < splat(-kSmallest));
+    store(values + i, kept ? value : Floats{});
+  }
+}
 
 int64_t gate_chunk(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons,
                    int64_t tokens) {
@@ -539,8 +567,20 @@ void widen(const void* from, DType dtype, int64_t count, float* to) {
 
 extern const Kernels BDH_CONCAT(kernels_, BDH_ISA);
 const Kernels BDH_CONCAT(kernels_, BDH_ISA) = {
-    BDH_STRING(BDH_ISA), dot_rows_any, accumulate_rows_any, multiply, rotate, rotate_chunk,
-    gate_chunk,          count_active, count_pairs,         norm,     widen,
+    BDH_STRING(BDH_ISA),
+    dot_rows_any,
+    accumulate_rows_any,
+    multiply,
+    rotate,
+    rotate_chunk,
+    rotate_by,
+    rotate_chunk_by,
+    decay,
+    gate_chunk,
+    count_active,
+    count_pairs,
+    norm,
+    widen,
 };
 
 }  // namespace bdh::cpu

@@ -1,0 +1,34 @@
+// A horizon: how much of what a token left is still there, and exact phases.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/cpu/kernels.h"
+
+namespace bdh::cpu {
+
+/// exp(-distance / horizon), distance in tokens; 0 below kSmallest.
+inline float weight_after(int64_t distance, float horizon) {
+  const double weight = std::exp(-static_cast<double>(distance) / static_cast<double>(horizon));
+  return weight < kSmallest ? 0.0f : static_cast<float>(weight);
+}
+
+/// The distance from which weights are 0.
+inline int64_t reach_of(float horizon) {
+  const double reach = -std::log(static_cast<double>(kSmallest)) * static_cast<double>(horizon);
+  return reach < 0x1p62 ? static_cast<int64_t>(reach) + 1 : INT64_MAX;
+}
+
+/// f * 2^64 mod 2^64, for f in [0, 1]: exact but for what lies below 2^-64.
+inline uint64_t fixed_point(float f) {
+  return f < 1.0f ? static_cast<uint64_t>(std::ldexp(static_cast<double>(f), 64)) : 0;
+}
+
+/// 2 pi frac(position * f), the product not rounded.
+inline float exact_angle(int64_t position, uint64_t fixed_freq) {
+  const uint64_t phase = static_cast<uint64_t>(position) * fixed_freq;
+  return static_cast<float>(static_cast<uint32_t>(phase >> 32)) * (6.28318530718f * 0x1p-32f);
+}
+
+}  // namespace bdh::cpu
