@@ -10,9 +10,12 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bench/report.h"
-#include "bench/svg.h"
+#include "tools/cli/svg.h"
 
 namespace bdh::bench {
+
+using tools::svg_circle, tools::svg_diamond, tools::svg_line, tools::svg_picture, tools::svg_rectangle,
+    tools::svg_text;
 
 namespace {
 

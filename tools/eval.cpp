@@ -14,6 +14,7 @@
 
 #include "bdh/base/error.h"
 #include "tools/command.h"
+#include "tools/loss.h"
 #include "tools/token_source.h"
 
 namespace bdh::tools {
@@ -42,14 +43,6 @@ struct Loss {
 };
 
 using Tokens = std::vector<int32_t>;
-
-/// -log softmax(logits)[target].
-double loss_of(std::span<const float> logits, int32_t target) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return std::log(sum) + largest - logits[static_cast<size_t>(target)];
-}
 
 /// logits (T, V), targets (T).
 void add_losses(Loss& loss, std::span<const float> logits, std::span<const int32_t> targets) {

@@ -1,11 +1,11 @@
 // Writing SVG elements.
-#include "bench/svg.h"
+#include "tools/cli/svg.h"
 
 #include <cstdio>
 
 #include "bdh/base/error.h"
 
-namespace bdh::bench {
+namespace bdh::tools {
 
 namespace {
 
@@ -55,4 +55,4 @@ std::string svg_picture(double width, double height, const std::string& shapes) 
                 svg_rectangle(0, 0, width, height, "#fff"), shapes, "</svg>\n");
 }
 
-}  // namespace bdh::bench
+}  // namespace bdh::tools

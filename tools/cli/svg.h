@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-namespace bdh::bench {
+namespace bdh::tools {
 
 std::string svg_text(double x, double y, std::string_view style, std::string_view text);
 std::string svg_rectangle(double x, double y, double width, double height, std::string_view colour);
@@ -14,4 +14,4 @@ std::string svg_diamond(double x, double y, double radius, std::string_view colo
 /// The picture: white, with the shapes inside.
 std::string svg_picture(double width, double height, const std::string& shapes);
 
-}  // namespace bdh::bench
+}  // namespace bdh::tools
