@@ -60,15 +60,16 @@ int64_t SequenceState::first_pending(int64_t tile) const {
 // Row by row, in the order of memory: S is read and written once, the window's x stay in the first cache.
 void SequenceState::flush(int64_t layer, int64_t tile) {
   int32_t slots[kWindow];
-  float scale[kWindow];
+  float scale[kWindow], worth[kWindow];
   const int64_t pending = pending_slots(tile, slots);
+  for (int64_t i = 0; i < pending; ++i) worth[i] = weight(tile, pending - i);
+  const float left = weight(tile, pending);
   const Rows values{x(layer, 0), DType::f32, stride_};
   const NeuronTile part = tiles_[tile];
   for (int64_t neuron = 0; neuron < part.count && pending > 0; ++neuron) {
     float* row = s(layer, part.row + neuron);
-    for (int64_t i = 0; i < pending; ++i)
-      scale[i] = r(layer, slots[i], tile)[neuron] * weight(tile, pending - i);
-    if (weight(tile, pending) != 1.0f) kernels_.decay(row, stride_, weight(tile, pending));
+    for (int64_t i = 0; i < pending; ++i) scale[i] = r(layer, slots[i], tile)[neuron] * worth[i];
+    if (left != 1.0f) kernels_.decay(row, stride_, left);
     kernels_.accumulate_rows(values, slots, scale, pending, stride_, row);
   }
 }
