@@ -21,6 +21,7 @@ struct bdh_model {
 struct bdh_session {
   std::shared_ptr<const bdh::Model> model;
   bdh::Session session;
+  bool own_horizon = false;  // bdh_session_set_horizon was called
 };
 
 namespace {
@@ -176,7 +177,7 @@ bdh_status bdh_session_new(const bdh_model* model, bdh_session** session) {
     require(model, "model");
     require(session, "session");
     *session = nullptr;
-    *session = new bdh_session{model->model, bdh::Session(model->model->weights)};
+    *session = new bdh_session{model->model, bdh::Session(model->model->weights), false};
   });
 }
 
@@ -185,11 +186,20 @@ bdh_status bdh_session_clone(const bdh_session* session, bdh_session** copy) {
     require(session, "session");
     require(copy, "copy");
     *copy = nullptr;
-    *copy = new bdh_session{session->model, session->session.clone()};
+    *copy = new bdh_session{session->model, session->session.clone(), session->own_horizon};
   });
 }
 
 void bdh_session_free(bdh_session* session) { delete session; }
+
+bdh_status bdh_session_set_horizon(bdh_session* session, const float* horizon, size_t count) {
+  return guarded([&] {
+    require(session, "session");
+    if (count > 0) require(horizon, "horizon");
+    session->session.reset({.horizon = {horizon, horizon + count}});
+    session->own_horizon = true;
+  });
+}
 
 int64_t bdh_session_position(const bdh_session* session) { return session->session.position(); }
 
@@ -246,8 +256,10 @@ bdh_status bdh_generate(bdh_session* session, const char* prompt, const bdh_gene
       callbacks.on_text = [&](size_t, std::string_view text) {
         return on_text(user, text.data(), text.size()) != 0;
       };
+    bdh::GenerationConfig config = generation_config(model, options);
+    if (session->own_horizon) config.horizon.clear();
     const bdh::GenerationResult result =
-        bdh::generate(sessions, tokenizer_of(model), prompts, generation_config(model, options), callbacks);
+        bdh::generate(sessions, tokenizer_of(model), prompts, config, callbacks);
     if (result.texts[0].finish == bdh::FinishReason::cancelled)
       bdh::fail(bdh::ErrorKind::cancelled, "generation was stopped by its callback");
   });

@@ -75,6 +75,11 @@ bdh_status bdh_session_new(const bdh_model* model, bdh_session** session);
 bdh_status bdh_session_clone(const bdh_session* session, bdh_session** copy);
 void bdh_session_free(bdh_session* session);
 
+/* Forgets everything read. What a token left has faded to 1/e after that many tokens: one number for all
+ * heads or one for each, above 0, INFINITY for no damping but exact phases; count 0: none, as in the authors'
+ * code. */
+bdh_status bdh_session_set_horizon(bdh_session* session, const float* horizon, size_t count);
+
 /* Tokens read so far. */
 int64_t bdh_session_position(const bdh_session* session);
 /* Forgets everything read. */
@@ -106,7 +111,8 @@ void bdh_generation_defaults(const bdh_model* model, bdh_generation_options* opt
 typedef int (*bdh_text_callback)(void* user, const char* text, size_t length);
 
 /* Reads the prompt into the session and continues it; the same options give the same text. options may be
- * NULL: the defaults. */
+ * NULL: the defaults. A session that has read nothing takes the horizon of generation_config.json, unless
+ * bdh_session_set_horizon was called. */
 bdh_status bdh_generate(bdh_session* session, const char* prompt, const bdh_generation_options* options,
                         bdh_text_callback on_text, void* user);
 

@@ -43,6 +43,9 @@ namespace bdh {
 class Adapter;
 class Tape;
 
+/// The last position a token may stand at.
+constexpr int64_t kMaxPosition = int64_t{1} << 53;
+
 struct Dimensions {
   int64_t layers = 0;   // L
   int64_t width = 0;    // D

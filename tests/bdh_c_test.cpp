@@ -148,6 +148,47 @@ TEST_CASE("C API: eos_token_id of generation_config.json ends a text") {
   CHECK(ended.second == 5);
 }
 
+TEST_CASE("C API: a horizon is the session's own, else the model's where text is generated") {
+  TemporaryDirectory directory;
+  bdh::test::write_model(directory.path());
+  const auto write_horizon = [&](const char* horizon) {
+    bdh::test::write_file(
+        directory / "generation_config.json",
+        std::string(R"({"do_sample": false, "max_new_tokens": 30, "horizon": )") + horizon + "}");
+  };
+  const auto generated = [&](const float* horizon, size_t count, bool set) {
+    bdh_model* model = nullptr;
+    bdh_session* session = nullptr;
+    REQUIRE(bdh_model_load(directory.path().c_str(), nullptr, &model) == BDH_OK);
+    REQUIRE(bdh_session_new(model, &session) == BDH_OK);
+    if (set) REQUIRE(bdh_session_set_horizon(session, horizon, count) == BDH_OK);
+    std::string text;
+    REQUIRE(bdh_generate(session, "To be", nullptr, append, &text) == BDH_OK);
+    bdh_session_free(session);
+    bdh_model_free(model);
+    return text;
+  };
+  const float horizon[] = {2, 5};
+  write_horizon("null");
+  const std::string plain = generated(nullptr, 0, false), damped = generated(horizon, 2, true);
+  CHECK(plain != damped);
+  write_horizon("[2, 5]");
+  CHECK(generated(nullptr, 0, false) == damped);
+  CHECK(generated(nullptr, 0, true) == plain);
+  write_horizon("9");
+  CHECK(generated(horizon, 2, true) == damped);
+}
+
+TEST_CASE("C API: a horizon that is none is refused") {
+  Loaded c;
+  const float wrong[] = {0}, many[] = {1, 2, 3};
+  CHECK(bdh_session_set_horizon(c.session, wrong, 1) == BDH_INVALID_ARGUMENT);
+  CHECK(says("horizon must be a positive number of tokens"));
+  CHECK(bdh_session_set_horizon(c.session, many, 3) == BDH_INVALID_ARGUMENT);
+  CHECK(bdh_session_set_horizon(c.session, nullptr, 1) == BDH_INVALID_ARGUMENT);
+  CHECK(bdh_session_set_horizon(nullptr, many, 1) == BDH_INVALID_ARGUMENT);
+}
+
 TEST_CASE("C API: every failure is a status and a message") {
   Loaded c;
   bdh_model* model = nullptr;

@@ -90,12 +90,14 @@ class Chat {
   bool help(const std::string& argument);
   bool quit(const std::string& argument);
   void read_last_token();
+  void warn_past_block();
 
   const Model& model_;
   GenerationConfig config_;
   Session session_;
   std::optional<int32_t> unread_;  // generate leaves its last token unread
   uint64_t replies_ = 0;           // since the seed was set: reply i draws with seed + i
+  bool warned_ = false;
   bool open_ = true;
 };
 
@@ -113,6 +115,12 @@ void Chat::read_last_token() {
   unread_.reset();
 }
 
+void Chat::warn_past_block() {
+  const std::string warning = past_block_warning(model_, config_.horizon, session_.position());
+  if (warning.empty() || std::exchange(warned_, true)) return;
+  warn(warning);
+}
+
 void Chat::answer(const std::string& line) {
   const Tokenizer& tokenizer = tokenizer_of(model_);
   read_last_token();
@@ -125,6 +133,7 @@ void Chat::answer(const std::string& line) {
       generate({&session, 1}, tokenizer, {&prompt, 1}, config, generation_callbacks(progress)).texts.front();
   if (!reply.tokens.empty()) unread_ = reply.tokens.back();
   if (!reply.text.ends_with('\n')) write_out("\n");
+  warn_past_block();
 }
 
 bool Chat::command(const std::string& line) {

@@ -1,12 +1,14 @@
 // What the subcommands of `bdh` share: common options, loading, input.
 #include "tools/command.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
+#include "bdh/text/horizon.h"
 
 namespace bdh::tools {
 namespace {
@@ -63,6 +65,41 @@ Form parse_form(std::string_view name) {
   if (name == "chunked") return Form::chunked;
   if (name == "recurrent") return Form::recurrent;
   fail(ErrorKind::invalid_argument, "--form must be parallel, chunked or recurrent, not '", name, "'");
+}
+
+Option add_horizon_option(Command& command, std::string& horizon, const std::string& otherwise) {
+  const ValueCheck check = [](const std::string& text) -> std::string {
+    try {
+      parse_horizon(text);
+      return "";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+  return command
+      .option(
+          "--horizon", &horizon,
+          "tokens after which what was read has faded to 1/e: 48, 12,48 (one for each head), inf or none; " +
+              otherwise)
+      .check(check);
+}
+
+SessionOptions session_options(const std::string& horizon) {
+  return {.horizon = horizon.empty() ? std::vector<float>() : parse_horizon(horizon)};
+}
+
+std::string past_block_warning(const Model& model, const std::vector<float>& horizon, int64_t tokens) {
+  const std::optional<int64_t> block = model.block_size();
+  if (!block || tokens <= *block || !horizon.empty()) return "";
+  return concat("the text goes past the ", *block,
+                " tokens of a block that the model was trained on, where it ",
+                "loses its way without a horizon: give --horizon ", std::max<int64_t>(1, *block / 4),
+                ", or find the best one with bdh horizon");
+}
+
+std::string short_name(const std::filesystem::path& path) {
+  const std::filesystem::path name = std::filesystem::absolute(path).lexically_normal();
+  return (name.has_filename() ? name : name.parent_path()).filename().string();
 }
 
 Model load_model(const CommonOptions& options) {

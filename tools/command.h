@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@ void add_generate(Command& program);
 void add_chat(Command& program);
 void add_logits(Command& program);
 void add_eval(Command& program);
+void add_horizon(Command& program);
 void add_inspect(Command& program);
 void add_convert(Command& program);
 void add_tokenize(Command& program);
@@ -44,6 +46,11 @@ void add_dtype_option(Command& command, CommonOptions& options);
 /// --json.
 void add_json_option(Command& command, CommonOptions& options);
 
+/// --horizon: "" where it was not given, else fit for parse_horizon. `otherwise`: what goes without it.
+Option add_horizon_option(Command& command, std::string& horizon, const std::string& otherwise);
+/// The session's options that --horizon stands for.
+SessionOptions session_options(const std::string& horizon);
+
 /// How tokens are read: --form and --chunk.
 struct FormOptions {
   std::string form;  // "": the command's default
@@ -53,6 +60,9 @@ void add_form_options(Command& command, FormOptions& options);
 /// "parallel", "chunked" or "recurrent".
 Form parse_form(std::string_view name);
 
+/// What pictures call a file or directory: its name without the folders above it.
+std::string short_name(const std::filesystem::path& path);
+
 /// Loads the model directory; its warnings go to stderr.
 Model load_model(const CommonOptions& options);
 /// The model's tokenizer. Throws Error(unsupported) when it has none, or none that this build can read.
@@ -60,6 +70,10 @@ const Tokenizer& tokenizer_of(const Model& model);
 
 /// The whole of a file, or of standard input for "-". Throws Error(bad_file) past max_bytes.
 std::string read_input(const std::string& path, size_t max_bytes);
+
+/// What to say of a text of `tokens` in all that goes past the block the model was trained on; "" where it
+/// does not, or where a horizon takes it further.
+std::string past_block_warning(const Model& model, const std::vector<float>& horizon, int64_t tokens);
 
 /// Shows on `progress` how far the prompts are read, then writes text to stdout as it comes, if `streams`;
 /// ends both at Ctrl-C. `progress` must outlive it.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bdh/base/error.h"
+#include "bdh/text/horizon.h"
 #include "tools/command.h"
 #include "tools/loss.h"
 #include "tools/token_source.h"
@@ -28,7 +29,7 @@ struct Options {
   CommonOptions common;
   FormOptions form;
   TextRange range;
-  std::string text;
+  std::string text, horizon;
   int64_t block = 256;
   bool stream = false;
 };
@@ -90,10 +91,11 @@ class Blocks {
 /// Reads blocks together, or one after the other where the form needs a session.
 class BlockLoss {
  public:
-  BlockLoss(const Model& model, Form form, std::optional<int64_t> chunk) : model_(model) {
-    read_.form = form;
-    read_.chunk = chunk;
-    if (form != Form::parallel) session_.emplace(model.weights);
+  BlockLoss(const Model& model, const Options& options) : model_(model) {
+    read_.form = parse_form(options.form.form);
+    read_.chunk = options.form.chunk;
+    if (read_.form != Form::parallel || !options.horizon.empty())
+      session_.emplace(model.weights, session_options(options.horizon));
   }
 
   size_t batch(int64_t block) const {
@@ -125,7 +127,7 @@ class BlockLoss {
 
 Loss block_loss(const Model& model, TokenSource& text, const Options& options) {
   Blocks blocks(text, options.block);
-  BlockLoss reader(model, parse_form(options.form.form), options.form.chunk);
+  BlockLoss reader(model, options);
   const size_t batch = reader.batch(options.block);
   Progress progress("reading", "tokens");
   Loss loss;
@@ -147,7 +149,7 @@ Loss stream_loss(const Model& model, TokenSource& text, const Options& options) 
   if (read.form == Form::parallel)
     fail(ErrorKind::invalid_argument,
          "--stream needs constant memory: use --form chunked or recurrent, not parallel");
-  Session session(model.weights);
+  Session session(model.weights, session_options(options.horizon));
   Progress progress("reading", "tokens");
   Loss loss;
   Tokens tokens = text.read(1);
@@ -175,6 +177,7 @@ void print_json(const Model& model, const Options& options, const Loss& loss, do
   json.set("tokens_per_second", static_cast<double>(loss.tokens) / seconds);
   json.set("block", options.stream ? Json() : Json(options.block));
   json.set("form", options.form.form);
+  json.set("horizon", horizon_to_json(session_options(options.horizon).horizon));
   json.set("dtype", name_of(model.weights->dtype()));
   json.set("backend", model.weights->backend().name());
   write_out(json.dump(2) + "\n");
@@ -220,6 +223,7 @@ void add_eval(Command& program) {
   command.option("--offset", &options->range.offset,
                  "skip so many bytes first; negative: start so far from the end");
   add_form_options(command, options->form);
+  add_horizon_option(command, options->horizon, "default: none");
   add_dtype_option(command, options->common);
   add_json_option(command, options->common);
   command.footer("Example: bdh eval model --text shakespeare.txt --offset -111540 --stream");

@@ -2,13 +2,16 @@
 // the other; rates go to stderr, or everything into one JSON object.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bdh/base/error.h"
+#include "bdh/text/horizon.h"
 #include "tools/command.h"
 #include "tools/sampling_options.h"
 
@@ -89,6 +92,7 @@ Json result_json(const Model& model, const GenerationConfig& config, const Gener
   json.set("decode_seconds", result.decode_seconds);
   json.set("decode_tokens_per_second", rate(result.decode_tokens, result.decode_seconds));
   json.set("seed", config.sampling.seed);
+  json.set("horizon", horizon_to_json(config.horizon));
   json.set("device", model.weights->backend().name());
   json.set("dtype", name_of(model.weights->dtype()));
   json.set("density", density_json(model.config(), result.activity));
@@ -112,6 +116,18 @@ void end_line(const std::string& text) {
   if (begun && isatty(STDOUT_FILENO) == 1) write_out("\n");
 }
 
+/// Says before it comes that a text will go past the model's block.
+void warn_past_block(const Model& model, const GenerationConfig& config,
+                     const std::vector<std::string>& prompts) {
+  int64_t longest = 0;
+  for (const std::string& prompt : prompts)
+    longest = std::max(longest, static_cast<int64_t>(tokenizer_of(model).encode(prompt).size()));
+  const int64_t room = std::numeric_limits<int64_t>::max() - longest;
+  const std::string warning =
+      past_block_warning(model, config.horizon, longest + std::min(config.max_new_tokens, room));
+  if (!warning.empty()) warn(warning);
+}
+
 GenerationResult continue_prompts(const Model& model, const Options& options, const GenerationConfig& config,
                                   const std::vector<std::string>& prompts) {
   std::vector<Session> sessions;
@@ -133,6 +149,7 @@ void run(const Options& options) {
   const Model model = load_model(options.common);
   const GenerationConfig config = with_flags(model.generation, options.sampling);
   const bool several = prompts.size() > 1;
+  warn_past_block(model, config, prompts);
   if (!options.common.json && !several) write_out(shown(options, prompts, 0, ""));
   const GenerationResult result = continue_prompts(model, options, config, prompts);
   if (options.common.json) {

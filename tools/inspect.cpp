@@ -14,6 +14,8 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/memory.h"
+#include "bdh/pretrained/remarks.h"
+#include "bdh/text/horizon.h"
 #include "kernels/backends.h"
 #include "tools/command.h"
 #include "tools/sparsity.h"
@@ -43,6 +45,8 @@ struct TensorRow {
 struct Report {
   std::string path;
   std::optional<Config> config;  // none for a single file
+  std::optional<int64_t> block;  // tokens of a training example
+  std::vector<float> horizon;
   std::vector<TensorRow> tensors;
   Metadata metadata;
   std::vector<std::string> warnings;
@@ -103,6 +107,8 @@ Report inspect_directory(const fs::path& path) {
   report.config = read_config(path, &report.warnings);
   add_weights(report, find_weights(path, &report.warnings));
   check_parameters(report);
+  report.block = read_remarks(path, &report.warnings).block_size(*report.config);
+  report.horizon = read_generation_config(*report.config, path).horizon;
   return report;
 }
 
@@ -147,6 +153,8 @@ Json to_json(const Report& report) {
     json.set("state_bytes", report.config->state_bytes());
     json.set("session_bytes", uint64_t{session_bytes(*report.config)});
   }
+  if (report.block) json.set("block_size", *report.block);
+  if (!report.horizon.empty()) json.set("horizon", horizon_to_json(report.horizon));
   json.set("weight_bytes", report.weight_bytes());
   json.set("tensors", tensors_json(report));
   Json::Object metadata;
@@ -197,6 +205,8 @@ std::string tensor_lines(const Report& report) {
 std::string to_text(const Report& report) {
   std::string text = line(report.config ? "model" : "file", report.path);
   if (report.config) text += config_lines(*report.config);
+  if (report.block) text += line("block", concat(*report.block, " tokens of a training example"));
+  if (!report.horizon.empty()) text += line("horizon", horizon_text(report.horizon) + " tokens");
   text +=
       line("weights", concat(format_bytes(report.weight_bytes()), " in ", report.tensors.size(), " tensors"));
   text += concat("\n", tensor_lines(report));
@@ -208,11 +218,6 @@ std::string to_text(const Report& report) {
 }
 
 /// The path's last part, "." and a closing slash resolved.
-std::string short_name(const fs::path& path) {
-  const fs::path name = fs::absolute(path).lexically_normal();
-  return (name.has_filename() ? name : name.parent_path()).filename().string();
-}
-
 void add_sparsity(Report& report, const Options& options) {
   if (!report.config)
     fail(ErrorKind::invalid_argument, "--sparsity needs a model directory, not a single file");

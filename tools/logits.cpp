@@ -10,6 +10,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/formats/safetensors.h"
+#include "bdh/text/horizon.h"
 #include "tools/command.h"
 
 namespace bdh::tools {
@@ -20,7 +21,8 @@ constexpr size_t kMaxTokensBytes = 256'000'000;
 struct Options {
   CommonOptions common;
   FormOptions form;
-  std::string tokens, tokens_file, out;
+  std::string tokens, tokens_file, out, horizon;
+  int64_t start = 0;
 };
 
 bool separates(char c) { return c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
@@ -49,19 +51,20 @@ std::vector<int32_t> parse_tokens(std::string_view text) {
   return tokens;
 }
 
-std::vector<float> compute(const Model& model, const std::vector<int32_t>& tokens, Form form,
-                           std::optional<int64_t> chunk) {
+std::vector<float> compute(const Model& model, const std::vector<int32_t>& tokens, const Options& options) {
   const std::span<const int32_t> sequence(tokens);
-  Progress progress("reading", "tokens");
-  if (form == Form::parallel) {
-    progress.show(concat("reading ", tokens.size(), " tokens at once"));
-    return forward(*model.weights, {&sequence, 1});
-  }
   ReadOptions read;
-  read.form = form;
-  read.chunk = chunk;
-  read.progress = [&](int64_t done, int64_t total) { return progress.update(done, total); };
-  return Session(model.weights).read_all(tokens, read);
+  read.form = parse_form(options.form.form);
+  read.chunk = options.form.chunk;
+  Progress progress("reading", "tokens");
+  if (read.form == Form::parallel) progress.show(concat("reading ", tokens.size(), " tokens at once"));
+  if (read.form == Form::parallel && options.start == 0 && options.horizon.empty())
+    return forward(*model.weights, {&sequence, 1});
+  if (read.form != Form::parallel)
+    read.progress = [&](int64_t done, int64_t total) { return progress.update(done, total); };
+  Session session(model.weights, session_options(options.horizon));
+  session.start_at(options.start);
+  return session.read_all(tokens, read);
 }
 
 void require_in_vocabulary(const std::vector<int32_t>& tokens, int64_t vocabulary) {
@@ -87,7 +90,7 @@ void run(const Options& options) {
   const double load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const int64_t vocabulary = model.config().vocab_size;
   require_in_vocabulary(tokens, vocabulary);
-  std::vector<float> logits = compute(model, tokens, parse_form(options.form.form), options.form.chunk);
+  std::vector<float> logits = compute(model, tokens, options);
   stop_if_interrupted();
   save(options.out, std::move(logits), vocabulary);
   if (!options.common.json) return;
@@ -95,7 +98,9 @@ void run(const Options& options) {
   summary.set("out", options.out);
   summary.set("tokens", static_cast<int64_t>(tokens.size()));
   summary.set("vocab_size", vocabulary);
+  summary.set("start", options.start);
   summary.set("form", options.form.form);
+  summary.set("horizon", horizon_to_json(session_options(options.horizon).horizon));
   summary.set("dtype", name_of(model.weights->dtype()));
   summary.set("backend", model.weights->backend().name());
   summary.set("load_seconds", load_seconds);
@@ -114,6 +119,9 @@ void add_logits(Command& program) {
   given.option("--tokens-file", &options->tokens_file, "a file of token numbers; - is standard input");
   command.option("--out", &options->out, "file to write: tensor `logits` (T, V), float32").required();
   add_form_options(command, options->form);
+  add_horizon_option(command, options->horizon, "default: none");
+  command.option("--start", &options->start, "the position of the first token; default 0")
+      .range(0, kMaxPosition);
   add_dtype_option(command, options->common);
   add_json_option(command, options->common);
   command.footer(

@@ -8,7 +8,9 @@
 #include <string>
 #include <utility>
 
+#include "bdh/text/horizon.h"
 #include "kernels/sampling_options.h"
+#include "tools/command.h"
 
 namespace bdh::tools {
 namespace {
@@ -93,6 +95,7 @@ void add_sampling_options(Command& command, SamplingFlags& flags) {
       .group(kGroup);
   command.flag("--greedy", &flags.greedy, "always the likeliest token").group(kGroup);
   command.option("--stop", &flags.stop, "end before this string; may be repeated").group(kGroup);
+  add_horizon_option(command, flags.horizon, "default: the model's").group(kGroup);
 }
 
 GenerationConfig with_flags(GenerationConfig defaults, const SamplingFlags& flags) {
@@ -105,6 +108,7 @@ GenerationConfig with_flags(GenerationConfig defaults, const SamplingFlags& flag
   replace(sampling.seed, flags.seed);
   config.seed_given = true;
   if (!flags.stop.empty()) config.stop = flags.stop;
+  if (!flags.horizon.empty()) config.horizon = parse_horizon(flags.horizon);
   config.validate();
   return config;
 }

@@ -24,9 +24,10 @@ struct SamplingFlags {
   std::optional<uint64_t> seed;
   bool greedy = false;
   std::vector<std::string> stop;
+  std::string horizon;  // "": not given
 };
 
-/// --max-new-tokens, a flag for each of sampling_options(), --seed, --greedy, --stop.
+/// --max-new-tokens, a flag for each of sampling_options(), --seed, --greedy, --stop, --horizon.
 void add_sampling_options(Command& command, SamplingFlags& flags);
 
 /// `defaults` with what was given put in its place, and a random seed where neither has one.

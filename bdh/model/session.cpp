@@ -30,6 +30,15 @@ void check_horizon(std::span<const float> horizon, int64_t heads) {
   }
 }
 
+void check_position(const Segment& segment) {
+  const int64_t position = segment.state ? segment.state->position() : 0,
+                count = static_cast<int64_t>(segment.tokens.size());
+  if (position > kMaxPosition - count) {
+    fail(ErrorKind::invalid_argument, count, " tokens after position ", position,
+         " are too many: positions end at 2^53; reset the session");
+  }
+}
+
 std::span<LayerActivity> activity_of(const ReadOptions& options, int64_t layers) {
   if (!options.activity) return {};
   options.activity->resize(static_cast<size_t>(layers));
@@ -67,6 +76,7 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
   int64_t longest = 0, done = 0;
   for (const Segment& segment : segments) {
     check_tokens(segment.tokens, vocab);
+    check_position(segment);
     longest = std::max(longest, static_cast<int64_t>(segment.tokens.size()));
   }
   const int64_t total = tokens_in(segments), chunk = chunk_of(options, weights.backend(), longest);
@@ -121,6 +131,16 @@ Session Session::clone() const {
 }
 
 void Session::reset() { state_ = new_state(); }
+
+void Session::start_at(int64_t position) {
+  reset();
+  if (position == 0) return;
+  const auto [layers, width, heads, neurons, vocab, sets] = weights_->config().dimensions();
+  std::byte* data = nullptr;
+  state_->restore(make_tensor(DType::f32, {layers, heads, neurons, width}, &data), position);
+}
+
+void Session::reset(SessionOptions options) { *this = Session(weights_, std::move(options)); }
 
 Tensor Session::save() { return state_->save(); }
 

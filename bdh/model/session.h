@@ -65,8 +65,11 @@ class Session {
 
   /// An independent copy.
   Session clone() const;
-  /// Forgets everything read.
+  /// Forgets everything read; and goes on with other options. Throws as the constructor.
   void reset();
+  void reset(SessionOptions options);
+  /// Forgets everything read; the next token stands at that position, from 0 to kMaxPosition.
+  void start_at(int64_t position);
   /// The state S (L, H, N, D) float32: with position() all that restore needs. formats/session_file.h keeps
   /// both.
   Tensor save();

@@ -14,6 +14,7 @@
 #include "bdh/base/memory.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/card_text.h"
+#include "bdh/text/horizon.h"
 
 namespace bdh {
 namespace {
@@ -290,6 +291,18 @@ std::string tokenizer_rows(const CardFacts& facts) {
   return row({"tokenizer", is_bytes(facts) ? "none: the tokens are bytes" : markdown_text(facts.tokenizer)});
 }
 
+// How far back a model reads, and was trained to read.
+std::string reach_rows(const CardFacts& facts) {
+  std::string rows;
+  if (facts.block_size) rows += row({"trained on blocks of", grouped(*facts.block_size) + " tokens"});
+  if (!facts.horizon.empty()) {
+    rows += row(
+        {facts.horizon.size() == 1 ? "horizon" : "horizon of each head",
+         horizon_text(facts.horizon) + " tokens: past its block the model reads on where older text fades"});
+  }
+  return rows;
+}
+
 std::string architecture(const CardFacts& facts) {
   const Config& c = facts.config;
   const int64_t neurons = c.neurons_per_head();
@@ -302,7 +315,8 @@ std::string architecture(const CardFacts& facts) {
          row({"vocabulary V", grouped(c.vocab_size)}) + tokenizer_rows(facts) +
          row({"dropout in training", Json(c.dropout).dump()}) + row({"parameters", grouped(c.parameters())}) +
          row({"stored as", std::string(torch_name_of(facts.dtype))}) +
-         row({"state of a sequence", bytes_text(c.state_bytes()) + ", float32, whatever its length"});
+         row({"state of a sequence", bytes_text(c.state_bytes()) + ", float32, whatever its length"}) +
+         reach_rows(facts);
 }
 
 /// encoder for encoder.3, the weights of one layer; other names as they are.

@@ -1,6 +1,8 @@
 // The model card: README.md with Hugging Face front matter, written from facts alone.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +21,8 @@ struct CardFacts {
   std::string tokenizer;                   // its kind: "bytes", "BPE", "WordPiece", ...
   bool huggingface = false;                // transformers can load the directory
   std::string program_version;             // "0.1.0"
+  std::optional<int64_t> block_size;       // tokens of a training example
+  std::vector<float> horizon;              // of generation_config.json
   Json training_args;                      // training_args.json
   /// User fields. Used here: license, license_name, license_link, language, datasets (or dataset), tags,
   /// base_model (strings or arrays of strings), description, metrics and provenance (objects), and sparsity

@@ -21,6 +21,7 @@
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
+#include "bdh/pretrained/remarks.h"
 #include "bdh/pretrained/tokenizer_files.h"
 #include "kernels/backends.h"
 
@@ -29,11 +30,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxGenerationBytes = 1'000'000;
-constexpr size_t kMaxTrainingArgsBytes = 16'000'000;
 constexpr int kAttempts = 5;
 constexpr auto kPause = std::chrono::milliseconds(20);
-constexpr std::array<std::string_view, 3> kSpecialTokens{"bos_token_id", "eos_token_id", "pad_token_id"};
 constexpr std::array kOwnMetadata{"format", "format_version"};
 
 using Warnings = std::vector<std::string>;
@@ -41,44 +39,6 @@ using Warnings = std::vector<std::string>;
 bool present(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
-}
-
-/// The file's JSON; null when there is none.
-Json read_optional_json(const fs::path& path, size_t max_bytes) {
-  if (!present(path)) return {};
-  return Json::parse(read_text(path, max_bytes), path.string());
-}
-
-/// Without a generation_config.json config.json says what the special tokens are, as in transformers.
-GenerationConfig special_tokens_of(const Config& config, const fs::path& directory) {
-  Json tokens(Json::Object{});
-  for (const auto& [key, value] : config.extra) {
-    if (std::find(kSpecialTokens.begin(), kSpecialTokens.end(), key) != kSpecialTokens.end())
-      tokens.set(key, value);
-  }
-  return GenerationConfig::from_json(tokens, (directory / kConfigFile).string());
-}
-
-GenerationConfig read_generation_config(const Config& config, const fs::path& directory) {
-  const fs::path path = directory / kGenerationFile;
-  const Json json = read_optional_json(path, kMaxGenerationBytes);
-  return json.is_null() ? special_tokens_of(config, directory)
-                        : GenerationConfig::from_json(json, path.string());
-}
-
-/// Training args and details are for the card and the next save: what is wrong with them is only told.
-void read_remarks(Model& model, const fs::path& directory) {
-  try {
-    model.training_args = read_optional_json(directory / kTrainingArgsFile, kMaxTrainingArgsBytes);
-    if (!present(directory / kMetadataFile)) return;
-    ModelMetadata metadata = read_model_metadata(directory);
-    if (!metadata.details.empty()) model.details = std::move(metadata.details);
-    if (metadata.format_version.is_null()) return;
-    check_format_version(metadata.format_version.dump(), (directory / kMetadataFile).string(),
-                         &model.warnings);
-  } catch (const Error& error) {
-    model.warnings.push_back(concat(error.what(), "; ignored"));
-  }
 }
 
 void refuse_unknown_tensors(const TensorMap& tensors, const Config& config, const std::string& source) {
@@ -118,7 +78,9 @@ void take_companions(Model& model, const fs::path& directory, const LoadOptions&
     model.tokenizer =
         tokenizer_from(model.tokenizer_files, model.config().vocab_size, directory, &model.warnings);
   }
-  read_remarks(model, directory);
+  Remarks remarks = read_remarks(directory, &model.warnings);
+  model.training_args = std::move(remarks.training_args);
+  model.details = std::move(remarks.details);
 }
 
 Model load(const fs::path& directory, const LoadOptions& options) {
@@ -148,6 +110,10 @@ FileIdentity identity_of(const fs::path& path) {
 }
 
 }  // namespace
+
+std::optional<int64_t> Model::block_size() const {
+  return Remarks{training_args, details}.block_size(config());
+}
 
 Model Model::from_weights_file(const fs::path& file, const fs::path& config, const LoadOptions& options) {
   Model model;

@@ -69,6 +69,8 @@ struct Model {
   std::vector<std::string> save_pretrained(const std::filesystem::path& directory,
                                            const SaveOptions& options = {}) const;
   const Config& config() const { return weights->config(); }
+  /// Tokens of a training example, where a file says so. Past it a model needs a horizon (SessionOptions).
+  std::optional<int64_t> block_size() const;
 };
 
 }  // namespace bdh

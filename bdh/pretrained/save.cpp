@@ -15,6 +15,7 @@
 #include "bdh/pretrained/huggingface.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
+#include "bdh/pretrained/remarks.h"
 
 namespace bdh {
 namespace {
@@ -146,6 +147,8 @@ class Save {
     facts.huggingface = options_.huggingface;
     facts.program_version = kVersion;
     facts.training_args = options_.training_args;
+    facts.block_size = Remarks{options_.training_args, options_.details}.block_size(model_.config());
+    facts.horizon = options_.generation.value_or(model_.generation).horizon;
     facts.details = options_.details;
     return model_card(facts);
   }

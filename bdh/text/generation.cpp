@@ -76,6 +76,8 @@ class Generation {
 };
 
 void Generation::add(Session& session, const std::string& prompt) {
+  const bool fresh = session.position() == 0 && session.options().horizon.empty();
+  if (fresh && !config_.horizon.empty()) session.reset({.horizon = config_.horizon});
   EncodeOptions encode;
   encode.special_tokens = session.position() == 0;  // they begin a text; what follows belongs to it
   std::vector<int32_t> tokens = tokenizer_.encode_with(encode, prompt);

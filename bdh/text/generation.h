@@ -54,8 +54,8 @@ struct GenerationCallbacks {
 /// Afterwards, cancelled or not, sessions[i] has read its prompt and every generated token but the last. Only
 /// where on_prefill or ReadOptions::progress cancelled is it less, as Session::position tells.
 ///
-/// A session that has read nothing begins with the special tokens that the tokenizer puts around a text; a
-/// later prompt goes on without them.
+/// A session that has read nothing and has no horizon takes config.horizon. It begins with the special tokens
+/// that the tokenizer puts around a text; a later prompt goes on without them.
 ///
 /// A text ends with the tokenizer's end-of-text token and with each of config.eos; those that the vocabulary
 /// does not have never come.

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "bdh/base/error.h"
+#include "bdh/text/horizon.h"
 #include "bdh/text/utf8.h"
 #include "kernels/sampling_options.h"
 
@@ -63,6 +64,7 @@ constexpr Key kKeys[] = {
     {"stop_strings", read_stop},
     {"stop", read_stop},
     {"eos_token_id", read_eos},
+    {"horizon", [](GenerationConfig& config, const Json& v) { config.horizon = horizon_from_json(v); }},
 };
 
 void read_option(float& option, const Json& value) { option = as_float(value); }
@@ -158,6 +160,7 @@ Json GenerationConfig::to_json() const {
   if (seed_given) json.set("seed", sampling.seed);
   if (!stop.empty()) json.set("stop_strings", Json::Array(stop.begin(), stop.end()));
   if (!eos.empty()) json.set("eos_token_id", eos_json(eos));
+  if (!horizon.empty()) json.set("horizon", horizon_to_json(horizon));
   for (const auto& [key, value] : extra) json.set(key, value);
   return json;
 }

@@ -72,6 +72,18 @@ TEST_CASE("bdh chat: eos_token_id of generation_config.json ends a reply") {
   CHECK(chat.text("hello\nagain\n") == "\n\n");
 }
 
+TEST_CASE("bdh chat: past the model's block it warns once, and not where there is a horizon") {
+  const ChatRun chat;
+  bdh::test::write_file(chat.directory / "training_args.json", R"({"block_size": 24})");
+  const std::string lines = "first\nsecond\nthird\nfourth\nfifth";
+  const std::string err = chat.run(lines).err;
+  const size_t at = err.find("goes past the 24 tokens of a block");
+  REQUIRE(at != std::string::npos);
+  CHECK(err.find("goes past", at + 9) == std::string::npos);
+  CHECK(chat.run(lines, {"--greedy", "-n", "9", "--horizon", "6"}).err.find("goes past") ==
+        std::string::npos);
+}
+
 TEST_CASE("bdh chat: no input, no output") {
   const ChatRun chat;
   CHECK(chat.text("").empty());

@@ -183,6 +183,56 @@ TEST_CASE("bdh generate: generation_config.json gives the defaults, options over
   CHECK_MESSAGE(has(result.err, "generation_config.json: top_p"), result.err);
 }
 
+TEST_CASE("bdh generate: the horizon is the model's unless --horizon says otherwise") {
+  const GenerateRun command;
+  const std::string plain = expected_text(command, "hello", 30);
+  write_file(command.directory / "generation_config.json", R"({"do_sample": false, "horizon": [3, "inf"]})");
+  const Arguments arguments{"--prompt", "hello", "-n", "30"};
+  const Json damped = command.json(arguments);
+  CHECK(damped.find("text")->as_string() != plain);
+  CHECK(damped.find("horizon")->dump() == R"([3, "inf"])");
+  CHECK(command.text(joined(arguments, {"--horizon", "3,inf"})) == damped.find("text")->as_string());
+  CHECK(command.text(joined(arguments, {"--horizon", "none"})) == plain);
+  CHECK(command.json(joined(arguments, {"--horizon", "none"})).find("horizon")->is_null());
+  for (const char* wrong : {"0", "-2", "nan", "4,,5", "soon"}) {
+    const CommandResult result = command.run(joined(arguments, {"--horizon", wrong}));
+    CHECK(result.exit_code == 2);
+    CHECK_MESSAGE(has(result.err, "a horizon is a positive number of tokens"), result.err);
+  }
+  CHECK(has(command.run(joined(arguments, {"--horizon", "1,2,3"})).err,
+            "horizon must be one number, or one for each of the 2 heads, not 3"));
+  write_file(command.directory / "generation_config.json", R"({"horizon": [3, 4, 5]})");
+  CHECK(has(command.run(arguments).err, "generation_config.json: horizon: 3 numbers for a model of 2 heads"));
+}
+
+TEST_CASE("bdh generate: a text that goes past the model's block is warned about, once") {
+  const GenerateRun command;
+  const auto warned = [&](const Arguments& more) {
+    const std::string err = command.run(joined({"--prompt", "hello", "--greedy"}, more)).err;
+    const size_t at = err.find("goes past the 24 tokens of a block");
+    CHECK(err.find("goes past", at == std::string::npos ? 0 : at + 9) == std::string::npos);
+    return at != std::string::npos && has(err, "give --horizon 6");
+  };
+  for (const char* file : {"config.json", "metadata.json", "training_args.json"}) {
+    CAPTURE(file);
+    CHECK_FALSE(warned({"-n", "40"}));
+    const std::filesystem::path path = command.directory / file;
+    const bool config = path.filename() == "config.json";
+    const std::string before = config ? bdh::test::read_file(path) : "";
+    write_file(path, config ? before.substr(0, before.rfind('}')) + R"(, "block_size": 24})"
+                            : R"({"block_size": 24})");
+    CHECK(warned({"-n", "40"}));
+    CHECK_FALSE(warned({"-n", "19"}));
+    CHECK_FALSE(warned({"-n", "40", "--horizon", "6"}));
+    CHECK(warned({"-n", "40", "--horizon", "none"}));
+    if (config) {
+      write_file(path, before);
+    } else {
+      std::filesystem::remove(path);
+    }
+  }
+}
+
 TEST_CASE("bdh generate: wrong usage names the option") {
   const GenerateRun command;
   check_failure(command.run({}), 2, "--prompt");

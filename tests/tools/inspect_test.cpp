@@ -56,6 +56,19 @@ TEST_CASE("bdh inspect: a directory") {
   }
 }
 
+TEST_CASE("bdh inspect: the block a model was trained on, and its horizon") {
+  TemporaryDirectory directory;
+  bdh::test::write_model(directory.path());
+  bdh::test::write_file(directory / "training_args.json", R"({"block_size": 24})");
+  bdh::test::write_file(directory / "generation_config.json", R"({"horizon": "inf"})");
+  const Json json = inspect({directory.path().string()});
+  CHECK(json.find("block_size")->as_integer() == 24);
+  CHECK(json.find("horizon")->as_string() == "inf");
+  const std::string text = run_command({"inspect", directory.path().string()}).out;
+  CHECK(text.find("block       24 tokens of a training example\n") != std::string::npos);
+  CHECK(text.find("horizon     inf tokens\n") != std::string::npos);
+}
+
 TEST_CASE("bdh inspect: a single file, and as text") {
   TemporaryDirectory directory;
   bdh::test::write_model(directory.path());

@@ -89,3 +89,28 @@ TEST_CASE("bdh logits: tokens that are none") {
   refused("99999999999", "token 0 is '99999999999'");
   refused(",", "no tokens");
 }
+
+TEST_CASE("bdh logits: with a horizon the three forms agree, wherever the text starts") {
+  const LogitsRun command;
+  const std::vector<std::string> tokens{"--tokens", "84,111,32,0,255,7,7,19", "--horizon", "2.5,inf"};
+  const std::vector<float> expected = command.logits(tokens);
+  CHECK(largest_difference(expected, command.logits({"--tokens", "84,111,32,0,255,7,7,19"})) > 1e-3f);
+  for (const char* start : {"0", "100000", "16000000", "1099511627776"}) {
+    for (const char* form : {"parallel", "chunked", "recurrent"}) {
+      CAPTURE(start);
+      CAPTURE(form);
+      const auto logits = command.logits(joined(tokens, {"--form", form, "--start", start, "--chunk", "3"}));
+      CHECK(largest_difference(expected, logits) < 1e-4f);
+    }
+  }
+}
+
+TEST_CASE("bdh logits: positions end at 2^53") {
+  const LogitsRun command;
+  CHECK(command.logits({"--tokens", "1,2", "--start", "9007199254740990"}).size() == 512);
+  const CommandResult result = command.run({"--tokens", "1,2,3", "--start", "9007199254740990"});
+  CHECK(result.exit_code == 1);
+  CHECK(result.err.find("positions end at 2^53") != std::string::npos);
+  CHECK(command.run({"--tokens", "1", "--start", "-1"}).exit_code == 2);
+  CHECK(command.run({"--tokens", "1", "--start", "9007199254740993"}).exit_code == 2);
+}
