@@ -36,15 +36,13 @@
 #include <vector>
 
 #include "bdh/base/tensor.h"
+#include "kernels/limits.h"
 #include "kernels/sampler.h"
 
 namespace bdh {
 
 class Adapter;
 class Tape;
-
-/// The last position a token may stand at.
-constexpr int64_t kMaxPosition = int64_t{1} << 53;
 
 struct Dimensions {
   int64_t layers = 0;   // L

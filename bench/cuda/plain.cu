@@ -75,9 +75,9 @@ __global__ void rotate(Sizes sizes, PrefillBuffers buffers, const float* freqs) 
     return;
   }
   const float even = to_float(n[0]), odd = to_float(n[1]);
-  const int position = buffers.row[row].position;
+  const TokenPlace place(buffers.row[row].position, buffers.row[row].damped != 0);
   float r_even = 0, r_odd = 0;
-  rotate_pair<Activation>(even, odd, position, freqs + neuron, r_even, r_odd);
+  rotate_pair<Activation>(even, odd, place, freqs + neuron, r_even, r_odd);
   r[0] = from_float<Activation>(r_even), r[1] = from_float<Activation>(r_odd);
 }
 

@@ -9,11 +9,11 @@
 #include <cstdint>
 
 #include "bdh/base/dtype.h"
+#include "kernels/limits.h"
 
 namespace bdh::cpu {
 
-constexpr int64_t kPadding = 16;     // floats in the widest vector there is
-constexpr float kSmallest = 1e-30f;  // what has decayed below this is 0
+constexpr int64_t kPadding = 16;  // floats in the widest vector there is
 
 /// Neuron-major rows: row i starts at data + i * stride elements.
 struct Rows {

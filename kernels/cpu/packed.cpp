@@ -7,7 +7,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
-#include "kernels/cpu/horizon.h"
+#include "kernels/horizon.h"
 
 namespace bdh::cpu {
 

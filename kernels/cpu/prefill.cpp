@@ -11,8 +11,8 @@
 #include <cstring>
 
 #include "kernels/cpu/embedding.h"
-#include "kernels/cpu/horizon.h"
 #include "kernels/cpu/residual.h"
+#include "kernels/horizon.h"
 
 namespace bdh::cpu {
 

@@ -13,6 +13,7 @@
 // and then by block; the last block of a head to finish does the latter.
 #include "kernels/cuda/attention_decode.h"
 
+#include "kernels/cuda/damping.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/lanes.h"
 #include "kernels/cuda/readout.h"
@@ -41,6 +42,7 @@ __global__ void __launch_bounds__(kDecodeThreads)
   const DecodeBlock place(sizes);
   const int which = blockIdx.z;
   const Sequence sequence = buffers.sequences[which];
+  const TokenPlace token(sequence.position, sequence.damped != 0);
   const int first = place.begin + place.warp * kWarpNeurons;
   const Element* rows = encoder + place.first_row * sizes.stride;
   LaneRow<Vectors> x[1], a = {};
@@ -57,13 +59,14 @@ __global__ void __launch_bounds__(kDecodeThreads)
     const float partner = __shfl_xor_sync(kAllLanes, n, 4);
     const bool pair = n != 0.0f || partner != 0.0f, owner = place.lane % 4 == 0 && neuron < place.end;
     r[0] = r[1];
-    r[1] = pair ? rotated(n, partner, neuron & 1, rotation_at(sequence.position, freqs[neuron])) : 0.0f;
+    r[1] = pair ? rotated(n, partner, neuron & 1, rotation_at(token, freqs[neuron])) : 0.0f;
     if (owner) place.n(sizes, buffers, which)[neuron] = n;
     active += owner && n != 0.0f;
     pairs += owner && pair && neuron % 2 == 0;
   }
   float* s = sequence.s + (layer * sizes.rows() + place.first_row + first) * sizes.stride;
-  read_and_update(s, own_of(r, place.lane), place.lane, sizes.stride, x[0], a);
+  read_and_update(s, own_of(r, place.lane), scales_of(buffers, sequence, which, place.head), place.lane,
+                  sizes.stride, x[0], a);
 
   store_lanes(parts + place.warp * sizes.stride, place.lane, sizes.stride, a);
   active = block_sum(active, reinterpret_cast<int*>(scratch));

@@ -8,6 +8,7 @@
 // GPU. Readout and update are left out for segments that have no state.
 #include "kernels/cuda/attention_prefill.h"
 
+#include "kernels/cuda/damping.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/product.h"
 
@@ -85,6 +86,7 @@ __global__ void mask(Sizes sizes, PrefillBuffers buffers) {
   const int rows = min(kRows, place.segment.count - first);
   const int columns = min(tile.begin + Tile<Activation, Mma::warp>::rows, buffers.scores_columns);
   const int64_t all = int64_t{sizes.heads} * buffers.rows * buffers.scores_columns;
+  const float* weights = weights_of(buffers, place.segment, place.head);
   for (int i = kVector * threadIdx.x; i < rows * columns; i += kVector * blockDim.x) {
     const int row = first + i / columns, column = i % columns;
     const int64_t at = int64_t{row} * buffers.scores_columns + column;
@@ -96,6 +98,7 @@ __global__ void mask(Sizes sizes, PrefillBuffers buffers) {
 #pragma unroll
       for (int j = 0; j < kVector; ++j) sum[j] += column + j < row ? more[j] : 0.0f;
     }
+    for (int j = 0; weights && j < kVector && column + j < row; ++j) sum[j] *= weights[row - column - j];
     store_vector(place.scores(buffers) + at, sum);
   }
 }
@@ -138,6 +141,24 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
                                        });
 }
 
+// r of a damped segment, weighted by what it is worth behind the last row. Grid: (rows, heads).
+template <class Activation>
+__global__ void weigh(Sizes sizes, PrefillBuffers buffers) {
+  const int row = blockIdx.x, head = blockIdx.y;
+  const PrefillSegment& segment = buffers.segment[buffers.row[row].segment];
+  const float* weights = weights_of(buffers, segment, head);
+  if (!weights) return;
+  const float weight = weights[segment.count - (row - segment.first)];
+  auto* r = static_cast<Activation*>(buffers.r) + (int64_t{row} * sizes.heads + head) * buffers.columns;
+  for (int i = kVector * threadIdx.x; i < buffers.columns; i += kVector * blockDim.x) {
+    float value[kVector];
+    load_vector(r + i, value);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) value[j] *= weight;
+    store_vector(r + i, value);
+  }
+}
+
 // Grid: (neuron tiles, D tiles, heads * segments).
 template <class Activation, Mma mma>
 __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
@@ -147,6 +168,8 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
   if (!place.segment.s) return;
   float* s = place.segment.s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
   const int n0 = blockIdx.y * Tile<Activation, mma>::columns;
+  const float* weights = weights_of(buffers, place.segment, head);
+  const float keep = weights ? scales_at(weights).keep : 1.0f;
   product<mma, Along::other, Along::other>(place.r, place.x, m0, n0, 0, place.segment.count,
                                            [&](int neuron, int column, const float(&sums)[kVector]) {
                                              if (neuron >= sizes.neurons || column >= sizes.stride) return;
@@ -154,7 +177,8 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
                                              float row[kVector];
                                              load_vector(at, row);
 #pragma unroll
-                                             for (int i = 0; i < kVector; ++i) row[i] += sums[i];
+                                             for (int i = 0; i < kVector; ++i)
+                                               row[i] = decayed(row[i], keep) + sums[i];
                                              store_vector(at, row);
                                            });
 }
@@ -168,9 +192,15 @@ __global__ void combine(Sizes sizes, PrefillBuffers buffers) {
   const int64_t all = int64_t{sizes.heads} * buffers.rows * sizes.stride;
   const PrefillRow own = buffers.row[row];
   const int parts = own.reads_state || buffers.single_rows ? 1 + kSplits : 1;
+  const PrefillSegment& segment = buffers.segment[own.segment];
+  const float* weights = weights_of(buffers, segment, head);
+  const float readout = weights ? scales_at(weights).readout * weights[row - segment.first] : 1.0f;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) {
     float sum = 0;
-    for (int i = 0; i < parts; ++i) sum += buffers.attention[i * all + at + d];
+    for (int i = 0; i < parts; ++i) {
+      const float part = buffers.attention[i * all + at + d];
+      sum += i == 0 && !buffers.single_rows ? part : part * readout;
+    }
     a[d] = sum;
   }
   __syncthreads();
@@ -203,6 +233,9 @@ void attention_prefill(const PackedParameters& packed, const PrefillBuffers& buf
            buffers);
     launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared + T::staging},
            readout<Activation, mma>, sizes, buffers, layer);
+    if (buffers.damped)
+      launch(stream, {dim3(static_cast<unsigned>(buffers.rows), heads), threads}, weigh<Activation>, sizes,
+             buffers);
     launch(stream, {dim3(tiles(sizes.neurons, T::rows), width, heads * segments), threads, T::shared},
            update<Activation, mma>, sizes, buffers, layer);
   });

@@ -8,6 +8,7 @@
 #include "kernels/cuda/attention_rows.h"
 
 #include "kernels/cuda/attention_prefill.h"
+#include "kernels/cuda/damping.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/product.h"
 #include "kernels/cuda/readout.h"
@@ -29,13 +30,16 @@ __global__ void __launch_bounds__(kDecodeThreads)
   float* s = buffers.segment[row].s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
   const Activation* r =
       static_cast<const Activation*>(buffers.r) + (int64_t{row} * sizes.heads + head) * buffers.columns;
+  const float* weights = weights_of(buffers, buffers.segment[row], head);
+  const Scales scales{1.0f,
+                      weights ? scales_at(weights).update : 1.0f};  // combine_attention has the readout's
   const auto own_r = [&](int first) { return first + lane < end ? to_float(r[first + lane]) : 0.0f; };
   LaneRow<Vectors> x, a = {};
   load_lanes(buffers.x + int64_t{row} * sizes.stride, lane, sizes.stride, x);
   float own = own_r(begin + warp * kWarp);
   for (int first = begin + warp * kWarp; first < end; first += kDecodeWarps * kWarp) {
     const float next = own_r(first + kDecodeWarps * kWarp);
-    read_and_update(s + int64_t{first} * sizes.stride, own, lane, sizes.stride, x, a);
+    read_and_update(s + int64_t{first} * sizes.stride, own, scales, lane, sizes.stride, x, a);
     own = next;
   }
   store_lanes(parts + warp * sizes.stride, lane, sizes.stride, a);

@@ -2,7 +2,6 @@
 #include "kernels/cuda/backend.h"
 
 #include <algorithm>
-#include <limits>
 #include <mutex>
 
 #include "bdh/base/error.h"
@@ -14,18 +13,6 @@
 namespace bdh::cuda {
 
 namespace {
-
-constexpr int64_t kLastPosition = std::numeric_limits<int32_t>::max();
-
-void check_positions(std::span<const Segment> segments) {
-  for (const Segment& segment : segments) {
-    const int64_t position = segment.state ? segment.state->position() : 0,
-                  count = static_cast<int64_t>(segment.tokens.size());
-    if (position > kLastPosition - count)
-      fail(ErrorKind::unsupported, "the CUDA backend counts positions up to ", kLastPosition, ", and ", count,
-           " tokens after ", position, " are more; use --device cpu");
-  }
-}
 
 class CudaBackend : public Backend {
  public:
@@ -63,15 +50,13 @@ class CudaBackend : public Backend {
   }
 
   std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) override {
-    if (!horizons.empty())
-      fail(ErrorKind::unsupported, "the CUDA backend has no horizon yet; use --device cpu");
-    return std::make_unique<DeviceState>(static_cast<const PackedParameters&>(packed).sizes, queue_);
+    return std::make_unique<DeviceState>(static_cast<const PackedParameters&>(packed).sizes, queue_,
+                                         horizons);
   }
 
   void read(const Packed& packed, const Read& read) override {
     refuse_unbuilt(read);
     const std::lock_guard lock(mutex_);
-    check_positions(read.segments);
     queue_->select();
     const auto& parameters = static_cast<const PackedParameters&>(packed);
     const bool decode = is_decode(read.segments) && read.segments.size() < dense_batch_;

@@ -17,8 +17,10 @@ DecodeBuffers lay_out(const Sizes& sizes, int count, Layout& layout) {
                 blocks = heads * blocks_per_head(sizes);
   DecodeBuffers buffers{};
   buffers.count = count;
+  buffers.heads = sizes.heads;
   buffers.sequences = layout.take<Sequence>(count);
   buffers.draws = layout.take<DrawRequest>(count);
+  buffers.scales = layout.take<Scales>(int64_t{count} * sizes.heads);
   buffers.x = layout.take<float>(int64_t{count} * sizes.stride);
   buffers.n = layout.take<float>(rows);
   buffers.r = layout.take<float>(rows);

@@ -22,11 +22,12 @@ inline int blocks_per_head(const Sizes& sizes) { return (sizes.neurons + kBlockN
 
 /// Device memory of a decode of `count` sequences.
 struct DecodeBuffers {
-  int count;
+  int count, heads;
   bool shared_lists;          // of active neurons: one for a group of sequences
   bool overlap;               // kernels start early (Grid::overlap)
   const Sequence* sequences;  // (B)
-  const DrawRequest* draws;   // (B), behind the sequences: one copy brings both
+  const DrawRequest* draws;   // (B), behind the sequences, and the scales behind them: one copy brings all
+  const Scales* scales;       // (B, H), where a sequence is damped
   float* x;                   // (B, stride)
   float* n;                   // (B, H*N)
   float* r;                   // (B, H*N), used by decode_reference alone

@@ -18,7 +18,7 @@ size_t bytes_between(const void* begin, const void* end) {
 }
 
 size_t input_bytes(const DecodeBuffers& buffers) {
-  return bytes_between(buffers.sequences, buffers.draws + buffers.count);
+  return bytes_between(buffers.sequences, buffers.scales + int64_t{buffers.count} * buffers.heads);
 }
 size_t output_bytes(const DecodeBuffers& buffers) {
   return bytes_between(buffers.logits, buffers.tokens + buffers.count);
@@ -99,9 +99,13 @@ DecodeBuffers DecodeReader::prepare(const Sizes& sizes, int count) {
 void DecodeReader::put_input(std::span<const Segment> segments, const DecodeBuffers& buffers) {
   auto* sequences = host_copy(input_, buffers.sequences, buffers.sequences);
   auto* draws = host_copy(input_, buffers.sequences, buffers.draws);
+  auto* scales = const_cast<Scales*>(host_copy(input_, buffers.sequences, buffers.scales));
   for (size_t i = 0; i < segments.size(); ++i) {
     DeviceState& state = state_of(segments[i]);
-    sequences[i] = {state.s(), segments[i].tokens.front(), static_cast<int32_t>(state.position())};
+    state.rescale_when_due();
+    sequences[i] = {state.s(), segments[i].tokens.front(), state.position(), state.damped()};
+    if (state.damped())
+      state.scales({scales + i * static_cast<size_t>(buffers.heads), static_cast<size_t>(buffers.heads)});
     draws[i] = draws_on_device(segments[i]) ? request_of(*segments[i].draw) : kNoDraw;
   }
 }

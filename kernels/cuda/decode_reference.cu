@@ -1,6 +1,7 @@
 // The one-token layer without any care for speed: one thread for each sum, each sum in order, every row read.
 #include "kernels/cuda/decode_reference.h"
 
+#include "kernels/cuda/damping.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/rotation.h"
 
@@ -24,16 +25,18 @@ __global__ void encode(Sizes sizes, const Element* encoder, const float* freqs, 
   const float* x = buffers.x + int64_t{blockIdx.y} * sizes.stride;
   const float even = fmaxf(dot(encoder + row * sizes.stride, x, sizes.width), 0.0f);
   const float odd = fmaxf(dot(encoder + (row + 1) * sizes.stride, x, sizes.width), 0.0f);
-  const int position = buffers.sequences[blockIdx.y].position;
+  const Sequence& sequence = buffers.sequences[blockIdx.y];
+  const TokenPlace place(sequence.position, sequence.damped != 0);
   const int64_t at = blockIdx.y * sizes.rows() + row;
   buffers.n[at] = even, buffers.n[at + 1] = odd;
-  rotate_pair<float>(even, odd, position, freqs + neuron, buffers.r[at], buffers.r[at + 1]);
+  rotate_pair<float>(even, odd, place, freqs + neuron, buffers.r[at], buffers.r[at + 1]);
 }
 
 // A block has a head, a thread some of its columns: a = r S, S += r x.
 __global__ void readout(Sizes sizes, DecodeBuffers buffers, int layer) {
   auto* row = reinterpret_cast<float*>(shared_memory());
   const int head = blockIdx.x, sequence = blockIdx.y;
+  const Scales scales = scales_of(buffers, buffers.sequences[sequence], sequence, head);
   float* s =
       buffers.sequences[sequence].s + (layer * sizes.rows() + int64_t{head} * sizes.neurons) * sizes.stride;
   const float* r = buffers.r + sequence * sizes.rows() + int64_t{head} * sizes.neurons;
@@ -42,8 +45,8 @@ __global__ void readout(Sizes sizes, DecodeBuffers buffers, int layer) {
     float a = 0;
     for (int j = 0; j < sizes.neurons; ++j) {
       float& at = s[int64_t{j} * sizes.stride + d];
-      a = fmaf(r[j], at, a);
-      at = fmaf(r[j], x[d], at);
+      a = fmaf(r[j] * scales.readout, at, a);
+      at = fmaf(r[j] * scales.update, x[d], at);
     }
     row[d] = a;
   }

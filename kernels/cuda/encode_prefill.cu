@@ -27,12 +27,12 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
   product<mma, Along::k, Along::k>(
       x, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, const float(&sums)[kVector]) {
         if (row >= buffers.rows || neuron >= buffers.columns) return;
-        const int position = buffers.row[row].position;
+        const TokenPlace place(buffers.row[row].position, buffers.row[row].damped != 0);
         float n[kVector], r[kVector];
 #pragma unroll
         for (int i = 0; i < kVector; i += 2) {
           n[i] = fmaxf(sums[i], 0.0f), n[i + 1] = fmaxf(sums[i + 1], 0.0f);
-          rotate_pair<Activation>(n[i], n[i + 1], position, freqs + neuron + i, r[i], r[i + 1]);
+          rotate_pair<Activation>(n[i], n[i + 1], place, freqs + neuron + i, r[i], r[i + 1]);
           active += (n[i] != 0.0f) + (n[i + 1] != 0.0f);
           pairs += n[i] != 0.0f || n[i + 1] != 0.0f;
         }

@@ -24,15 +24,27 @@ constexpr int kMostScoreSplits = 8;
 
 struct PrefillRow {
   int32_t token;
-  int32_t position;
+  int64_t position;
   int32_t reads_state;  // 1 when its segment has a state that holds something
+  int32_t segment = 0;  // whose row it is
+  int32_t damped = 0;   // 1 when its segment has a horizon
 };
+
+/// Of one head of a segment with a horizon h, before the weights of its rows. S is kept as Scales has it.
+struct SegmentScales {
+  float readout;  // exp(-lag / h) at the first row
+  float keep;     // what is left of the S that is kept, behind the last row
+  float update;   // exp(lag / h) at the first row
+};
+constexpr int kSegmentScales = 3;
 
 /// The rows of one sequence.
 struct PrefillSegment {
   float* s;  // (L, H*N, stride), or null: position 0, and nothing is kept
   int32_t first, count;
-  int32_t reads_state;  // 1 when s holds something
+  int32_t reads_state;   // 1 when s holds something
+  int32_t weights = -1;  // where PrefillBuffers::weights has its (H, kSegmentScales + count + 1) numbers:
+                         // SegmentScales, and exp(-i / h) for i from 0 to count; -1: no horizon
 };
 
 /// Rows of one segment that one tile of a product covers.
@@ -60,6 +72,8 @@ struct PrefillBuffers {
   const PrefillRow* row;          // (R)
   const PrefillSegment* segment;  // (segments)
   const RowTile* tile;            // (row_tiles)
+  const float* weights;           // of damped segments
+  bool damped;                    // some segment has a horizon
   float* x;                       // (R, stride)
   void* x_operand;                // (R, stride): x as the products take it
   void* n;                        // (R, H, columns): n, then g
@@ -77,6 +91,7 @@ struct PrefillPlan {
   std::vector<PrefillRow> rows;
   std::vector<PrefillSegment> segments;
   std::vector<RowTile> tiles;
+  std::vector<float> weights;
   int longest = 0;  // rows of a segment
 
   /// Whether attention_rows can read it.

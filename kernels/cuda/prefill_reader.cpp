@@ -18,6 +18,7 @@ struct PlanArrays {
   PrefillRow* rows;
   PrefillSegment* segments;
   RowTile* tiles;
+  float* weights;
   int32_t* wanted;
   DrawRequest* draws;  // one for each wanted row
 };
@@ -26,6 +27,7 @@ PlanArrays lay_out(const PrefillPlan& plan, size_t wanted, Layout& layout) {
   return {layout.take<PrefillRow>(static_cast<int64_t>(plan.rows.size())),
           layout.take<PrefillSegment>(static_cast<int64_t>(plan.segments.size())),
           layout.take<RowTile>(static_cast<int64_t>(plan.tiles.size())),
+          layout.take<float>(static_cast<int64_t>(plan.weights.size())),
           layout.take<int32_t>(static_cast<int64_t>(wanted)),
           layout.take<DrawRequest>(static_cast<int64_t>(wanted))};
 }
@@ -56,7 +58,7 @@ void PrefillReader::read(const PackedParameters& packed, std::span<const Segment
     prepare(packed, !activity.empty());
     const PrefillBuffers buffers = send_plan(packed, !activity.empty());
     queue_prefill(packed, buffers, queue_->stream.get());
-    finish_pieces(packed.sizes.vocab);
+    finish_pieces(packed.sizes.vocab, buffers.single_rows);
     if (!activity.empty()) add_activity(packed.sizes, activity);
     fetch_wanted(packed, buffers.x);
   }
@@ -83,6 +85,7 @@ void PrefillReader::begin(const Sizes& sizes, std::span<const Segment> segments)
 void PrefillReader::plan(const Sizes& sizes) {
   plan_.rows.clear();
   plan_.segments.clear();
+  plan_.weights.clear();
   wanted_.clear();
   for (const Segment& segment : left_) {
     const int64_t room = kPrefillRows - static_cast<int64_t>(plan_.rows.size());
@@ -96,7 +99,9 @@ void PrefillReader::plan(const Sizes& sizes) {
 }
 
 void PrefillReader::add_piece(const Segment& segment, int64_t count, int64_t vocab) {
-  const auto* state = static_cast<const DeviceState*>(segment.state);
+  auto* state = static_cast<DeviceState*>(segment.state);
+  const bool damped = state && state->damped();
+  const auto which = static_cast<int32_t>(plan_.segments.size());
   const int64_t position = state ? state->position() : 0, last = std::ssize(segment.tokens) - 1;
   const auto first = static_cast<int32_t>(plan_.rows.size());
   const bool reads_state = position > 0;
@@ -107,18 +112,25 @@ void PrefillReader::add_piece(const Segment& segment, int64_t count, int64_t voc
                     : i == last && !draw ? segment.logits
                                          : nullptr;
     if (draw || logits) wanted_.push_back({static_cast<int32_t>(plan_.rows.size()), logits, draw});
-    plan_.rows.push_back(
-        {segment.tokens[static_cast<size_t>(i)], static_cast<int32_t>(position + i), reads_state});
+    plan_.rows.push_back({segment.tokens[static_cast<size_t>(i)], position + i, reads_state, which, damped});
   }
-  plan_.segments.push_back({state ? state->s() : nullptr, first, static_cast<int32_t>(count), reads_state});
+  const int32_t weights = damped ? static_cast<int32_t>(plan_.weights.size()) : -1;
+  plan_.segments.push_back(
+      {state ? state->s() : nullptr, first, static_cast<int32_t>(count), reads_state, weights});
+  if (!damped) return;
+  state->rescale_when_due();
+  state->append_weights(count, plan_.weights);
 }
 
 // The chunk is on its way: its states stand where it ends, and it is no longer left to read.
-void PrefillReader::finish_pieces(int64_t vocab) {
+void PrefillReader::finish_pieces(int64_t vocab, bool single_rows) {
   auto segment = left_.begin();
   for (const PrefillSegment& piece : plan_.segments) {
     while (segment->tokens.empty()) ++segment;
-    if (segment->state) static_cast<DeviceState*>(segment->state)->advance(piece.count);
+    if (auto* state = static_cast<DeviceState*>(segment->state)) {
+      state->advance(piece.count);
+      if (!single_rows) state->rescaled();
+    }
     if (segment->logits && segment->all_logits) segment->logits += piece.count * vocab;
     segment->tokens = segment->tokens.subspan(static_cast<size_t>(piece.count));
     ++segment;
@@ -158,6 +170,7 @@ PrefillBuffers PrefillReader::send_plan(const PackedParameters& packed, bool cou
   copy_to(from.rows, plan_.rows);
   copy_to(from.segments, plan_.segments);
   copy_to(from.tiles, plan_.tiles);
+  copy_to(from.weights, plan_.weights);
   std::transform(wanted_.begin(), wanted_.end(), from.wanted, [](const Wanted& row) { return row.row; });
   std::transform(wanted_.begin(), wanted_.end(), from.draws,
                  [](const Wanted& row) { return row.draws_on_device() ? request_of(*row.draw) : kNoDraw; });
@@ -173,6 +186,8 @@ PrefillBuffers PrefillReader::send_plan(const PackedParameters& packed, bool cou
   buffers.row = to.rows;
   buffers.segment = to.segments;
   buffers.tile = to.tiles;
+  buffers.weights = to.weights;
+  buffers.damped = !plan_.weights.empty();
   buffers.segments = static_cast<int>(plan_.segments.size());
   buffers.row_tiles = static_cast<int>(plan_.tiles.size());
   if (!counting) return buffers;

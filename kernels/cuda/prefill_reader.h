@@ -44,7 +44,7 @@ class PrefillReader {
   void begin(const Sizes& sizes, std::span<const Segment> segments);
   void plan(const Sizes& sizes);
   void add_piece(const Segment& segment, int64_t count, int64_t vocab);
-  void finish_pieces(int64_t vocab);
+  void finish_pieces(int64_t vocab, bool single_rows);
   void prepare(const PackedParameters& packed, bool counting);
   PrefillBuffers send_plan(const PackedParameters& packed, bool counting);
   void fetch_wanted(const PackedParameters& packed, const float* x);

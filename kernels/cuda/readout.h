@@ -11,10 +11,11 @@ namespace bdh::cuda {
 template <int Vectors>
 constexpr int kStateRows = Vectors < 8 ? 6 : 4;
 
-/// Rows `at` of S where r is not zero: a += r S, then S += r x.
+/// Rows `at` of S where r is not zero: a += r S, then S += r x, each with its scale.
 template <int Vectors, int Rows>
-__device__ inline void read_and_update_rows(float* s, const int (&at)[Rows], const float (&r)[Rows], int lane,
-                                            int stride, const LaneRow<Vectors>& x, LaneRow<Vectors>& a) {
+__device__ inline void read_and_update_rows(float* s, const int (&at)[Rows], const float (&r)[Rows],
+                                            const Scales& scales, int lane, int stride,
+                                            const LaneRow<Vectors>& x, LaneRow<Vectors>& a) {
 #pragma unroll
   for (int v = 0; v < Vectors; ++v) {
     const int column = v * kSpan + lane * kVector;
@@ -29,8 +30,8 @@ __device__ inline void read_and_update_rows(float* s, const int (&at)[Rows], con
       if (r[i] == 0.0f) continue;
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        a.value[v][j] = fmaf(r[i], row[i][j], a.value[v][j]);
-        row[i][j] = fmaf(r[i], x.value[v][j], row[i][j]);
+        a.value[v][j] = fmaf(r[i] * scales.readout, row[i][j], a.value[v][j]);
+        row[i][j] = fmaf(r[i] * scales.update, x.value[v][j], row[i][j]);
       }
       store_once(s + int64_t{at[i]} * stride + column, row[i]);
     }
@@ -39,8 +40,8 @@ __device__ inline void read_and_update_rows(float* s, const int (&at)[Rows], con
 
 /// Lane l gives the r of row l of S. Rows where it is not zero are read and updated, in the lanes' order.
 template <int Vectors>
-__device__ inline void read_and_update(float* s, float own_r, int lane, int stride, const LaneRow<Vectors>& x,
-                                       LaneRow<Vectors>& a) {
+__device__ inline void read_and_update(float* s, float own_r, const Scales& scales, int lane, int stride,
+                                       const LaneRow<Vectors>& x, LaneRow<Vectors>& a) {
   constexpr int kRows = kStateRows<Vectors>;
   for (unsigned active = __ballot_sync(kAllLanes, own_r != 0.0f); active != 0;) {
     int at[kRows];
@@ -52,7 +53,7 @@ __device__ inline void read_and_update(float* s, float own_r, int lane, int stri
       r[i] = active != 0 ? r[i] : 0.0f;
       active &= active - 1;
     }
-    read_and_update_rows(s, at, r, lane, stride, x, a);
+    read_and_update_rows(s, at, r, scales, lane, stride, x, a);
   }
 }
 

@@ -3,7 +3,7 @@
 //
 // The phase t f is rounded as float32 and then loses its whole turns, as the reference does (models were
 // trained with that rounding), so no table of T x N angles is needed: a pair costs one product and two short
-// polynomials.
+// polynomials. With a horizon the product is exact: 64 bits of t f, of which the whole turns run over.
 #pragma once
 
 #include <type_traits>
@@ -31,22 +31,39 @@ __device__ inline Rotation rotation_by(float angle) {
   return {quarter & 2 ? -s : s, (quarter + 1) & 2 ? -c : c};
 }
 
+/// Where a token stands, and whether its phase is exact.
+struct TokenPlace {
+  float rounded;
+  unsigned long long position;
+  bool exact;
+
+  __device__ TokenPlace(int64_t at, bool is_exact)
+      : rounded(static_cast<float>(at)), position(static_cast<unsigned long long>(at)), exact(is_exact) {}
+};
+
+/// frac(position f) for f in [0, 1]; f is a multiple of 2^-64, or what lies below is dropped.
+__device__ inline float exact_phase(unsigned long long position, float freq) {
+  const unsigned long long fixed = freq < 1.0f ? static_cast<unsigned long long>(freq * 0x1p64f) : 0;
+  return static_cast<float>(static_cast<unsigned>((position * fixed) >> 32)) * 0x1p-32f;
+}
+
 /// position * freq turns, the whole turns dropped (exactly).
-__device__ inline float phase_at(int position, float freq) {
-  const float phase = __fmul_rn(static_cast<float>(position), freq);
+__device__ inline float phase_at(const TokenPlace& place, float freq) {
+  if (place.exact) return exact_phase(place.position, freq);
+  const float phase = __fmul_rn(place.rounded, freq);
   return __fsub_rn(phase, truncf(phase));
 }
 
 constexpr float kWholeTurn = 6.28318530718f;
 
 /// The rotation of a neuron at a position.
-__device__ inline Rotation rotation_at(int position, float freq) {
-  return rotation_by(__fmul_rn(phase_at(position, freq), kWholeTurn));
+__device__ inline Rotation rotation_at(const TokenPlace& place, float freq) {
+  return rotation_by(__fmul_rn(phase_at(place, freq), kWholeTurn));
 }
 
 /// The same by the special function unit, within 1e-6 of it: for an r that is rounded to 16 bits.
-__device__ inline Rotation fast_rotation_at(int position, float freq) {
-  const float phase = phase_at(position, freq);
+__device__ inline Rotation fast_rotation_at(const TokenPlace& place, float freq) {
+  const float phase = phase_at(place, freq);
   Rotation fast;
   __sincosf((phase > 0.5f ? phase - 1.0f : phase) * kWholeTurn, &fast.sine, &fast.cosine);
   return fast;
@@ -60,11 +77,11 @@ __device__ inline float rotated(float value, float partner, bool odd, Rotation r
 /// A pair and its two frequencies, which one rotation serves where they are equal, as the reference makes
 /// them. Result: what r is stored as.
 template <class Result>
-__device__ inline void rotate_pair(float even, float odd, int position, const float* freqs, float& r_even,
-                                   float& r_odd) {
+__device__ inline void rotate_pair(float even, float odd, const TokenPlace& place, const float* freqs,
+                                   float& r_even, float& r_odd) {
   constexpr auto kRotationAt = std::is_same_v<Result, float> ? rotation_at : fast_rotation_at;
-  const Rotation first = kRotationAt(position, freqs[0]);
-  const Rotation second = freqs[0] == freqs[1] ? first : kRotationAt(position, freqs[1]);
+  const Rotation first = kRotationAt(place, freqs[0]);
+  const Rotation second = freqs[0] == freqs[1] ? first : kRotationAt(place, freqs[1]);
   r_even = rotated(even, odd, false, first);
   r_odd = rotated(odd, even, true, second);
 }

@@ -46,7 +46,15 @@ constexpr size_t row_shared(const Sizes& sizes, int threads) {
 struct Sequence {
   float* s;  // (L, H*N, stride): its state
   int32_t token;
-  int32_t position;  // of that token
+  int64_t position;    // of that token
+  int32_t damped = 0;  // 1 with a horizon: the phase is exact, and Scales count
+};
+
+/// Of one head, where a session has a horizon h. S is kept as exp(lag / h) S, lag tokens after it was last
+/// brought to the scale of its position, so that rows of inactive neurons need not decay token by token.
+struct Scales {
+  float readout = 1;  // exp(-lag / h): what S is kept as, times this, is S
+  float update = 1;   // exp(lag / h): of what a token adds
 };
 
 /// How active one block's neurons were, for one token.

@@ -38,7 +38,7 @@ Session session_at(const WeightsPointer& weights, const std::vector<float>& hori
 }
 
 const Config kModels[] = {config_of(2, 24, 3, 8, 40), config_of(1, 48, 2, unless_emulated(50, 4), 30)};
-const std::vector<float> kHorizons[] = {{2}, {9.5f}, {48}, {kInfinity}};
+const std::vector<float> kHorizons[] = {{0.5f}, {2}, {9.5f}, {48}, {kInfinity}};
 
 }  // namespace
 

@@ -4,9 +4,9 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/cpu/kernels.h"
+#include "kernels/limits.h"
 
-namespace bdh::cpu {
+namespace bdh {
 
 /// exp(-distance / horizon), distance in tokens; 0 below kSmallest.
 inline float weight_after(int64_t distance, float horizon) {
@@ -31,4 +31,4 @@ inline float exact_angle(int64_t position, uint64_t fixed_freq) {
   return static_cast<float>(static_cast<uint32_t>(phase >> 32)) * (6.28318530718f * 0x1p-32f);
 }
 
-}  // namespace bdh::cpu
+}  // namespace bdh
