@@ -103,6 +103,34 @@ TEST_CASE("float16 logits are PyTorch's with weights rounded alike") {
   check_dtype(DType::f16, "logits_f16", bdh::test::kHalfTolerance);
 }
 
+TEST_CASE(
+    "with a horizon, for all heads or for each, float32 logits are PyTorch's in every form and variant") {
+  size_t models = 0;
+  for (const Golden& golden : all_golden()) {
+    if (!golden.damped) continue;
+    ++models;
+    for (const std::string name : {"all", "by_head"}) {
+      const auto horizon = values<float>(golden.damped->tensor("horizon_" + name));
+      std::vector<float> want = values<float>(golden.damped->tensor("logits_" + name));
+      want.resize(count_of(golden) * static_cast<size_t>(golden.config.vocab_size));
+      for (const std::string& variant : bdh::test::variants()) {
+        const WeightsPointer weights = weights_of(golden, DType::f32, variant, 1);
+        for (const Reading& reading : std::span(kReadings).first(kUsed)) {
+          CAPTURE(golden.name);
+          CAPTURE(name);
+          CAPTURE(variant);
+          CAPTURE(reading.name);
+          bdh::Session session(weights, {.horizon = horizon});
+          const auto got = session.read_all(std::span(golden.tokens).first(count_of(golden)),
+                                            bdh::test::in_form(reading.form, reading.chunk));
+          CHECK(relative_difference(got, want) <= kFloat32Tolerance);
+        }
+      }
+    }
+  }
+  CHECK(models >= 2);
+}
+
 TEST_CASE("forward is PyTorch's for several sequences at once") {
   const std::vector<Golden> golden_logits = all_golden();
   for (const Golden& golden : golden_logits) {

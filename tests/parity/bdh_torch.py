@@ -3,6 +3,7 @@
 Written for reading beside kernels/backend.h, which gives the formulas and symbols.
 Shapes: T tokens, D width, H heads, N neurons per head, V vocabulary.
 """
+import fractions
 import math
 
 import torch
@@ -67,35 +68,56 @@ def norm(x):
     return functional.layer_norm(x, x.shape[-1:])
 
 
-def rotate(n, freqs):
-    """n (..., T, N): turns each pair by its phase at positions 0 .. T-1. The phase is rounded as float32."""
-    position = torch.arange(n.shape[-2], dtype=torch.float32, device=n.device).unsqueeze(1)
-    angle = torch.frac(position * freqs.float().flatten()) * (2 * math.pi)
+def phases(freqs, count, start, exact):
+    """Turns at positions start .. start + count - 1, (T, N). Rounded: the product is float32, as the authors' code has it. Exact:
+    frac(t f) of integers, f being one over a power of two."""
+    if not exact:
+        position = torch.arange(start, start + count, dtype=torch.float32).unsqueeze(1)
+        return torch.frac(position * freqs)
+    whole = 2**80
+    fixed = [int(fractions.Fraction(f) * whole) for f in freqs.tolist()]
+    return torch.tensor([[t * f % whole / whole for f in fixed] for t in range(start, start + count)], dtype=torch.float64)
+
+
+def rotate(n, freqs, start, exact):
+    """n (..., T, N): turns each pair by its phase at positions from start on."""
+    angle = phases(freqs.float().flatten(), n.shape[-2], start, exact) * (2 * math.pi)
     cos, sin = torch.cos(angle).to(n.dtype), torch.sin(angle).to(n.dtype)
     partner = torch.stack((-n[..., 1::2], n[..., 0::2]), dim=-1).flatten(-2)
     return n * cos + partner * sin
 
 
 @torch.no_grad()
-def logits(state, config, tokens):
-    """One sequence of token numbers -> logits (T, V), in the parameters' dtype."""
+def logits(state, config, tokens, horizon=None, start=0):
+    """One sequence of token numbers -> logits (T, V), in the parameters' dtype.
+
+    horizon: tokens, for each head: what a token left is worth exp(-distance / horizon), and phases are exact. start: the position
+    of the first token.
+    """
+    at = torch.arange(len(tokens), dtype=torch.float64)
+    worth = None
+    if horizon is not None:
+        worth = torch.exp(-(at[:, None] - at[None, :]).clamp(min=0) / torch.tensor(horizon, dtype=torch.float64)[:, None, None])
     x = norm(state["embed.weight"][torch.as_tensor(tokens)])
     for layer in range(config["n_layer"]):
         encoder, encoder_v, decoder = (state[layer_name(config, name, layer)] for name in ("encoder", "encoder_v", "decoder"))
         n = functional.relu(x @ encoder)                                       # H T N
-        r = rotate(n, state["attn.freqs"])
-        attended = torch.tril(r @ r.transpose(1, 2), diagonal=-1) @ x          # H T D
+        r = rotate(n, state["attn.freqs"], start, worth is not None)
+        scores = torch.tril(r @ r.transpose(1, 2), diagonal=-1)                # H T T
+        if worth is not None:
+            scores = scores * worth.to(scores.dtype)
+        attended = scores @ x                                                  # H T D
         gated = n * functional.relu(norm(attended) @ encoder_v)                # H T N
         mixed = gated.transpose(0, 1).flatten(1) @ decoder                     # T D
         x = norm(x + norm(mixed))
     return x @ state["lm_head"]
 
 
-def greedy(state, config, prompt, count):
+def greedy(state, config, prompt, count, horizon=None):
     """The count likeliest next tokens, one after the other, reading the whole text again for each."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(int(logits(state, config, tokens)[-1].argmax()))
+        tokens.append(int(logits(state, config, tokens, horizon)[-1].argmax()))
     return tokens[len(prompt):]
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import bdh_torch
 
-GENERATION = {"max_new_tokens": 100, "temperature": 0.8, "top_k": 50, "top_p": 0.95, "do_sample": True}
+GENERATION = {"max_new_tokens": 100, "temperature": 0.8, "top_k": 50, "top_p": 0.95, "do_sample": True, "horizon": 48}
 
 
 def write_json(path, value):

@@ -6,6 +6,7 @@ Random models differ from run to run; --seed repeats one. Nothing is fetched: th
 """
 import argparse
 import json
+import math
 import os
 import pathlib
 import random
@@ -113,6 +114,44 @@ def check_generation(checks, directory, state, config, draw):
     checks.that(parts.past_key_values.get_seq_length() == len(prompts[0]), f"{directory.name}: tokens read")
 
 
+def check_horizon(checks, directory, state, config, draw):
+    """A horizon in forward and in generate, whole and from a cache, padded, by head, and from generation_config.json."""
+    model, _ = loaded(directory, dtype=torch.float32)
+    heads, vocab = config["n_head"], config["vocab_size"]
+    rounded = bdh_torch.rounded(state, torch.float32)
+    tokens = [draw.randrange(vocab) for _ in range(300)]
+    by_head = [3.0 + 7 * head for head in range(heads)]
+    for given, each in ((9.5, [9.5] * heads), ("inf", [math.inf] * heads), (by_head, by_head), (2, [2.0] * heads)):
+        want = bdh_torch.logits(rounded, config, tokens, each)
+        ids = torch.tensor([tokens])
+        with torch.no_grad():
+            first = model(ids[:, :5], use_cache=True, horizon=given)
+            second = model(ids[:, 5:], past_key_values=first.past_key_values)
+            forms = {"whole": model(ids, horizon=given).logits, "kept": model(ids, use_cache=True, horizon=given).logits,
+                     "in two calls": torch.cat((first.logits, second.logits), 1)}
+        with torch.enable_grad():
+            forms["for training"] = model(ids, horizon=given).logits.detach()
+        for form, logits in forms.items():
+            difference = relative_difference(logits[0], want)
+            checks.that(difference <= 1e-5, f"{directory.name}: horizon {given} {form}: logits differ by {difference:.1e}")
+    prompts = [tokens[:count] for count in (9, 1, 5)]
+    want = [bdh_torch.greedy(rounded, config, prompt, 30, by_head) for prompt in prompts]
+    plain = [bdh_torch.greedy(rounded, config, prompt, 30) for prompt in prompts]
+    for cached in (True, False):
+        checks.that(generated(model, prompts, 30, use_cache=cached, horizon=by_head) == want, f"{directory.name}: horizon, padded batch, {cached}")
+        model.generation_config.horizon = by_head
+        checks.that(generated(model, prompts, 30, use_cache=cached) == want, f"{directory.name}: horizon of generation_config, {cached}")
+        checks.that(generated(model, prompts, 30, use_cache=cached, horizon="none") == plain, f"{directory.name}: horizon none, {cached}")
+        model.generation_config.horizon = None
+        checks.that(generated(model, prompts, 30, use_cache=cached) == plain, f"{directory.name}: no horizon, {cached}")
+    for wrong in (0, -1, [1.0] * (heads + 1), "soon"):
+        try:
+            model(torch.tensor([[1]]), horizon=wrong)
+            checks.that(False, f"horizon {wrong} was taken")
+        except ValueError:
+            pass
+
+
 def check_training(checks, directory, state, config, tokens):
     """The shifted loss, and that every parameter gets a gradient."""
     model, _ = loaded(directory, dtype=torch.float32)
@@ -151,6 +190,7 @@ def check_greedy_text(checks, command, demo, folder):
     told = json.loads(command.run("generate", directory, "--prompt", "ROMEO:", "--greedy", "--max-new-tokens", 200, "--dtype", "f32", "--json"))
     model, odd = loaded(directory, dtype=torch.float32)
     checks.that(not odd, f"demo: names {odd}")
+    checks.that(told["horizon"] == 48 and model.generation_config.horizon == 48, "demo: its horizon")
     for cached in (True, False):
         tokens = generated(model, [list(b"ROMEO:")], 200, use_cache=cached)[0]
         checks.that(tokens == told["tokens"], f"demo: greedy text, use_cache {cached}")
@@ -400,6 +440,7 @@ def check(arguments):
             print(f"model {index}: {config}, {len(tokens)} tokens")
             check_model(checks, command, directory, load_file(plain / "model.safetensors"), tokens)
             check_generation(checks, directory, state, config, draw)
+            check_horizon(checks, directory, state, config, draw)
             check_training(checks, directory, state, config, tokens)
             check_saved_back(checks, command, directory, folder, tokens)
             check_card_numbers(checks, directory)

@@ -35,6 +35,8 @@ GOLDEN = {
     "untied_layers_uneven": (2, 7, 5, 6, 17, 33, 0.2),
 }
 UNTIED = ("untied_layers", "untied_layers_uneven")
+DAMPED = ("four_neurons_long", "untied_layers")  # logits with a horizon too
+STARTS = (0, 100_000, 16_000_000, 2**40)
 
 
 def make_model(layers, width, heads, multiplier, vocab, std, generator, tie_layers=True):
@@ -53,6 +55,19 @@ def relative_difference(got, want):
     return ((got - want).abs().max() / want.abs().max()).item()
 
 
+def horizons(heads):
+    """One for all heads, and one for each."""
+    return {"all": [9.5] * heads, "by_head": [float("inf") if head == 1 else 3.0 + 7 * head for head in range(heads)]}
+
+
+def generate_damped(directory, config, state, tokens):
+    golden = {}
+    for name, horizon in horizons(config["n_head"]).items():
+        golden[f"horizon_{name}"] = torch.tensor(horizon)
+        golden[f"logits_{name}"] = bdh_torch.logits(state, config, tokens, horizon)
+    save_file(golden, directory / "horizon.safetensors")
+
+
 def generate(directory):
     for seed, (name, (*sizes, count, std)) in enumerate(GOLDEN.items()):
         generator = torch.Generator().manual_seed(seed)
@@ -63,6 +78,8 @@ def generate(directory):
             golden[f"logits_{dtype_name}"] = bdh_torch.logits(bdh_torch.rounded(state, dtype), config, tokens)
         write_model(directory / name, config, state)
         save_file(golden, directory / name / "golden.safetensors")
+        if name in DAMPED:
+            generate_damped(directory / name, config, bdh_torch.rounded(state, torch.float32), tokens)
         exact = bdh_torch.logits(bdh_torch.cast(state, torch.float64), config, tokens)
         print(f"{name}: PyTorch's own float32 error {relative_difference(golden['logits_f32'].double(), exact):.1e}")
 
@@ -134,14 +151,41 @@ def check_logits(command, draw, generator, models):
     return bad
 
 
+def check_horizons(command, draw, generator, models):
+    """Logits with a horizon, in every form and wherever a text starts."""
+    worst, bad, runs = 0.0, [], 0
+    for number in range(models):
+        config, state = random_model(draw, generator, tie_layers=number % 2 == 0)
+        tokens = [draw.randrange(config["vocab_size"]) for _ in range(draw.randint(100, 400))]
+        model = command.folder / f"damped{number}"
+        write_model(model, config, state)
+        state = bdh_torch.rounded(state, torch.float32)
+        for horizon in horizons(config["n_head"]).values():
+            want = bdh_torch.logits(state, config, tokens, horizon)
+            for start in STARTS:
+                for form in (("parallel",), ("recurrent",), ("chunked", "--chunk", draw.choice((3, 7, 33, 64)))):
+                    options = ("--form", *form, "--horizon", ",".join(map(str, horizon)), "--start", start)
+                    difference = relative_difference(command.logits(model, tokens, "f32", options, 2, None), want)
+                    worst, runs = max(worst, difference), runs + 1
+                    if not difference <= TOLERANCE["f32"]:
+                        bad.append(f"differs from PyTorch by {difference:.1e}: {' '.join(map(str, options))} {config} T {len(tokens)}")
+    print(f"horizons: {models} models, {runs} runs; largest difference / largest logit {worst:.1e}")
+    return bad
+
+
 def check_greedy(command, demo, config, state):
     prompt = "ROMEO:"
-    told = json.loads(command.run("generate", demo, "--prompt", prompt, "--greedy", "--max-new-tokens", 200,
-                                  "--dtype", "f32", "--json"))
-    want = bdh_torch.greedy(bdh_torch.rounded(state, torch.float32), config, list(prompt.encode()), 200)
-    same = sum(1 for got, expected in zip(told["tokens"], want) if got == expected)
-    print(f"greedy: {same} of {len(want)} tokens as PyTorch's")
-    return [] if told["tokens"] == want else ["greedy text differs from PyTorch's"]
+    bad = []
+    for horizon in (None, 48):
+        told = json.loads(command.run("generate", demo, "--prompt", prompt, "--greedy", "--max-new-tokens", 200,
+                                      "--dtype", "f32", "--horizon", horizon or "none", "--json"))
+        each = horizon and [horizon] * config["n_head"]
+        want = bdh_torch.greedy(bdh_torch.rounded(state, torch.float32), config, list(prompt.encode()), 200, each)
+        same = sum(1 for got, expected in zip(told["tokens"], want) if got == expected)
+        print(f"greedy, horizon {horizon}: {same} of {len(want)} tokens as PyTorch's")
+        if told["tokens"] != want:
+            bad.append(f"greedy text with horizon {horizon} differs from PyTorch's")
+    return bad
 
 
 def check_eval(command, demo, config, state, text, limit):
@@ -167,6 +211,7 @@ def check(arguments):
         command = Command(arguments.bdh, pathlib.Path(folder))
         write_model(command.folder / "probe", *make_model(1, 4, 1, 1, 4, 0.02, generator))
         bad = check_logits(command, draw, generator, arguments.models)
+        bad += check_horizons(command, draw, generator, arguments.models)
         bad += check_greedy(command, arguments.demo, config, state)
         bad += check_eval(command, arguments.demo, config, state, arguments.text, arguments.limit)
     for line in bad[:20]:

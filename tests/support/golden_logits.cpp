@@ -25,7 +25,10 @@ Golden load(const std::filesystem::path& directory) {
                 Config::from_json(Json::parse(read_text(config, 4096), config.string()), config.string()),
                 all_tensors(SafetensorsFile::open(directory / "model.safetensors")),
                 {},
-                SafetensorsFile::open(directory / "golden.safetensors")};
+                SafetensorsFile::open(directory / "golden.safetensors"),
+                {}};
+  const std::filesystem::path damped = directory / "horizon.safetensors";
+  if (std::filesystem::exists(damped)) golden.damped = SafetensorsFile::open(damped);
   const std::vector<int64_t> tokens = values<int64_t>(golden.answers.tensor("tokens"));
   golden.tokens.assign(tokens.begin(), tokens.end());
   return golden;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct Golden {
   TensorMap state_dict;
   std::vector<int32_t> tokens;
   SafetensorsFile answers;  // logits_f32, logits_bf16, logits_f16: (T, V), with weights rounded alike
+  /// horizon_all and horizon_by_head: (H) tokens; logits_all and logits_by_head: (T, V), float32 weights.
+  std::optional<SafetensorsFile> damped;
 };
 
 /// All of them, by name.
