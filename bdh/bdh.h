@@ -3,8 +3,8 @@
 #pragma once
 
 #include "bdh/base/error.h"
-#include "bdh/formats/session_file.h"
 #include "bdh/model/session.h"
+#include "bdh/model/session_file.h"
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "bdh/pretrained/model.h"

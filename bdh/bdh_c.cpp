@@ -223,7 +223,7 @@ bdh_status bdh_session_save(bdh_session* session, const char* path) {
   return guarded([&] {
     require(session, "session");
     require(path, "path");
-    bdh::write_session(path, {session->session.save(), session->session.position()});
+    bdh::write_session(path, session->session.save());
   });
 }
 
@@ -231,8 +231,24 @@ bdh_status bdh_session_restore(bdh_session* session, const char* path) {
   return guarded([&] {
     require(session, "session");
     require(path, "path");
-    const bdh::SavedState saved = bdh::read_session(path);
-    session->session.restore(saved.s, saved.position, path);
+    session->session.restore(bdh::read_session(std::filesystem::path(path)), path);
+  });
+}
+
+bdh_status bdh_session_save_buffer(bdh_session* session, void* buffer, size_t capacity, size_t* size) {
+  return guarded([&] {
+    require(session, "session");
+    const std::vector<std::byte> bytes = bdh::session_bytes(session->session.save());
+    copy_out(std::span(bytes), static_cast<std::byte*>(buffer), capacity, size);
+  });
+}
+
+bdh_status bdh_session_restore_buffer(bdh_session* session, const void* buffer, size_t size) {
+  return guarded([&] {
+    require(session, "session");
+    require(buffer, "buffer");
+    const std::span<const std::byte> bytes(static_cast<const std::byte*>(buffer), size);
+    session->session.restore(bdh::read_session(bytes, "the buffer"), "the buffer");
   });
 }
 

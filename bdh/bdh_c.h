@@ -86,9 +86,14 @@ int64_t bdh_session_position(const bdh_session* session);
 bdh_status bdh_session_reset(bdh_session* session);
 /* Reads `count` > 0 tokens, each in [0, vocab_size); logits: vocab_size floats for the last one, or NULL. */
 bdh_status bdh_session_read(bdh_session* session, const int32_t* tokens, size_t count, float* logits);
-/* The state as a safetensors file, and back into a session of a model of the same sizes. */
+/* What was read as a safetensors file, and back into a session of the same model, dtype and horizon: it goes
+ * on with the bits of a session that was never interrupted. */
 bdh_status bdh_session_save(bdh_session* session, const char* path);
 bdh_status bdh_session_restore(bdh_session* session, const char* path);
+/* The same in memory: at most `capacity` bytes into `buffer`; *size receives how many there are. Call with
+ * capacity 0 to learn that. */
+bdh_status bdh_session_save_buffer(bdh_session* session, void* buffer, size_t capacity, size_t* size);
+bdh_status bdh_session_restore_buffer(bdh_session* session, const void* buffer, size_t size);
 
 /* ---- text ---- */
 

@@ -22,7 +22,7 @@ install(TARGETS bdh EXPORT bdhTargets)
 install(EXPORT bdhTargets NAMESPACE bdh:: DESTINATION ${bdh_package})
 install(FILES ${PROJECT_BINARY_DIR}/bdhConfig.cmake ${PROJECT_BINARY_DIR}/bdhConfigVersion.cmake DESTINATION ${bdh_package})
 install(DIRECTORY bdh DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
-install(FILES kernels/backend.h kernels/backends.h kernels/limits.h kernels/sampler.h kernels/sampling_options.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kernels)
+install(FILES kernels/backend.h kernels/backends.h kernels/limits.h kernels/sampler.h kernels/saved_state.h kernels/sampling_options.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kernels)
 install(FILES kernels/cpu/backend.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/kernels/cpu)
 
 if(PROJECT_IS_TOP_LEVEL)

@@ -38,6 +38,7 @@
 #include "bdh/base/tensor.h"
 #include "kernels/limits.h"
 #include "kernels/sampler.h"
+#include "kernels/saved_state.h"
 
 namespace bdh {
 
@@ -90,11 +91,11 @@ class State {
   virtual ~State() = default;
   virtual int64_t position() const = 0;
   virtual std::unique_ptr<State> clone() const = 0;
-  /// S as (L, H, N, D) float32 on the CPU, every token read so far included.
-  virtual Tensor save() = 0;
-  /// Replaces S and the position; at position 0 S is zero, whatever `s` holds. Throws Error(invalid_argument)
-  /// for a wrong shape or dtype.
-  virtual void restore(const Tensor& s, int64_t position) = 0;
+  /// What it remembers, on the CPU.
+  virtual SavedState save() const = 0;
+  /// Goes on from what was saved, by any backend; where this one saved it, with the bits of a sequence that
+  /// was never interrupted. At position 0 nothing is remembered. Throws Error(bad_file) as check.
+  virtual void restore(const SavedState& saved) = 0;
   /// Memory a state occupies.
   virtual size_t bytes() const = 0;
 };

@@ -8,7 +8,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 
 namespace bdh::tools {
 namespace {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "bdh/base/error.h"
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 #include "tools/command.h"
 #include "tools/loss.h"
 #include "tools/token_source.h"

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "bdh/base/error.h"
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 #include "tools/command.h"
 #include "tools/sampling_options.h"
 

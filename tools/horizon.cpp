@@ -9,8 +9,8 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
+#include "bdh/model/horizon.h"
 #include "bdh/pretrained/remarks.h"
-#include "bdh/text/horizon.h"
 #include "tools/command.h"
 #include "tools/horizon_search.h"
 #include "tools/token_source.h"
@@ -78,7 +78,8 @@ void tell(const std::vector<float>& horizon, const std::optional<HorizonTable>& 
     return write_out(json.dump(2) + "\n");
   }
   std::string text = table ? horizon_table(*table) + "\n" : "";
-  text += concat("horizon ", horizon_text(horizon), table ? "" : concat(": a quarter of the block of ", block));
+  text +=
+      concat("horizon ", horizon_text(horizon), table ? "" : concat(": a quarter of the block of ", block));
   text += options.write ? concat(", written to ", options.common.directory, "/generation_config.json\n")
                         : "; --write puts it into generation_config.json\n";
   write_out(text);

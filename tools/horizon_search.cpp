@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "bdh/base/error.h"
+#include "bdh/model/horizon.h"
 #include "bdh/model/session.h"
-#include "bdh/text/horizon.h"
 #include "tools/cli/progress.h"
 #include "tools/line_chart.h"
 #include "tools/loss.h"

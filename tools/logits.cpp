@@ -10,7 +10,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/formats/safetensors.h"
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 #include "tools/command.h"
 
 namespace bdh::tools {

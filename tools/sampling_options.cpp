@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 #include "kernels/sampling_options.h"
 #include "tools/command.h"
 

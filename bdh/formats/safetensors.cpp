@@ -340,26 +340,28 @@ std::string header_json(const std::filesystem::path& path, const std::vector<con
   return json;
 }
 
-void write_length(AtomicFile& file, uint64_t length) {
+using Sink = std::function<void(std::span<const std::byte>)>;
+
+void write_length(const Sink& sink, uint64_t length) {
   std::array<std::byte, kLengthBytes> bytes;
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(length >> (8 * i));
-  file.write(bytes);
+  sink(bytes);
 }
 
 using Written = std::function<void(size_t)>;
 
-void write_contiguous(AtomicFile& file, const Tensor& tensor, const Written& written) {
+void write_contiguous(const Sink& sink, const Tensor& tensor, const Written& written) {
   constexpr size_t kPiece = size_t{16} << 20;
   for (std::span<const std::byte> left(tensor.data, tensor.bytes()); !left.empty();) {
     const std::span<const std::byte> piece = left.first(std::min(kPiece, left.size()));
-    file.write(piece);
+    sink(piece);
     if (tensor.give_back) tensor.give_back(piece);
     if (written) written(piece.size());
     left = left.subspan(piece.size());
   }
 }
 
-void write_strided(AtomicFile& file, const Tensor& tensor, const Written& written) {
+void write_strided(const Sink& sink, const Tensor& tensor, const Written& written) {
   constexpr int64_t kChunkElements = 1 << 16;
   const auto size = static_cast<int64_t>(size_of(tensor.dtype));
   std::vector<std::byte> chunk(static_cast<size_t>(kChunkElements * size));
@@ -367,25 +369,43 @@ void write_strided(AtomicFile& file, const Tensor& tensor, const Written& writte
   for (int64_t first = 0; first < count; first += kChunkElements) {
     const auto bytes = static_cast<size_t>(std::min(kChunkElements, count - first) * size);
     copy_row_major(tensor, first, std::min(kChunkElements, count - first), chunk.data());
-    file.write(std::span(chunk).first(bytes));
+    sink(std::span(chunk).first(bytes));
     if (written) written(bytes);
   }
 }
 
-void write_tensor(AtomicFile& file, const Tensor& tensor, const Written& written) {
-  if (tensor.contiguous()) return write_contiguous(file, tensor, written);
-  write_strided(file, tensor, written);
+void write_tensor(const Sink& sink, const Tensor& tensor, const Written& written) {
+  if (tensor.contiguous()) return write_contiguous(sink, tensor, written);
+  write_strided(sink, tensor, written);
+}
+
+void write_all(const Sink& sink, const std::filesystem::path& path, const TensorMap& tensors,
+               const Metadata& metadata, const Written& written) {
+  const std::vector<const Entry*> order = in_writing_order(tensors);
+  const std::string header = header_json(path, order, metadata);
+  write_length(sink, header.size());
+  sink(std::as_bytes(std::span(header)));
+  for (const Entry* entry : order) write_tensor(sink, entry->second, written);
 }
 
 }  // namespace
 
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
+  const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
+  SafetensorsFile opened = of_bytes(file->bytes(), file, path.string());
+  opened.mapped_ = true;
+  return opened;
+}
+
+SafetensorsFile SafetensorsFile::of_bytes(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+                                          const std::string& name) {
   SafetensorsFile opened;
-  opened.file_ = MappedFile::open(path);
-  const std::span<const std::byte> bytes = opened.file_->bytes();
-  const std::string_view header = checked_header(path.string(), bytes);
+  opened.path_ = name;
+  opened.bytes_ = bytes;
+  opened.owner_ = std::move(owner);
+  const std::string_view header = checked_header(name, bytes);
   opened.data_offset_ = kLengthBytes + header.size();
-  HeaderReader reader(path.string(), bytes.size() - opened.data_offset_);
+  HeaderReader reader(name, bytes.size() - opened.data_offset_);
   reader.read(header);
   opened.tensors_ = std::move(reader.tensors);
   opened.by_name_ = std::move(reader.by_name);
@@ -406,9 +426,9 @@ Tensor SafetensorsFile::tensor(std::string_view name) const {
   tensor.dtype = info.dtype;
   tensor.shape = info.shape;
   tensor.strides = contiguous_strides(info.shape);
-  tensor.data = file_->bytes().data() + data_offset_ + info.begin;
-  tensor.owner = file_;
-  tensor.give_back = release_pages;
+  tensor.data = bytes_.data() + data_offset_ + info.begin;
+  tensor.owner = owner_;
+  if (mapped_) tensor.give_back = release_pages;
   return tensor;
 }
 
@@ -427,13 +447,16 @@ Metadata read_metadata(const std::filesystem::path& path) { return SafetensorsFi
 
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
                        const std::function<void(size_t)>& written) {
-  const std::vector<const Entry*> order = in_writing_order(tensors);
-  const std::string header = header_json(path, order, metadata);
   AtomicFile file(path);
-  write_length(file, header.size());
-  file.write(header);
-  for (const Entry* entry : order) write_tensor(file, entry->second, written);
+  write_all([&](std::span<const std::byte> bytes) { file.write(bytes); }, path, tensors, metadata, written);
   file.commit();
+}
+
+std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata) {
+  std::vector<std::byte> bytes;
+  write_all([&](std::span<const std::byte> piece) { bytes.insert(bytes.end(), piece.begin(), piece.end()); },
+            "a buffer", tensors, metadata, {});
+  return bytes;
 }
 
 }  // namespace bdh

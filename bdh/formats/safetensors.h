@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,14 +30,17 @@ struct TensorInfo {
   uint64_t end = 0;
 };
 
-/// An open file: mapped, checked, read lazily. A value; tensors taken from it keep the mapping alive.
+/// An open file: mapped, checked, read lazily. A value; tensors taken from it keep its bytes alive.
 class SafetensorsFile {
  public:
   /// Maps the file and checks the whole header. Throws Error(bad_file) naming file, tensor and reason,
   /// Error(not_found), Error(io).
   static SafetensorsFile open(const std::filesystem::path& path);
+  /// The same for a file in memory, which `owner` holds; `name` stands for its path.
+  static SafetensorsFile of_bytes(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+                                  const std::string& name);
 
-  const std::filesystem::path& path() const { return file_->path(); }
+  const std::filesystem::path& path() const { return path_; }
   /// In the order of their bytes in the file.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   const Metadata& metadata() const { return metadata_; }
@@ -47,7 +51,10 @@ class SafetensorsFile {
   Tensor tensor(std::string_view name) const;
 
  private:
-  std::shared_ptr<const MappedFile> file_;
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+  std::shared_ptr<const void> owner_;  // of the bytes
+  bool mapped_ = false;
   std::vector<TensorInfo> tensors_;
   std::vector<uint32_t> by_name_;  // positions in tensors_
   Metadata metadata_;
@@ -70,5 +77,7 @@ Metadata read_metadata(const std::filesystem::path& path);
 /// elements that are not last.
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
                        const std::function<void(size_t)>& written = {});
+/// The same as bytes in memory.
+std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata);
 
 }  // namespace bdh

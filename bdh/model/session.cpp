@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "bdh/base/error.h"
+#include "bdh/model/horizon.h"
 
 namespace bdh {
 
@@ -37,6 +38,10 @@ void check_position(const Segment& segment) {
     fail(ErrorKind::invalid_argument, count, " tokens after position ", position,
          " are too many: positions end at 2^53; reset the session");
   }
+}
+
+std::vector<float> by_head(const std::vector<float>& horizon, int64_t heads) {
+  return horizon.size() == 1 ? std::vector<float>(static_cast<size_t>(heads), horizon.front()) : horizon;
 }
 
 std::span<LayerActivity> activity_of(const ReadOptions& options, int64_t layers) {
@@ -105,9 +110,8 @@ Session::Session(std::shared_ptr<const Weights> weights, SessionOptions options)
 }
 
 std::unique_ptr<State> Session::new_state() const {
-  std::vector<float> horizons = options_.horizon;
-  if (horizons.size() == 1) horizons.assign(static_cast<size_t>(weights_->config().n_head), horizons.front());
-  return weights_->backend().new_state(weights_->packed(), horizons);
+  return weights_->backend().new_state(weights_->packed(),
+                                       by_head(options_.horizon, weights_->config().n_head));
 }
 
 std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOptions& options) {
@@ -135,23 +139,42 @@ void Session::reset() { state_ = new_state(); }
 void Session::start_at(int64_t position) {
   reset();
   if (position == 0) return;
-  const auto [layers, width, heads, neurons, vocab, sets] = weights_->config().dimensions();
-  std::byte* data = nullptr;
-  state_->restore(make_tensor(DType::f32, {layers, heads, neurons, width}, &data), position);
+  SavedState nothing;
+  nothing.position = nothing.base = position;
+  state_->restore(nothing);
 }
 
 void Session::reset(SessionOptions options) { *this = Session(weights_, std::move(options)); }
 
-Tensor Session::save() { return state_->save(); }
+SavedSession Session::save(DType dtype) const {
+  if (dtype != DType::f32 && dtype != DType::bf16)
+    fail(ErrorKind::invalid_argument, "a session is saved as F32 or BF16, not ", name_of(dtype));
+  SavedSession saved{state_->save(), weights_->hash(), weights_->dtype(), options_.horizon, {}};
+  if (saved.state.s.data) saved.state.s = converted(saved.state.s, dtype);
+  return saved;
+}
 
-void Session::restore(const Tensor& s, int64_t position, const std::string& source) {
-  const auto [layers, width, heads, neurons, vocab, sets] = weights_->config().dimensions();
-  const Shape expected{layers, heads, neurons, width};
-  if (s.dtype != DType::f32 || s.shape != expected) {
-    fail(ErrorKind::bad_file, source, ": the saved state is ", name_of(s.dtype), " ", to_string(s.shape),
-         ", this model's is F32 ", to_string(expected), "; restore it into the model it was saved from");
+void Session::restore(const SavedSession& saved, const std::string& source) {
+  if (!saved.model.empty() && saved.model != weights_->hash()) {
+    fail(ErrorKind::bad_file, source, ": saved from another model (", saved.model.substr(0, 12),
+         "), not from this one (", weights_->hash().substr(0, 12),
+         "); load it with the model it was saved from");
   }
-  state_->restore(s, position);
+  if (saved.dtype && *saved.dtype != weights_->dtype()) {
+    fail(ErrorKind::bad_file, source, ": saved with weights in ", name_of(*saved.dtype), ", these are ",
+         name_of(weights_->dtype()), "; load the model with that dtype (--dtype)");
+  }
+  const int64_t heads = weights_->config().n_head;
+  if (saved.dtype && by_head(saved.horizon, heads) != by_head(options_.horizon, heads)) {
+    fail(ErrorKind::bad_file, source, ": saved with horizon ", horizon_text(saved.horizon),
+         ", this session has ", horizon_text(options_.horizon), "; give it that one (--horizon)");
+  }
+  try {
+    state_->restore(saved.state);
+  } catch (const Error& error) {
+    fail(error.kind(), source, ": ", error.what(),
+         "; load it with the model it was saved from, or save it again");
+  }
 }
 
 std::vector<float> read_batch(std::span<Session* const> sessions,

@@ -40,6 +40,16 @@ struct SessionOptions {
   std::vector<float> horizon;
 };
 
+/// A session that is kept.
+struct SavedSession {
+  SavedState state;
+  std::string model;           // Weights::hash; empty in files of earlier versions
+  std::optional<DType> dtype;  // of the weights; none there
+  std::vector<float> horizon;  // of SessionOptions
+  std::vector<int32_t>
+      unread;  // tokens of the text that were not read yet: restore leaves them to the caller
+};
+
 /// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use;
 /// different sessions may read from different threads.
 class Session {
@@ -70,14 +80,14 @@ class Session {
   void reset(SessionOptions options);
   /// Forgets everything read; the next token stands at that position, from 0 to kMaxPosition.
   void start_at(int64_t position);
-  /// The state S (L, H, N, D) float32: with position() all that restore needs. formats/session_file.h keeps
-  /// both.
-  Tensor save();
-  /// Continues from a saved state. What follows is within 1e-5 of the largest logit, in float32, of what a
-  /// session that was never saved gives (tokens that were pending have become part of S), and the same bits
-  /// as what the session that save() was called on gives. `source` names the state in errors. Throws
-  /// Error(bad_file) when it belongs to a model of other sizes.
-  void restore(const Tensor& s, int64_t position, const std::string& source = "state");
+  /// What it has read; session_file.h keeps it. S as `dtype`, float32 or bfloat16, half as large: its numbers
+  /// are then off by up to 1/512. Reads the weights for their hash, at the first call.
+  SavedSession save(DType dtype = DType::f32) const;
+  /// Goes on from what was saved, with the bits of a session that was never interrupted where S was saved as
+  /// float32 on the same kind of device, else within 1e-5 of the largest logit. `source` names it in errors.
+  /// Throws Error(bad_file) for another model's, for other weights' dtype or horizon, and for what is
+  /// damaged; the session then is as it was.
+  void restore(const SavedSession& saved, const std::string& source = "state");
 
  private:
   friend std::vector<float> read_batch(std::span<Session* const>, std::span<const std::span<const int32_t>>,

@@ -7,6 +7,8 @@
 #include <random>
 
 #include "bdh/base/error.h"
+#include "bdh/base/file.h"
+#include "bdh/base/sha256.h"
 
 namespace bdh {
 
@@ -124,6 +126,54 @@ void warn_of_unknown_tensors(const TensorMap& tensors, const Config& config, con
   }
 }
 
+constexpr size_t kHashDigits = 64;
+
+void add(Sha256& sum, const Tensor& tensor) {
+  constexpr int64_t kPiece = 1 << 20;
+  const size_t size = size_of(tensor.dtype);
+  const int64_t count = tensor.numel();
+  std::vector<std::byte> piece(static_cast<size_t>(std::min(kPiece, count)) * size);
+  for (int64_t first = 0; first < count; first += kPiece) {
+    const int64_t taken = std::min(kPiece, count - first);
+    copy_row_major(tensor, first, taken, piece.data());
+    sum.add(std::span(piece).first(static_cast<size_t>(taken) * size));
+    if (tensor.contiguous())
+      release(tensor, static_cast<size_t>(first) * size, static_cast<size_t>(taken) * size);
+  }
+}
+
+std::string hash_of(const TensorMap& tensors) {
+  Sha256 sum;
+  for (const auto& [name, tensor] : tensors) {
+    const std::string head = concat(name, " ", name_of(tensor.dtype), " ", to_string(tensor.shape), "\n");
+    sum.add(std::as_bytes(std::span(head)));
+    add(sum, tensor);
+  }
+  return sum.finish();
+}
+
+// The hash that a file keeps; empty where it keeps none.
+std::string kept_hash(const std::filesystem::path& path) {
+  try {
+    std::string text = read_text(path, kHashDigits);
+    return text.size() == kHashDigits ? text : "";
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+// It can be made again: a failure to keep it is none.
+void keep_hash(const std::filesystem::path& path, const std::string& hash) {
+  try {
+    std::filesystem::create_directories(path.parent_path());
+    AtomicFile file(path);
+    file.write(hash);
+    file.commit();
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config) {
@@ -173,6 +223,16 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
 const Packed& Weights::packed() const {
   std::call_once(packing_, [&] { packed_ = backend_->pack(parameters_, dtype_); });
   return *packed_;
+}
+
+const std::string& Weights::hash() const {
+  std::call_once(hashing_, [this] {
+    if (!hash_file.empty()) hash_ = kept_hash(hash_file);
+    if (!hash_.empty()) return;
+    hash_ = hash_of(state_dict());
+    if (!hash_file.empty()) keep_hash(hash_file, hash_);
+  });
+  return hash_;
 }
 
 TensorMap Weights::state_dict() const {

@@ -2,6 +2,7 @@
 // them.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,13 +37,20 @@ class Weights {
   DType stored_dtype() const { return parameters_.layers.front().encoder.values.dtype; }
   /// The parameters as they were given, under the names above, with attn.freqs (1, 1, 1, N) in float32.
   TensorMap state_dict() const;
+  /// SHA-256 of the parameters' names, dtypes, shapes and bytes, as they were given: 64 hexadecimal digits,
+  /// the same however they lie in files. Made at the first call, and kept in hash_file where that is not
+  /// empty.
+  const std::string& hash() const;
+
+  std::filesystem::path hash_file;  // set before the weights are shared
 
  private:
   Config config_;
   std::shared_ptr<Backend> backend_;
   Parameters parameters_;
   DType dtype_;
-  mutable std::once_flag packing_;
+  mutable std::once_flag packing_, hashing_;
+  mutable std::string hash_;
   mutable std::shared_ptr<const Packed> packed_;
 };
 

@@ -12,9 +12,9 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
+#include "bdh/model/horizon.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/card_text.h"
-#include "bdh/text/horizon.h"
 
 namespace bdh {
 namespace {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
 #include <set>
 #include <string>
@@ -18,6 +19,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/printable.h"
+#include "bdh/base/sha256.h"
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
@@ -52,6 +54,30 @@ void refuse_unknown_tensors(const TensorMap& tensors, const Config& config, cons
   }
 }
 
+/// What changes when another file takes a file's place.
+using FileIdentity = std::tuple<uint64_t, uint64_t, int64_t, int64_t, int64_t>;
+FileIdentity identity_of(const fs::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return {};
+  return {info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
+}
+
+/// Where the hash of the weights in these files is kept: in the user's cache, named by their sizes and times.
+/// Empty where there is no such place.
+fs::path hash_file_of(const std::vector<fs::path>& paths) {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  if (!(cache && *cache) && !(home && *home)) return {};
+  Sha256 sum;
+  for (const fs::path& path : paths) {
+    const auto [device, inode, size, seconds, nanoseconds] = identity_of(path);
+    const std::string line = concat(fs::absolute(path).string(), " ", device, " ", inode, " ", size, " ",
+                                    seconds, " ", nanoseconds, "\n");
+    sum.add(std::as_bytes(std::span(line)));
+  }
+  return (cache && *cache ? fs::path(cache) : fs::path(home) / ".cache") / "bdh" / "hashes" / sum.finish();
+}
+
 Metadata user_metadata(const WeightFiles& files) {
   Metadata metadata = files.metadata();
   for (const char* key : kOwnMetadata) metadata.erase(key);
@@ -63,8 +89,10 @@ void take_weights(Model& model, const Config& config, const WeightFiles& files, 
   const std::string source = files.source.string();
   if (options.strict) refuse_unknown_tensors(tensors, config, source);
   if (options.verify) verify_weights(files.source.parent_path(), files.paths);
-  model.weights = std::make_shared<const Weights>(
+  const auto weights = std::make_shared<Weights>(
       config, tensors, make_backend(options.device, options.threads), options.dtype, source, &model.warnings);
+  weights->hash_file = hash_file_of(files.paths);
+  model.weights = weights;
   model.metadata = user_metadata(files);
 }
 
@@ -99,14 +127,6 @@ Config config_for(const WeightFiles& files, const fs::path& config, Warnings* wa
   if (!own.is_null()) return Config::from_json(own, concat(files.source.string(), ": config"), warnings);
   fail(ErrorKind::not_found, "'", files.source.string(),
        "' has no config.json beside it; name one (--config FILE)");
-}
-
-/// What changes when another config.json takes a file's place: a save puts it there last.
-using FileIdentity = std::tuple<uint64_t, uint64_t, int64_t, int64_t, int64_t>;
-FileIdentity identity_of(const fs::path& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return {};
-  return {info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
 }
 
 }  // namespace

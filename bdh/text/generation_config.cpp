@@ -8,7 +8,7 @@
 #include <span>
 
 #include "bdh/base/error.h"
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 #include "bdh/text/utf8.h"
 #include "kernels/sampling_options.h"
 

@@ -1,6 +1,7 @@
 // The state's memory, and the flushing of pending tokens into it.
 #include "kernels/cpu/state.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "bdh/base/error.h"
@@ -14,6 +15,42 @@ namespace {
 std::shared_ptr<float> floats(int64_t count, const char* what) {
   const std::shared_ptr<std::byte> memory = allocate_zeroed(static_cast<size_t>(count) * sizeof(float), what);
   return {memory, reinterpret_cast<float*>(memory.get())};
+}
+
+template <class Number>
+Tensor tensor_of(DType dtype, const std::vector<Number>& numbers) {
+  std::byte* data = nullptr;
+  Tensor tensor = make_tensor(dtype, {static_cast<int64_t>(numbers.size())}, &data);
+  std::memcpy(data, numbers.data(), numbers.size() * sizeof(Number));
+  return tensor;
+}
+
+// The neurons of a tile that are active in r, and their r.
+void append_active(const float* r, const NeuronTile& tile, std::vector<int32_t>& neurons,
+                   std::vector<float>& values) {
+  for (int64_t i = 0; i < tile.count; ++i) {
+    if (r[i] == 0.0f) continue;
+    neurons.push_back(static_cast<int32_t>(tile.row + i));
+    values.push_back(r[i]);
+  }
+}
+
+// A tensor's bytes where its numbers may be read as numbers: mapped files are not always aligned.
+Tensor aligned(const Tensor& tensor) {
+  if (reinterpret_cast<uintptr_t>(tensor.data) % alignof(int64_t) == 0) return tensor;
+  std::byte* data = nullptr;
+  Tensor copy = make_tensor(tensor.dtype, tensor.shape, &data);
+  std::memcpy(data, tensor.data, tensor.bytes());
+  return copy;
+}
+
+SavedState aligned(const SavedState& saved) {
+  const KeptTokens& tokens = saved.tokens;
+  return {saved.position,
+          aligned(saved.s),
+          aligned(saved.held),
+          saved.base,
+          {aligned(tokens.begin), aligned(tokens.neuron), aligned(tokens.r), aligned(tokens.x)}};
 }
 
 }  // namespace
@@ -51,10 +88,10 @@ std::unique_ptr<State> SequenceState::clone() const {
   return copy;
 }
 
-int64_t SequenceState::first_pending(int64_t tile) const {
-  const int64_t since_flush = (position_ + tile) % kWindow;
+int64_t SequenceState::first_pending(int64_t tile, int64_t position, int64_t flushed) {
+  const int64_t since_flush = (position + tile) % kWindow;
   const int64_t pending = since_flush == 0 ? kWindow : since_flush;
-  return std::max(flushed_, position_ - pending);
+  return std::max(flushed, position - pending);
 }
 
 // Row by row, in the order of memory: S is read and written once, the window's x stay in the first cache.
@@ -85,39 +122,104 @@ void SequenceState::advance_flushed(int64_t tokens) {
   flushed_ = position_;
 }
 
-Tensor SequenceState::save() {
+// The tokens from `first` on, whose r and x are in their slots.
+KeptTokens SequenceState::window(int64_t first) const {
+  const int64_t count = position_ - first, width = dims_.width;
+  if (count == 0) return {};
+  std::byte *begin_data = nullptr, *x_data = nullptr;
+  KeptTokens kept{make_tensor(DType::i64, {dims_.layers, count + 1}, &begin_data),
+                  {},
+                  {},
+                  make_tensor(DType::f32, {dims_.layers, count, width}, &x_data)};
+  auto* begin = reinterpret_cast<int64_t*>(begin_data);
+  auto* to = reinterpret_cast<float*>(x_data);
+  std::vector<int32_t> neurons;
+  std::vector<float> values;
   for (int64_t layer = 0; layer < dims_.layers; ++layer) {
-    for (int64_t tile = 0; tile < tiles_.count; ++tile) flush(layer, tile);
-  }
-  flushed_ = position_;
-  std::byte* data = nullptr;
-  const auto [layers, width, heads, neurons, vocab, sets] = dims_;
-  Tensor out = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
-  const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
-  for (int64_t i = 0; i < layers * rows_; ++i) {
-    std::memcpy(data + static_cast<size_t>(i) * row_bytes, s_.get() + i * stride_, row_bytes);
-  }
-  return out;
-}
-
-void SequenceState::restore(const Tensor& saved, int64_t position) {
-  const auto [layers, width, heads, neurons, vocab, sets] = dims_;
-  const Shape expected{layers, heads, neurons, width};
-  if (saved.dtype != DType::f32 || saved.shape != expected || !saved.contiguous()) {
-    fail(ErrorKind::invalid_argument, "state: expected F32 ", to_string(expected), ", found ",
-         name_of(saved.dtype), " ", to_string(saved.shape));
-  }
-  if (position < 0) fail(ErrorKind::invalid_argument, "state: position ", position, " is negative");
-  const size_t row_bytes = static_cast<size_t>(width) * sizeof(float);
-  for (int64_t i = 0; i < layers * rows_; ++i) {
-    float* row = s_.get() + i * stride_;
-    if (position == 0) {
-      std::fill_n(row, width, 0.0f);
-    } else {
-      std::memcpy(row, saved.data + static_cast<size_t>(i) * row_bytes, row_bytes);
+    *begin++ = static_cast<int64_t>(values.size());
+    for (int64_t t = first; t < position_; ++t, to += width) {
+      for (int64_t i = 0; i < tiles_.count; ++i)
+        append_active(r(layer, slot(t), i), tiles_[i], neurons, values);
+      *begin++ = static_cast<int64_t>(values.size());
+      std::copy_n(x(layer, slot(t)), width, to);
     }
   }
-  position_ = flushed_ = position;
+  kept.neuron = tensor_of(DType::i32, neurons);
+  kept.r = tensor_of(DType::f32, values);
+  return kept;
+}
+
+SavedState SequenceState::save() const {
+  const auto [layers, width, heads, neurons, vocab, sets] = dims_;
+  SavedState saved;
+  saved.position = saved.base = position_;
+  std::byte* data = nullptr;
+  saved.held = make_tensor(DType::i64, {heads, neurons}, &data);
+  auto* held = reinterpret_cast<int64_t*>(data);
+  int64_t first = position_;
+  for (int64_t i = 0; i < tiles_.count; ++i) {
+    std::fill_n(held + tiles_[i].row, tiles_[i].count, first_pending(i));
+    first = std::min(first, first_pending(i));
+  }
+  saved.tokens = window(first);
+  if (*std::max_element(held, held + rows_) == 0) return saved;
+  saved.s = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
+  auto* rows = reinterpret_cast<float*>(data);
+  for (int64_t i = 0; i < layers * rows_; ++i) std::copy_n(s_.get() + i * stride_, width, rows + i * width);
+  return saved;
+}
+
+// Whether rows are held as this state's own schedule would have them.
+bool SequenceState::is_own(const SavedState& saved) const {
+  if (!saved.held.data || (saved.s.data && saved.s.dtype != DType::f32)) return false;
+  const auto* held = reinterpret_cast<const int64_t*>(saved.held.data);
+  const int64_t flushed = *std::min_element(held, held + rows_);
+  if (saved.tokens.count() != saved.position - flushed) return false;
+  for (int64_t i = 0; i < tiles_.count; ++i) {
+    const NeuronTile tile = tiles_[i];
+    const int64_t first = first_pending(i, saved.position, flushed);
+    const auto same = [&](int64_t position) { return position == first; };
+    if (!std::all_of(held + tile.row, held + tile.row + tile.count, same)) return false;
+  }
+  return true;
+}
+
+void SequenceState::take_window(const KeptTokens& tokens) {
+  const int64_t count = tokens.count();
+  if (count == 0) return;
+  const auto* begin = reinterpret_cast<const int64_t*>(tokens.begin.data);
+  const auto* neuron = reinterpret_cast<const int32_t*>(tokens.neuron.data);
+  const auto* values = reinterpret_cast<const float*>(tokens.r.data);
+  const auto* from = reinterpret_cast<const float*>(tokens.x.data);
+  for (int64_t layer = 0; layer < dims_.layers; ++layer, ++begin) {
+    for (int64_t t = position_ - count; t < position_; ++t, ++begin, from += dims_.width) {
+      float* to = r(layer, slot(t), 0);
+      std::fill_n(to, slot_stride(), 0.0f);
+      for (int64_t i = begin[0]; i < begin[1]; ++i) to[tiles_.place(neuron[i])] = values[i];
+      std::copy_n(from, dims_.width, x(layer, slot(t)));
+    }
+  }
+}
+
+void SequenceState::restore(const SavedState& given) {
+  check(given, dims_);
+  const SavedState saved = aligned(given);
+  const bool own = saved.position > 0 && is_own(saved);
+  const Tensor all = own || saved.position == 0 ? saved.s : folded(saved, dims_, horizons_);
+  const auto* rows = reinterpret_cast<const float*>(saved.position == 0 ? nullptr : all.data);
+  for (int64_t i = 0; i < dims_.layers * rows_; ++i) {
+    float* row = s_.get() + i * stride_;
+    if (rows) {
+      std::copy_n(rows + i * dims_.width, dims_.width, row);
+    } else {
+      std::fill_n(row, dims_.width, 0.0f);
+    }
+  }
+  position_ = flushed_ = saved.position;
+  if (!own) return;
+  const auto* held = reinterpret_cast<const int64_t*>(saved.held.data);
+  flushed_ = *std::min_element(held, held + rows_);
+  take_window(saved.tokens);
 }
 
 }  // namespace bdh::cpu

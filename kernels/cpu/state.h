@@ -28,8 +28,8 @@ class SequenceState : public State {
 
   int64_t position() const override { return position_; }
   std::unique_ptr<State> clone() const override;
-  Tensor save() override;
-  void restore(const Tensor& s, int64_t position) override;
+  SavedState save() const override;
+  void restore(const SavedState& saved) override;
   size_t bytes() const override { return bytes_for(dims_); }
   static size_t bytes_for(const Dimensions& dims);
 
@@ -70,7 +70,11 @@ class SequenceState : public State {
   float* x(int64_t layer, int64_t slot) const { return x_.get() + (layer * kSlots + slot) * stride_; }
 
  private:
-  int64_t first_pending(int64_t tile) const;
+  int64_t first_pending(int64_t tile) const { return first_pending(tile, position_, flushed_); }
+  static int64_t first_pending(int64_t tile, int64_t position, int64_t flushed);
+  KeptTokens window(int64_t first) const;
+  bool is_own(const SavedState& saved) const;
+  void take_window(const KeptTokens& tokens);
 
   Dimensions dims_;
   const Kernels& kernels_;

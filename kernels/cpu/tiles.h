@@ -31,6 +31,12 @@ struct NeuronTiles {
         per_head((dims.neurons + kTileNeurons - 1) / kTileNeurons),
         count(dims.heads * per_head) {}
 
+  /// Where a row of neuron-major matrices stands among tiles of kTileNeurons each.
+  int64_t place(int64_t row) const {
+    const int64_t neuron = row % neurons;
+    return (row / neurons * per_head + neuron / kTileNeurons) * kTileNeurons + neuron % kTileNeurons;
+  }
+
   NeuronTile operator[](int64_t i) const {
     const int64_t head = i / per_head, begin = i % per_head * kTileNeurons;
     return {head, begin, std::min(kTileNeurons, neurons - begin), head * neurons + begin};

@@ -88,37 +88,38 @@ void DeviceState::rescale() {
 }
 
 // Rows lose their padding on the way.
-Tensor DeviceState::save() {
+SavedState DeviceState::save() const {
   queue_->select();
-  if (position_ > base_ && damped()) rescale();
+  SavedState saved;
+  saved.position = position_;
+  saved.base = base_;
   std::byte* data = nullptr;
-  Tensor tensor = make_tensor(DType::f32, {sizes_.layers, sizes_.heads, sizes_.neurons, sizes_.width}, &data);
+  saved.s = make_tensor(DType::f32, {sizes_.layers, sizes_.heads, sizes_.neurons, sizes_.width}, &data);
   const size_t row = static_cast<size_t>(sizes_.width) * sizeof(float),
                pitch = static_cast<size_t>(sizes_.stride) * sizeof(float);
   check(cudaMemcpy2DAsync(data, row, s(), pitch, row, static_cast<size_t>(sizes_.layers * sizes_.rows()),
                           cudaMemcpyDeviceToHost, queue_->stream.get()),
         "copying a state from the GPU");
   queue_->stream.wait();
-  return tensor;
+  return saved;
 }
 
-void DeviceState::restore(const Tensor& s_given, int64_t position) {
-  const Shape shape{sizes_.layers, sizes_.heads, sizes_.neurons, sizes_.width};
-  if (s_given.dtype != DType::f32 || s_given.shape != shape || !s_given.contiguous()) {
-    fail(ErrorKind::invalid_argument, "a state of ", name_of(s_given.dtype), " ", to_string(s_given.shape),
-         " cannot be restored here; this model's is F32 ", to_string(shape));
-  }
-  if (position < 0) fail(ErrorKind::invalid_argument, "a state's position cannot be ", position);
+void DeviceState::restore(const SavedState& saved) {
+  const Dimensions dims{sizes_.layers, sizes_.width, sizes_.heads, sizes_.neurons, sizes_.vocab};
+  bdh::check(saved, dims);
   queue_->select();
-  if (position == 0) return clear();
+  if (saved.position == 0) return clear();
+  const bool whole =
+      saved.s.data && saved.s.dtype == DType::f32 && !saved.held.data && saved.tokens.count() == 0;
+  const Tensor all = whole ? saved.s : folded(saved, dims, horizons_);
   const size_t row = static_cast<size_t>(sizes_.width) * sizeof(float),
                pitch = static_cast<size_t>(sizes_.stride) * sizeof(float);
-  check(cudaMemcpy2DAsync(s(), pitch, s_given.data, row, row,
-                          static_cast<size_t>(sizes_.layers * sizes_.rows()), cudaMemcpyHostToDevice,
-                          queue_->stream.get()),
+  check(cudaMemcpy2DAsync(s(), pitch, all.data, row, row, static_cast<size_t>(sizes_.layers * sizes_.rows()),
+                          cudaMemcpyHostToDevice, queue_->stream.get()),
         "copying a state to the GPU");
   queue_->stream.wait();
-  position_ = base_ = position;
+  position_ = saved.position;
+  base_ = whole ? saved.base : position_;
 }
 
 }  // namespace bdh::cuda

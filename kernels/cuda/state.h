@@ -33,8 +33,8 @@ class DeviceState : public State {
 
   int64_t position() const override { return position_; }
   std::unique_ptr<State> clone() const override;
-  Tensor save() override;
-  void restore(const Tensor& s, int64_t position) override;
+  SavedState save() const override;
+  void restore(const SavedState& saved) override;
   size_t bytes() const override { return memory_.bytes(); }
   static size_t bytes_for(const Sizes& sizes) {
     return static_cast<size_t>(sizes.state_floats()) * sizeof(float);

@@ -24,8 +24,8 @@ struct ScriptedState : State {
   std::string read;
   int64_t position() const override { return static_cast<int64_t>(read.size()); }
   std::unique_ptr<State> clone() const override { return std::make_unique<ScriptedState>(*this); }
-  Tensor save() override { return {}; }
-  void restore(const Tensor&, int64_t) override {}
+  SavedState save() const override { return {}; }
+  void restore(const SavedState&) override {}
   size_t bytes() const override { return read.size(); }
 };
 

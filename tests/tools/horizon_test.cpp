@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "bdh/base/json.h"
+#include "bdh/model/horizon.h"
 #include "bdh/pretrained/model.h"
-#include "bdh/text/horizon.h"
 #include "tests/support/backends.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"

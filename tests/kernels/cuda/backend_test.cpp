@@ -198,8 +198,13 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
     weights->backend().read(weights->packed(), {.segments = {&segment, 1}});
   };
   read(cpu, here.get(), whole.first(30), want);
-  there->restore(here->save(), 100000);
-  here->restore(here->save(), 100000);
+  SavedState moved = here->save();
+  moved.held = {};
+  moved.tokens = {};
+  moved.s = folded(here->save(), config.dimensions(), {});
+  moved.position = moved.base = 100000;
+  there->restore(moved);
+  here->restore(moved);
   const auto copy = there->clone();
   read(gpu, there.get(), whole.subspan(30, 1), got);
   read(cpu, here.get(), whole.subspan(30, 1), want);
@@ -209,17 +214,17 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
   read(gpu, copy.get(), whole.subspan(30, 10), got);
   read(cpu, here.get(), whole.subspan(31, 9), want);
   CHECK(relative_difference(got, want) <= kFloat32Tolerance);
-  const Tensor saved = copy->save(), expected = here->save();
+  const auto s_of = [&](const State& state) { return folded(state.save(), config.dimensions(), {}); };
+  const Tensor saved = s_of(*copy), expected = s_of(*here);
   CHECK(relative_difference(values<float>(saved), values<float>(expected)) <= kFloat32Tolerance);
-  CHECK_THROWS_AS(copy->restore(converted(saved, DType::f16), 1), Error);
+  CHECK_THROWS_AS(copy->restore({.position = 1, .s = converted(saved, DType::f16), .base = 1}), Error);
   const auto fresh = cpu->backend().new_state(cpu->packed(), {});
   read(cpu, fresh.get(), whole.first(20), want);
   const auto check_afresh = [&](const WeightsPointer& weights, State& state) {
-    state.restore(expected, 0);  // nothing is remembered at position 0
+    state.restore({.position = 0, .s = expected});  // nothing is remembered there
     read(weights, &state, whole.first(20), got);
     CHECK(relative_difference(got, want) <= kFloat32Tolerance);
-    CHECK(relative_difference(values<float>(state.save()), values<float>(fresh->save())) <=
-          kFloat32Tolerance);
+    CHECK(relative_difference(values<float>(s_of(state)), values<float>(s_of(*fresh))) <= kFloat32Tolerance);
   };
   check_afresh(gpu, *there);
   check_afresh(cpu, *here);
@@ -228,8 +233,9 @@ TEST_CASE("CUDA: states move between devices, and copies go their own ways") {
 TEST_CASE("CUDA: a position that is none is refused") {
   const WeightsPointer gpu = on_gpu(config_of(2, 12, 3, 8, 50));
   const auto state = gpu->backend().new_state(gpu->packed(), {});
-  const Tensor s = state->save();
-  CHECK_THROWS_AS(state->restore(s, -1), Error);
+  SavedState saved = state->save();
+  saved.position = -1;
+  CHECK_THROWS_AS(state->restore(saved), Error);
 }
 
 #ifndef BDH_CUDA_EMULATED  // hours there

@@ -1,5 +1,5 @@
 // A horizon as files and people write it.
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 
 #include <charconv>
 #include <cmath>

@@ -1,5 +1,5 @@
 // Horizons as files and people write them.
-#include "bdh/text/horizon.h"
+#include "bdh/model/horizon.h"
 
 #include <doctest/doctest.h>
 
