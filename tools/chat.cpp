@@ -19,6 +19,7 @@
 #include "bdh/base/printable.h"
 #include "tools/command.h"
 #include "tools/sampling_options.h"
+#include "tools/session_options.h"
 
 namespace bdh::tools {
 namespace {
@@ -28,6 +29,7 @@ constexpr const char* kBlankLine = "\n\n";  // where a reply ends unless --stop 
 struct Options {
   CommonOptions common;
   SamplingFlags sampling;
+  SessionFlags session;
 };
 
 void say(const std::string& message) { std::fprintf(stderr, "%s\n", message.c_str()); }
@@ -68,13 +70,26 @@ std::optional<T> parse_number(const std::string& text) {
 
 class Chat {
  public:
-  Chat(const Model& model, GenerationConfig config)
-      : model_(model), config_(std::move(config)), session_(model.weights) {}
+  Chat(const Model& model, GenerationConfig config, Session session, Continuation text,
+       std::optional<PromptCache> cache)
+      : model_(model),
+        config_(std::move(config)),
+        session_(std::move(session)),
+        cache_(std::move(cache)),
+        text_(std::move(text)),
+        replies_(text_.step) {}
 
   /// Reads the line and streams the reply.
   void answer(const std::string& line);
   /// "/name argument". False for /quit.
   bool command(const std::string& line);
+  /// Writes the session, where that is asked for.
+  void keep(const SessionFlags& flags) const {
+    Continuation text = text_;
+    text.seed = config_.sampling.seed;
+    text.step = replies_;
+    keep_session(session_, text, flags);
+  }
 
  private:
   struct Command {
@@ -95,8 +110,9 @@ class Chat {
   const Model& model_;
   GenerationConfig config_;
   Session session_;
-  std::optional<int32_t> unread_;  // generate leaves its last token unread
-  uint64_t replies_ = 0;           // since the seed was set: reply i draws with seed + i
+  std::optional<PromptCache> cache_;
+  Continuation text_;     // generate leaves its last token unread
+  uint64_t replies_ = 0;  // since the seed was set: reply i draws with seed + i
   bool warned_ = false;
   bool open_ = true;
 };
@@ -111,8 +127,8 @@ const Chat::Command Chat::kCommands[] = {
 };
 
 void Chat::read_last_token() {
-  if (unread_) session_.read({&*unread_, 1});
-  unread_.reset();
+  if (!text_.unread.empty()) session_.read(text_.unread);
+  text_.unread.clear();
 }
 
 void Chat::warn_past_block() {
@@ -129,9 +145,10 @@ void Chat::answer(const std::string& line) {
   Progress progress("reading", "tokens");
   Session* session = &session_;
   const std::string prompt = line + "\n";
-  const GeneratedText reply =
-      generate({&session, 1}, tokenizer, {&prompt, 1}, config, generation_callbacks(progress)).texts.front();
-  if (!reply.tokens.empty()) unread_ = reply.tokens.back();
+  const GeneratedText reply = generate({&session, 1}, tokenizer, {&prompt, 1}, config,
+                                       generation_callbacks(progress), {}, {{}, cache_ ? &*cache_ : nullptr})
+                                  .texts.front();
+  text_.unread = reply.next.unread;
   if (!reply.text.ends_with('\n')) write_out("\n");
   warn_past_block();
 }
@@ -180,7 +197,7 @@ bool Chat::set_seed(const std::string& argument) {
 bool Chat::reset(const std::string& argument) {
   if (!argument.empty()) return false;
   session_.reset();
-  unread_.reset();
+  text_.unread.clear();
   replies_ = 0;
   say("a new session");
   return true;
@@ -204,17 +221,21 @@ void run(const Options& options) {
   GenerationConfig config = with_flags(model.generation, options.sampling);
   if (config.stop.empty()) config.stop = {kBlankLine};
   tokenizer_of(model);
+  Continuation text;
+  Session session = begin_session(model, options.session, config, !options.sampling.horizon.empty(),
+                                  options.sampling.seed.has_value(), text);
   say(concat("seed ", config.sampling.seed, "; /help lists the commands"));
-  Chat chat(model, config);
+  Chat chat(model, config, std::move(session), std::move(text), prompt_cache(options.session));
   Lines lines;
   while (const auto line = lines.next()) {
     if (!line->starts_with('/')) {
       chat.answer(*line);
     } else if (!chat.command(*line)) {
-      return;
+      break;
     }
     catch_interrupts();
   }
+  chat.keep(options.session);
 }
 
 }  // namespace
@@ -225,6 +246,7 @@ void add_chat(Command& program) {
   add_model_options(command, options->common);
   add_dtype_option(command, options->common);
   add_sampling_options(command, options->sampling);
+  add_session_options(command, options->session);
   command.footer(
       "Example: bdh chat model --temperature 0.7\n"
       "The session remembers all that was said. Your line is added to it, its line break included, and the "

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "bdh/model/horizon.h"
 #include "tools/command.h"
 #include "tools/sampling_options.h"
+#include "tools/session_options.h"
 
 namespace bdh::tools {
 namespace {
@@ -24,6 +26,7 @@ struct Options {
   CommonOptions common;
   FormOptions form;
   SamplingFlags sampling;
+  SessionFlags session;
   std::vector<std::string> prompts;
   std::string prompt_file;
   std::string standard_input;  // "-"
@@ -33,6 +36,10 @@ struct Options {
 std::vector<std::string> prompts_of(const Options& options) {
   const bool from_stdin = !options.standard_input.empty();
   const int ways = !options.prompts.empty() + !options.prompt_file.empty() + from_stdin;
+  const bool goes_on = !options.session.load.empty();
+  if (ways == 0 && goes_on) return {""};
+  if (options.prompts.size() > 1 && (goes_on || !options.session.save.empty()))
+    throw UsageError("--load-session and --save-session keep one session: give one prompt");
   if (ways != 1) {
     throw UsageError(
         "prompt: give exactly one of --prompt TEXT, --prompt-file FILE, or - to read standard input");
@@ -129,9 +136,8 @@ void warn_past_block(const Model& model, const GenerationConfig& config,
 }
 
 GenerationResult continue_prompts(const Model& model, const Options& options, const GenerationConfig& config,
-                                  const std::vector<std::string>& prompts) {
-  std::vector<Session> sessions;
-  for (size_t i = 0; i < prompts.size(); ++i) sessions.emplace_back(model.weights);
+                                  const std::vector<std::string>& prompts, std::vector<Session>& sessions,
+                                  const Continuation& before) {
   std::vector<Session*> pointers;
   for (Session& session : sessions) pointers.push_back(&session);
 
@@ -140,18 +146,34 @@ GenerationResult continue_prompts(const Model& model, const Options& options, co
   ReadOptions read;
   if (!options.form.form.empty()) read.form = parse_form(options.form.form);
   read.chunk = options.form.chunk;
+  std::optional<PromptCache> cache = prompt_cache(options.session);
+  const std::vector<Continuation> continued(options.session.load.empty() ? 0 : 1, before);
   return generate(pointers, tokenizer_of(model), prompts, config, generation_callbacks(progress, streams),
-                  read);
+                  read, {continued, cache ? &*cache : nullptr});
+}
+
+/// Not where the prompt was not read to its end: the rest of it would be missing.
+void keep(const Options& options, const Session& session, const GeneratedText& text) {
+  if (text.finish != FinishReason::cancelled || !text.tokens.empty())
+    return keep_session(session, text.next, options.session);
+  if (!options.session.save.empty()) warn("the prompt was not read to its end: the session was not saved");
 }
 
 void run(const Options& options) {
   const std::vector<std::string> prompts = prompts_of(options);
   const Model model = load_model(options.common);
-  const GenerationConfig config = with_flags(model.generation, options.sampling);
+  GenerationConfig config = with_flags(model.generation, options.sampling);
   const bool several = prompts.size() > 1;
+  Continuation before;
+  std::vector<Session> sessions;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    sessions.push_back(begin_session(model, options.session, config, !options.sampling.horizon.empty(),
+                                     options.sampling.seed.has_value(), before));
+  }
   warn_past_block(model, config, prompts);
   if (!options.common.json && !several) write_out(shown(options, prompts, 0, ""));
-  const GenerationResult result = continue_prompts(model, options, config, prompts);
+  const GenerationResult result = continue_prompts(model, options, config, prompts, sessions, before);
+  keep(options, sessions[0], result.texts[0]);
   if (options.common.json) {
     write_out(result_json(model, config, result).dump() + "\n");
   } else {
@@ -175,6 +197,7 @@ void add_generate(Command& program) {
                  "a file to continue, byte for byte; - is standard input");
   command.flag("--echo", &options->echo, "print the prompt before the text");
   add_sampling_options(command, options->sampling);
+  add_session_options(command, options->session);
   add_form_options(command, options->form);
   add_dtype_option(command, options->common);
   add_json_option(command, options->common);

@@ -40,14 +40,20 @@ struct SessionOptions {
   std::vector<float> horizon;
 };
 
+/// Where a generated text stands, beside what its session has read.
+struct Continuation {
+  std::vector<int32_t> unread;   // tokens of the text that the session has not read yet
+  std::optional<uint64_t> seed;  // its sampler's
+  uint64_t step = 0;             // numbers that the sampler has drawn
+};
+
 /// A session that is kept.
 struct SavedSession {
   SavedState state;
   std::string model;           // Weights::hash; empty in files of earlier versions
   std::optional<DType> dtype;  // of the weights; none there
   std::vector<float> horizon;  // of SessionOptions
-  std::vector<int32_t>
-      unread;  // tokens of the text that were not read yet: restore leaves them to the caller
+  Continuation text;           // where its text stands: restore leaves it to the caller
 };
 
 /// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use;

@@ -20,6 +20,8 @@ constexpr const char* kModel = "model";
 constexpr const char* kDtype = "dtype";
 constexpr const char* kHorizon = "horizon";
 constexpr const char* kUnread = "unread";
+constexpr const char* kSeed = "seed";
+constexpr const char* kStep = "step";
 
 /// The tensors of a state, under their names.
 template <class State>
@@ -37,10 +39,10 @@ TensorMap tensors_of(const SavedSession& saved) {
   for (const auto& [name, tensor] : named_tensors(saved.state)) {
     if (tensor->data && tensor->numel() > 0) tensors[name] = *tensor;
   }
-  if (!saved.unread.empty()) {
+  if (!saved.text.unread.empty()) {
     std::byte* data = nullptr;
-    Tensor unread = make_tensor(DType::i32, {static_cast<int64_t>(saved.unread.size())}, &data);
-    std::memcpy(data, saved.unread.data(), saved.unread.size() * sizeof(int32_t));
+    Tensor unread = make_tensor(DType::i32, {static_cast<int64_t>(saved.text.unread.size())}, &data);
+    std::memcpy(data, saved.text.unread.data(), saved.text.unread.size() * sizeof(int32_t));
     tensors[kUnread] = unread;
   }
   return tensors;
@@ -50,6 +52,10 @@ Metadata metadata_of(const SavedSession& saved) {
   Metadata metadata{{kPosition, std::to_string(saved.state.position)},
                     {kBase, std::to_string(saved.state.base)},
                     {kHorizon, horizon_to_json(saved.horizon).dump()}};
+  if (saved.text.seed) {
+    metadata[kSeed] = std::to_string(*saved.text.seed);
+    metadata[kStep] = std::to_string(saved.text.step);
+  }
   if (!saved.model.empty()) metadata[kModel] = saved.model;
   if (saved.dtype) metadata[kDtype] = name_of(*saved.dtype);
   return metadata;
@@ -64,10 +70,11 @@ const std::string* find(const SafetensorsFile& file, const char* key) {
   return found == file.metadata().end() ? nullptr : &found->second;
 }
 
-int64_t number_in(const SafetensorsFile& file, const char* key, const std::string& text) {
-  int64_t number = -1;
+template <class Number>
+Number number_in(const SafetensorsFile& file, const char* key, const std::string& text) {
+  Number number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size() || number < 0) fail_reading(file, key);
+  if (error != std::errc() || end != text.data() + text.size()) fail_reading(file, key);
   return number;
 }
 
@@ -89,10 +96,12 @@ SavedSession session_in(const SafetensorsFile& file) {
   SavedSession saved;
   const std::string* position = find(file, kPosition);
   if (!position) fail_reading(file, kPosition);
-  saved.state.position = saved.state.base = number_in(file, kPosition, *position);
-  if (const std::string* base = find(file, kBase)) saved.state.base = number_in(file, kBase, *base);
+  saved.state.position = saved.state.base = number_in<int64_t>(file, kPosition, *position);
+  if (const std::string* base = find(file, kBase)) saved.state.base = number_in<int64_t>(file, kBase, *base);
   if (const std::string* model = find(file, kModel)) saved.model = *model;
   if (const std::string* dtype = find(file, kDtype)) saved.dtype = dtype_in(file, *dtype);
+  if (const std::string* seed = find(file, kSeed)) saved.text.seed = number_in<uint64_t>(file, kSeed, *seed);
+  if (const std::string* step = find(file, kStep)) saved.text.step = number_in<uint64_t>(file, kStep, *step);
   if (const std::string* horizon = find(file, kHorizon))
     saved.horizon = horizon_from_json(Json::parse(*horizon, file.path().string() + ": horizon"));
   auto places = named_tensors(saved.state);
@@ -100,7 +109,7 @@ SavedSession session_in(const SafetensorsFile& file) {
     const auto place =
         std::find_if(places.begin(), places.end(), [&](const auto& p) { return info.name == p.first; });
     if (place != places.end()) *place->second = file.tensor(info.name);
-    if (info.name == kUnread) saved.unread = unread_in(file.tensor(info.name), file);
+    if (info.name == kUnread) saved.text.unread = unread_in(file.tensor(info.name), file);
   }
   return saved;
 }

@@ -1,8 +1,9 @@
 // A session on disk or in memory: safetensors, with what was read and of which model.
 //
 // Tensors: state (L, H, N, D), held, and of the kept tokens begin, neuron, r and x (SavedState), and unread
-// (int32); those without elements are left out. Metadata: position, base, model, dtype, horizon. Files of
-// earlier versions have the state and the position alone.
+// (int32); those without elements are left out. Metadata: position, base, model, dtype, horizon, and of a
+// generated text seed and step (Continuation). Files of earlier versions have the state and the position
+// alone.
 #pragma once
 
 #include <cstddef>

@@ -33,6 +33,7 @@ struct Sequence {
   Session* session;
   std::vector<int32_t> history;  // the prompt and what was generated
   SamplingOptions sampling;
+  uint64_t step;  // draws before the first of these
   StopStrings stops;
   std::unique_ptr<DecodeStream> decoder;
   GeneratedText out;
@@ -46,19 +47,22 @@ struct Sequence {
 
 class Generation {
  public:
-  Generation(const Tokenizer& tokenizer, const GenerationConfig& config, const GenerationCallbacks& callbacks)
+  Generation(const Tokenizer& tokenizer, const GenerationConfig& config, const GenerationCallbacks& callbacks,
+             PromptCache* cache)
       : tokenizer_(tokenizer),
         config_(config),
         callbacks_(callbacks),
+        cache_(cache),
         ends_(config.eos.begin(), config.eos.end()) {
     if (tokenizer.eos()) ends_.insert(*tokenizer.eos());
   }
 
-  void add(Session& session, const std::string& prompt);
+  void add(Session& session, const std::string& prompt, const Continuation& before);
   GenerationResult run(ReadOptions options);
 
  private:
-  void prefill(const ReadOptions& options);
+  void prefill(ReadOptions options);
+  int64_t read_cached(ReadOptions& options);
   void decode();
   void read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options);
   void emit(Sequence& sequence);
@@ -68,6 +72,7 @@ class Generation {
   const Tokenizer& tokenizer_;
   const GenerationConfig& config_;
   const GenerationCallbacks& callbacks_;
+  PromptCache* cache_;      // or null
   std::set<int64_t> ends_;  // tokens that end a text
   std::vector<Sequence> sequences_;
   std::vector<Sequence*> active_;  // the unfinished ones, in order
@@ -75,21 +80,27 @@ class Generation {
   GenerationResult result_;
 };
 
-void Generation::add(Session& session, const std::string& prompt) {
+void Generation::add(Session& session, const std::string& prompt, const Continuation& before) {
   const bool fresh = session.position() == 0 && session.options().horizon.empty();
   if (fresh && !config_.horizon.empty()) session.reset({.horizon = config_.horizon});
   EncodeOptions encode;
-  encode.special_tokens = session.position() == 0;  // they begin a text; what follows belongs to it
-  std::vector<int32_t> tokens = tokenizer_.encode_with(encode, prompt);
+  encode.special_tokens =
+      session.position() == 0 && before.unread.empty();  // they begin a text; what follows belongs to it
+  std::vector<int32_t> tokens = before.unread;
+  if (tokens.empty() || !prompt.empty()) {
+    const std::vector<int32_t> more = tokenizer_.encode_with(encode, prompt);
+    tokens.insert(tokens.end(), more.begin(), more.end());
+  }
   if (tokens.empty()) {
     fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
   }
   SamplingOptions sampling = config_.sampling;
-  sampling.seed += sequences_.size();
+  sampling.seed = before.seed.value_or(sampling.seed + sequences_.size());
   Sequence& sequence = sequences_.emplace_back(Sequence{sequences_.size(),
                                                         &session,
                                                         std::move(tokens),
                                                         sampling,
+                                                        before.step,
                                                         StopStrings(config_.stop),
                                                         tokenizer_.decode_stream(true),
                                                         {}});
@@ -115,8 +126,23 @@ GenerationResult Generation::run(ReadOptions options) {
   return take_result();
 }
 
+/// Reads the first tokens of a prompt through the cache, where it can be used; returns how many.
+int64_t Generation::read_cached(ReadOptions& options) {
+  Session& session = *sequences_.front().session;
+  if (!cache_ || sequences_.size() > 1 || session.position() > 0 || options.form != Form::chunked) return 0;
+  const std::span<const int32_t> prompt(sequences_.front().history);
+  const int64_t grid = options.chunk.value_or(session.weights().backend().prefill_tokens());
+  const int64_t done = cache_->read(session, prompt, grid, options);
+  if (options.progress) {
+    options.progress = [done, whole = options.progress](int64_t read, int64_t total) {
+      return whole(done + read, done + total);
+    };
+  }
+  return done;
+}
+
 /// Reads the prompts, or as much of them as was read when that was cancelled.
-void Generation::prefill(const ReadOptions& options) {
+void Generation::prefill(ReadOptions options) {
   std::vector<std::span<const int32_t>> prompts;
   for (const Sequence& sequence : sequences_) {
     prompts.emplace_back(sequence.history);
@@ -124,6 +150,7 @@ void Generation::prefill(const ReadOptions& options) {
   }
   const Stopwatch watch(result_.prefill_seconds);
   try {
+    prompts.front() = prompts.front().subspan(static_cast<size_t>(read_cached(options)));
     read_active(std::move(prompts), options);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::cancelled) throw;
@@ -150,8 +177,8 @@ void Generation::read_active(std::vector<std::span<const int32_t>> tokens, ReadO
   std::vector<Draw> draws;
   for (const Sequence* sequence : active_) {
     sessions.push_back(sequence->session);
-    draws.push_back(
-        {sequence->sampling, drawable(*sequence), sequence->out.tokens.size(), sequence->history});
+    draws.push_back({sequence->sampling, drawable(*sequence), sequence->step + sequence->out.tokens.size(),
+                     sequence->history});
   }
   if (config_.max_new_tokens > 0) options.draws = draws;
   read_batch(sessions, tokens, options);
@@ -187,7 +214,10 @@ void Generation::emit(Sequence& sequence) {
 GenerationResult Generation::take_result() {
   for (Sequence& sequence : sequences_) {
     if (!sequence.finished) sequence.finish(cancelled_ ? FinishReason::cancelled : FinishReason::length);
-    result_.texts.push_back(std::move(sequence.out));
+    GeneratedText& out = sequence.out;
+    out.next = {{}, sequence.sampling.seed, sequence.step + out.tokens.size()};
+    if (!out.tokens.empty()) out.next.unread.push_back(out.tokens.back());
+    result_.texts.push_back(std::move(out));
   }
   return std::move(result_);
 }
@@ -210,15 +240,22 @@ std::string_view name_of(FinishReason reason) {
 
 GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& tokenizer,
                           std::span<const std::string> prompts, const GenerationConfig& config,
-                          const GenerationCallbacks& callbacks, const ReadOptions& read_options) {
+                          const GenerationCallbacks& callbacks, const ReadOptions& read_options,
+                          const GenerationContext& context) {
+  const std::span<const Continuation> continued = context.continued;
   config.validate();
   if (sessions.size() != prompts.size()) {
     fail(ErrorKind::invalid_argument, "generate needs a session for each prompt, not ", sessions.size(),
          " for ", prompts.size());
   }
+  if (!continued.empty() && continued.size() != sessions.size()) {
+    fail(ErrorKind::invalid_argument, "generate needs a continuation for each session or none, not ",
+         continued.size(), " for ", sessions.size());
+  }
   if (prompts.empty()) return {};
-  Generation generation(tokenizer, config, callbacks);
-  for (size_t i = 0; i < prompts.size(); ++i) generation.add(*sessions[i], prompts[i]);
+  Generation generation(tokenizer, config, callbacks, context.cache);
+  for (size_t i = 0; i < prompts.size(); ++i)
+    generation.add(*sessions[i], prompts[i], continued.empty() ? Continuation() : continued[i]);
   return generation.run(read_options);
 }
 

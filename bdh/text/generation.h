@@ -10,6 +10,7 @@
 
 #include "bdh/model/session.h"
 #include "bdh/text/generation_config.h"
+#include "bdh/text/prompt_cache.h"
 #include "bdh/text/tokenizer.h"
 #include "kernels/sampler.h"
 
@@ -26,6 +27,7 @@ struct GeneratedText {
   std::vector<int32_t> tokens;  // every token generated, those of a stop string and the end-of-text token too
   int64_t prompt_tokens = 0;
   FinishReason finish = FinishReason::length;
+  Continuation next;  // what generate takes to go on: the last token unread, the seed and the step
 };
 
 struct GenerationResult {
@@ -47,6 +49,17 @@ struct GenerationCallbacks {
   std::function<bool(int64_t done, int64_t total)> on_prefill;
 };
 
+struct GenerationContext {
+  /// For each session, or none: what its text has before the prompt. Those unread tokens are read first, and
+  /// the prompt may be empty where there are some; its sampler goes on with the given step, and with the seed
+  /// where there is one. So a text in two calls is the same as in one; but the repetition penalty sees only
+  /// what is read in this call.
+  std::span<const Continuation> continued = {};
+  /// Where the prompt's first tokens are looked for, and kept: for a single session that has read nothing,
+  /// and prompts that are read in chunks. The text is the same.
+  PromptCache* cache = nullptr;
+};
+
 /// Continues sessions with prompts read into them, all as one batch. Prompt i samples with seed
 /// config.sampling.seed + i. read_options say how prompts are read; generated tokens are always read one by
 /// one, recurrently.
@@ -66,6 +79,7 @@ struct GenerationCallbacks {
 /// session for each prompt, before anything is read; and what read_batch and Sampler::next throw.
 GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& tokenizer,
                           std::span<const std::string> prompts, const GenerationConfig& config,
-                          const GenerationCallbacks& callbacks = {}, const ReadOptions& read_options = {});
+                          const GenerationCallbacks& callbacks = {}, const ReadOptions& read_options = {},
+                          const GenerationContext& context = {});
 
 }  // namespace bdh

@@ -99,11 +99,14 @@ TEST_CASE("kept sessions: S as bfloat16 is half as large, and close") {
   CHECK_THROWS_AS(session.save(DType::f16), Error);
 }
 
-TEST_CASE("kept sessions: unread tokens come along") {
+TEST_CASE("kept sessions: where the text stands comes along") {
   const Kept kept;
   SavedSession saved = kept.session(5, Form::chunked).save();
-  saved.unread = {7, 9};
-  CHECK(through_buffer(saved).unread == saved.unread);
+  saved.text = {{7, 9}, uint64_t{1} << 63, 12};
+  const Continuation text = through_buffer(saved).text;
+  CHECK(text.unread == saved.text.unread);
+  CHECK(text.seed == saved.text.seed);
+  CHECK(text.step == 12);
 }
 
 TEST_CASE("kept sessions: another model's, dtype's or horizon's are refused by name") {

@@ -84,6 +84,14 @@ TEST_CASE("bdh chat: past the model's block it warns once, and not where there i
         std::string::npos);
 }
 
+TEST_CASE("bdh chat: a kept session goes on as if it had never stopped") {
+  const ChatRun chat;
+  const std::string kept = (chat.directory / "kept").string();
+  const std::string whole = chat.text("first\nsecond\nthird\nfourth", {"--seed", "4", "-n", "9"});
+  const std::string begin = chat.text("first\nsecond", {"--seed", "4", "-n", "9", "--save-session", kept});
+  CHECK(begin + chat.text("third\nfourth", {"-n", "9", "--load-session", kept}) == whole);
+}
+
 TEST_CASE("bdh chat: no input, no output") {
   const ChatRun chat;
   CHECK(chat.text("").empty());

@@ -233,6 +233,41 @@ TEST_CASE("bdh generate: a text that goes past the model's block is warned about
   }
 }
 
+TEST_CASE("bdh generate: a kept session goes on as if it had never stopped") {
+  const GenerateRun command;
+  const std::string kept = (command.directory / "kept").string();
+  for (const Arguments& choice : {Arguments{"--greedy"}, Arguments{"--seed", "9"}}) {
+    for (const Arguments& horizon : {Arguments{}, Arguments{"--horizon", "7"}}) {
+      const Arguments options = joined(choice, horizon);
+      const auto tokens = [](const Json& json) { return json.find("tokens")->as_array(); };
+      Json::Array whole = tokens(command.json(joined({"--prompt", "hello", "-n", "24"}, options)));
+      Json::Array parts =
+          tokens(command.json(joined({"--prompt", "hello", "-n", "10", "--save-session", kept}, options)));
+      const Arguments again = choice.size() == 1 ? choice : Arguments{};
+      for (const char* count : {"1", "13"}) {
+        const Arguments on{"--load-session", kept, "--save-session", kept, "-n", count};
+        for (const Json& token : tokens(command.json(joined(on, again)))) parts.push_back(token);
+      }
+      CHECK(parts == whole);
+    }
+  }
+  CHECK(command.run({"--load-session", kept, "-n", "3", "--horizon", "8"}).exit_code == 1);
+  CHECK(has(command.run({"--load-session", kept, "-n", "3", "--dtype", "bf16"}).err,
+            "saved with weights in F32"));
+  CHECK(has(command.run({"--load-session", kept + "x", "-n", "3"}).err, "no such file"));
+  CHECK(command.run({"--prompt", "a", "--prompt", "b", "--save-session", kept}).exit_code == 2);
+}
+
+TEST_CASE("bdh generate: the prompt cache changes no text") {
+  const GenerateRun command;
+  const std::string cache = (command.directory / "cache").string();
+  const Arguments arguments{"--prompt", std::string(700, 'x') + "hello", "-n", "12", "--seed", "5"};
+  const std::string plain = command.text(arguments);
+  for (int i = 0; i < 2; ++i) CHECK(command.text(joined(arguments, {"--prompt-cache", cache})) == plain);
+  CHECK_FALSE(std::filesystem::is_empty(cache));
+  CHECK(command.run(joined(arguments, {"--prompt-cache-bytes", "5"})).exit_code == 2);
+}
+
 TEST_CASE("bdh generate: wrong usage names the option") {
   const GenerateRun command;
   check_failure(command.run({}), 2, "--prompt");
