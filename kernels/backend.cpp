@@ -28,9 +28,11 @@ void refuse_unbuilt(const Read& read) {
   const auto adapted = [](const Segment& segment) { return segment.adapter != nullptr; };
   if (std::any_of(read.segments.begin(), read.segments.end(), adapted))
     fail(ErrorKind::unsupported, "no backend applies adapters yet; merge them into the weights");
-  if (read.provisional)
-    fail(ErrorKind::unsupported, "no backend reads provisional tokens yet; clone the session instead");
   if (read.tape) fail(ErrorKind::unsupported, "no backend keeps a tape for training yet");
+}
+
+void Backend::accept(State&, int64_t) {
+  fail(ErrorKind::invalid_argument, "accept: no tokens were read provisionally");
 }
 
 bool is_decode(std::span<const Segment> segments) {

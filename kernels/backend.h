@@ -24,7 +24,6 @@
 //   - weights for each layer: built; Parameters::layers holds one for all, or L
 //   - weights of 8 and 4 bits: Matrix::scales, which pack() hands to kernels that multiply by them
 //   - adapters: Segment::adapter, low-rank, chosen for each sequence of a batch
-//   - provisional tokens: Read::provisional; they stay pending until State gains accept(n), which takes n
 //   - training: Read::tape keeps each layer's x; backward(packed, tape) recomputes the rest and adds to
 //     gradients, which have the shapes of Parameters
 #pragma once
@@ -132,6 +131,8 @@ struct Segment {
 struct Read {
   std::span<const Segment> segments;       // lengths may differ
   std::span<LayerActivity> activity = {};  // L entries that are added to, or none
+  /// Up to kMostProvisional tokens of each segment are read, each with the bits of reading it alone, but none
+  /// is added to its state yet: Backend::accept takes them.
   bool provisional = false;
   Tape* tape = nullptr;
 };
@@ -143,6 +144,8 @@ class Backend {
   virtual ~Backend() = default;
   /// "cpu, avx512, 2 threads"
   virtual std::string name() const = 0;
+  /// How many tokens can be read provisionally; 0: none.
+  virtual int64_t provisional_tokens() const { return 0; }
   /// How many tokens of one sequence are best read at once.
   virtual int64_t prefill_tokens() const = 0;
   /// What a model of those sizes needs; working memory is that of reading `tokens` at once.
@@ -154,6 +157,9 @@ class Backend {
   /// Reads every segment: parallel inside, states carried across.
   /// Throws Error(bad_file) where a draw meets logits that are not finite (Sampler::next).
   virtual void read(const Packed& packed, const Read& read) = 0;
+  /// After a provisional read: its first `tokens` tokens are read, the others were not. Without this none
+  /// was. Throws Error(invalid_argument) for more than were read provisionally since the last other call.
+  virtual void accept(State& state, int64_t tokens);
 };
 
 /// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.

@@ -71,11 +71,12 @@ std::optional<T> parse_number(const std::string& text) {
 class Chat {
  public:
   Chat(const Model& model, GenerationConfig config, Session session, Continuation text,
-       std::optional<PromptCache> cache)
+       std::optional<PromptCache> cache, bool drafts)
       : model_(model),
         config_(std::move(config)),
         session_(std::move(session)),
         cache_(std::move(cache)),
+        drafts_(drafts),
         text_(std::move(text)),
         replies_(text_.step) {}
 
@@ -111,6 +112,7 @@ class Chat {
   GenerationConfig config_;
   Session session_;
   std::optional<PromptCache> cache_;
+  bool drafts_;
   Continuation text_;     // generate leaves its last token unread
   uint64_t replies_ = 0;  // since the seed was set: reply i draws with seed + i
   bool warned_ = false;
@@ -145,9 +147,10 @@ void Chat::answer(const std::string& line) {
   Progress progress("reading", "tokens");
   Session* session = &session_;
   const std::string prompt = line + "\n";
-  const GeneratedText reply = generate({&session, 1}, tokenizer, {&prompt, 1}, config,
-                                       generation_callbacks(progress), {}, {{}, cache_ ? &*cache_ : nullptr})
-                                  .texts.front();
+  const GeneratedText reply =
+      generate({&session, 1}, tokenizer, {&prompt, 1}, config, generation_callbacks(progress), {},
+               {{}, cache_ ? &*cache_ : nullptr, drafts_})
+          .texts.front();
   text_.unread = reply.next.unread;
   if (!reply.text.ends_with('\n')) write_out("\n");
   warn_past_block();
@@ -225,7 +228,8 @@ void run(const Options& options) {
   Session session = begin_session(model, options.session, config, !options.sampling.horizon.empty(),
                                   options.sampling.seed.has_value(), text);
   say(concat("seed ", config.sampling.seed, "; /help lists the commands"));
-  Chat chat(model, config, std::move(session), std::move(text), prompt_cache(options.session));
+  Chat chat(model, config, std::move(session), std::move(text), prompt_cache(options.session),
+            drafts_wanted(options.session, model));
   Lines lines;
   while (const auto line = lines.next()) {
     if (!line->starts_with('/')) {

@@ -96,6 +96,7 @@ Json result_json(const Model& model, const GenerationConfig& config, const Gener
   json.set("prefill_seconds", result.prefill_seconds);
   json.set("prefill_tokens_per_second", rate(result.prefill_tokens, result.prefill_seconds));
   json.set("decode_tokens", result.decode_tokens);
+  json.set("draft_tokens", result.draft_tokens);
   json.set("decode_seconds", result.decode_seconds);
   json.set("decode_tokens_per_second", rate(result.decode_tokens, result.decode_seconds));
   json.set("seed", config.sampling.seed);
@@ -149,7 +150,7 @@ GenerationResult continue_prompts(const Model& model, const Options& options, co
   std::optional<PromptCache> cache = prompt_cache(options.session);
   const std::vector<Continuation> continued(options.session.load.empty() ? 0 : 1, before);
   return generate(pointers, tokenizer_of(model), prompts, config, generation_callbacks(progress, streams),
-                  read, {continued, cache ? &*cache : nullptr});
+                  read, {continued, cache ? &*cache : nullptr, drafts_wanted(options.session, model)});
 }
 
 /// Not where the prompt was not read to its end: the rest of it would be missing.

@@ -7,6 +7,8 @@
 
 namespace bdh::tools {
 
+constexpr size_t kDraftsPay = 32 << 20;  // bytes of weights
+
 void add_session_options(Command& command, SessionFlags& flags) {
   const std::string group = "Sessions";
   command.option("--load-session", &flags.load, "go on from a kept session; the prompt may then be left out")
@@ -26,6 +28,13 @@ void add_session_options(Command& command, SessionFlags& flags) {
   command.option("--prompt-cache-bytes", &flags.cache_bytes, "keep at most so many there; default 4 GiB")
       .range(0, std::numeric_limits<int64_t>::max())
       .needs(cache)
+      .group(group);
+  command
+      .option("--drafts", &flags.drafts,
+              "guess what comes next from the text itself and keep what the draws confirm, which changes no "
+              "text: on, "
+              "off or auto, where it pays; default auto")
+      .choices({"auto", "on", "off"})
       .group(group);
 }
 
@@ -49,6 +58,13 @@ std::optional<PromptCache> prompt_cache(const SessionFlags& flags) {
   if (flags.cache.empty()) return {};
   return PromptCache(flags.cache, static_cast<uint64_t>(flags.cache_bytes),
                      [](const std::string& problem) { warn(problem); });
+}
+
+// Where the weights come from memory, several tokens cost little more than one; where they stay in a cache,
+// as much as one after the other (README has the measurements).
+bool drafts_wanted(const SessionFlags& flags, const Model& model) {
+  if (flags.drafts != "auto") return flags.drafts == "on";
+  return model.weights->packed().bytes >= kDraftsPay;
 }
 
 void keep_session(const Session& session, const Continuation& text, const SessionFlags& flags) {

@@ -16,6 +16,7 @@ struct SessionFlags {
   std::string dtype = "f32";  // of the saved state
   std::string cache;          // directory; "": none
   int64_t cache_bytes = int64_t{4} << 30;
+  std::string drafts = "auto";  // on, off
 };
 
 /// --load-session, --save-session, --session-dtype, --prompt-cache, --prompt-cache-bytes.
@@ -28,6 +29,9 @@ Session begin_session(const Model& model, const SessionFlags& flags, GenerationC
 
 /// The cache of prompts, where it is asked for; its warnings go to stderr.
 std::optional<PromptCache> prompt_cache(const SessionFlags& flags);
+
+/// Whether to guess at what comes next (GenerationContext::drafts).
+bool drafts_wanted(const SessionFlags& flags, const Model& model);
 
 /// Writes flags.save, where it is given.
 void keep_session(const Session& session, const Continuation& text, const SessionFlags& flags);

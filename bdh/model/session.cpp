@@ -128,6 +128,23 @@ std::vector<float> Session::read_all(std::span<const int32_t> tokens, const Read
   return logits;
 }
 
+std::vector<float> Session::read_provisional(std::span<const int32_t> tokens,
+                                             std::vector<LayerActivity>* activity) {
+  const int64_t vocab = weights_->config().vocab_size;
+  std::vector<float> logits(tokens.size() * static_cast<size_t>(vocab));
+  const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data(), .all_logits = true};
+  check_tokens(tokens, vocab);
+  check_position(segment);
+  ReadOptions options;
+  options.activity = activity;
+  weights_->backend().read(weights_->packed(), {.segments = {&segment, 1},
+                                                .activity = activity_of(options, weights_->config().n_layer),
+                                                .provisional = true});
+  return logits;
+}
+
+void Session::accept(int64_t tokens) { weights_->backend().accept(*state_, tokens); }
+
 Session Session::clone() const {
   Session copy(weights_, options_);
   copy.state_ = state_->clone();

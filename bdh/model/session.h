@@ -79,6 +79,13 @@ class Session {
   /// As read, and returns the logits (T, V) after each token.
   std::vector<float> read_all(std::span<const int32_t> tokens, const ReadOptions& options = {});
 
+  /// Reads tokens, at most backend().provisional_tokens(), of which it is not known yet that the text has
+  /// them. Returns the logits (T, V) after each, with the bits of reading it alone, recurrently; accept(n)
+  /// then takes the first n, any other call none. Throws Error(invalid_argument), Error(unsupported).
+  std::vector<float> read_provisional(std::span<const int32_t> tokens,
+                                      std::vector<LayerActivity>* activity = nullptr);
+  void accept(int64_t tokens);
+
   /// An independent copy.
   Session clone() const;
   /// Forgets everything read; and goes on with other options. Throws as the constructor.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bdh/base/error.h"
+#include "bdh/text/drafts.h"
 #include "bdh/text/stop_strings.h"
 
 namespace bdh {
@@ -48,11 +49,12 @@ struct Sequence {
 class Generation {
  public:
   Generation(const Tokenizer& tokenizer, const GenerationConfig& config, const GenerationCallbacks& callbacks,
-             PromptCache* cache)
+             const GenerationContext& context)
       : tokenizer_(tokenizer),
         config_(config),
         callbacks_(callbacks),
-        cache_(cache),
+        cache_(context.cache),
+        drafts_(context.drafts),
         ends_(config.eos.begin(), config.eos.end()) {
     if (tokenizer.eos()) ends_.insert(*tokenizer.eos());
   }
@@ -64,6 +66,9 @@ class Generation {
   void prefill(ReadOptions options);
   int64_t read_cached(ReadOptions& options);
   void decode();
+  bool read_draft(Sequence& sequence);
+  Draw draw_of(const Sequence& sequence) const;
+  void take(Sequence& sequence, int32_t token);
   void read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options);
   void emit(Sequence& sequence);
   int64_t drawable(const Sequence& sequence) const;
@@ -72,7 +77,10 @@ class Generation {
   const Tokenizer& tokenizer_;
   const GenerationConfig& config_;
   const GenerationCallbacks& callbacks_;
-  PromptCache* cache_;      // or null
+  PromptCache* cache_;  // or null
+  bool drafts_;         // wanted
+  Drafts guesses_;
+  Sampler sampler_;         // of drafts
   std::set<int64_t> ends_;  // tokens that end a text
   std::vector<Sequence> sequences_;
   std::vector<Sequence*> active_;  // the unfinished ones, in order
@@ -118,7 +126,7 @@ GenerationResult Generation::run(ReadOptions options) {
   prefill(options);
   while (!cancelled_ && !active_.empty() && config_.max_new_tokens > 0) {
     for (Sequence* sequence : active_) {
-      if (!cancelled_) emit(*sequence);
+      if (!cancelled_ && !sequence->finished) emit(*sequence);
     }
     std::erase_if(active_, [](const Sequence* sequence) { return sequence->finished; });
     if (!cancelled_ && !active_.empty()) decode();
@@ -161,6 +169,7 @@ void Generation::prefill(ReadOptions options) {
 
 /// Reads the newest token of every active sequence.
 void Generation::decode() {
+  if (drafts_ && sequences_.size() == 1 && read_draft(*active_.front())) return;
   std::vector<std::span<const int32_t>> tokens;
   for (const Sequence* sequence : active_) tokens.push_back(std::span(sequence->history).last(1));
   ReadOptions options;
@@ -177,16 +186,52 @@ void Generation::read_active(std::vector<std::span<const int32_t>> tokens, ReadO
   std::vector<Draw> draws;
   for (const Sequence* sequence : active_) {
     sessions.push_back(sequence->session);
-    draws.push_back({sequence->sampling, drawable(*sequence), sequence->step + sequence->out.tokens.size(),
-                     sequence->history});
+    draws.push_back(draw_of(*sequence));
   }
   if (config_.max_new_tokens > 0) options.draws = draws;
   read_batch(sessions, tokens, options);
   if (options.draws.empty() || cancelled_) return;
   for (size_t i = 0; i < active_.size(); ++i) {
-    active_[i]->history.push_back(draws[i].token);
-    active_[i]->out.tokens.push_back(draws[i].token);
+    take(*active_[i], draws[i].token);
   }
+}
+
+/// The next token of a sequence, to be drawn.
+Draw Generation::draw_of(const Sequence& sequence) const {
+  return {sequence.sampling, drawable(sequence), sequence.step + sequence.out.tokens.size(),
+          sequence.history};
+}
+
+void Generation::take(Sequence& sequence, int32_t token) {
+  sequence.history.push_back(token);
+  sequence.out.tokens.push_back(token);
+}
+
+/// Reads the newest token and a guess at what follows it, and draws for as long as the draws confirm the
+/// guess. False where there is no guess.
+bool Generation::read_draft(Sequence& sequence) {
+  Session& session = *sequence.session;
+  const int64_t most = std::min(session.weights().backend().provisional_tokens() - 1,
+                                config_.max_new_tokens - std::ssize(sequence.out.tokens) - 1);
+  const std::vector<int32_t> guess = guesses_.next(sequence.history, most);
+  if (guess.empty()) return false;
+  std::vector<int32_t> tokens{sequence.history.back()};
+  tokens.insert(tokens.end(), guess.begin(), guess.end());
+  const Stopwatch watch(result_.decode_seconds);
+  const std::vector<float> logits = session.read_provisional(tokens, &result_.activity);
+  const size_t vocab = logits.size() / tokens.size();
+  size_t right = 0;
+  for (;; ++right) {
+    take(sequence, sampler_.draw(draw_of(sequence), std::span(logits).subspan(right * vocab, vocab)));
+    if (right == guess.size() || sequence.history.back() != guess[right]) break;
+    emit(sequence);
+    if (sequence.finished || cancelled_) break;
+  }
+  session.accept(static_cast<int64_t>(right) + 1);
+  guesses_.confirm(static_cast<int64_t>(right));
+  result_.decode_tokens += static_cast<int64_t>(right) + 1;
+  result_.draft_tokens += static_cast<int64_t>(right);
+  return true;
 }
 
 /// Tokens that both the model and the tokenizer have.
@@ -253,7 +298,7 @@ GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& t
          continued.size(), " for ", sessions.size());
   }
   if (prompts.empty()) return {};
-  Generation generation(tokenizer, config, callbacks, context.cache);
+  Generation generation(tokenizer, config, callbacks, context);
   for (size_t i = 0; i < prompts.size(); ++i)
     generation.add(*sessions[i], prompts[i], continued.empty() ? Continuation() : continued[i]);
   return generation.run(read_options);

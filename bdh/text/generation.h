@@ -36,6 +36,7 @@ struct GenerationResult {
   double decode_seconds = 0;            // reading and drawing; not the callbacks
   int64_t prefill_tokens = 0;           // over all prompts
   int64_t decode_tokens = 0;            // tokens read after the prompts, over all prompts
+  int64_t draft_tokens = 0;             // of them, those that were guessed
   std::vector<LayerActivity> activity;  // of decoding
 };
 
@@ -58,11 +59,14 @@ struct GenerationContext {
   /// Where the prompt's first tokens are looked for, and kept: for a single session that has read nothing,
   /// and prompts that are read in chunks. The text is the same.
   PromptCache* cache = nullptr;
+  /// Guesses of what comes next, taken from the text itself, are read together and kept where the draws
+  /// confirm them: the text is the same. For a single session, on a backend that reads provisionally.
+  bool drafts = false;
 };
 
 /// Continues sessions with prompts read into them, all as one batch. Prompt i samples with seed
 /// config.sampling.seed + i. read_options say how prompts are read; generated tokens are always read one by
-/// one, recurrently.
+/// one, recurrently, or with the bits of that.
 ///
 /// Afterwards, cancelled or not, sessions[i] has read its prompt and every generated token but the last. Only
 /// where on_prefill or ReadOptions::progress cancelled is it less, as Session::position tells.

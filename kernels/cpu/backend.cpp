@@ -18,6 +18,16 @@ namespace {
 
 constexpr int64_t kPrefillTokens = 256;
 
+void check_provisional(std::span<const Segment> segments) {
+  const auto fits = [](const Segment& segment) {
+    return segment.state && segment.tokens.size() <= static_cast<size_t>(kMostProvisional);
+  };
+  if (!std::all_of(segments.begin(), segments.end(), fits)) {
+    fail(ErrorKind::invalid_argument, "a provisional read takes a state and at most ", kMostProvisional,
+         " tokens of each sequence");
+  }
+}
+
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const Options& options) : kernels_(kernels_for(options.isa)), pool_(options.threads) {}
@@ -28,6 +38,7 @@ class CpuBackend : public Backend {
   }
 
   int64_t prefill_tokens() const override { return kPrefillTokens; }
+  int64_t provisional_tokens() const override { return kMostProvisional; }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     refuse_unbuilt(parameters);
@@ -46,15 +57,25 @@ class CpuBackend : public Backend {
 
   void read(const Packed& packed, const Read& read) override {
     refuse_unbuilt(read);
+    if (read.provisional) check_provisional(read.segments);
     const std::lock_guard lock(mutex_);
     const auto& parameters = static_cast<const PackedParameters&>(packed);
-    const float* x = is_decode(read.segments)
-                         ? decode(kernels_, parameters, pool_, decode_, read.segments, read.activity)
-                         : prefill(kernels_, parameters, pool_, prefill_, read.segments, read.activity);
+    const float* x =
+        is_decode(read.segments) || read.provisional
+            ? decode(kernels_, parameters, pool_, decode_, read.segments, read.activity, read.provisional)
+            : prefill(kernels_, parameters, pool_, prefill_, read.segments, read.activity);
     for (const Segment& segment : read.segments) {
       x += static_cast<int64_t>(segment.tokens.size()) * parameters.stride;
       give_logits(parameters, segment, x);
     }
+  }
+
+  void accept(State& given, int64_t tokens) override {
+    const std::lock_guard lock(mutex_);
+    auto& state = static_cast<SequenceState&>(given);
+    state.check_accepted(tokens);
+    pool_.run(state.tiles(), [&](int64_t tile, int) { state.flush_accepted(tile, tokens); });
+    state.advance_accepted(tokens);
   }
 
  private:

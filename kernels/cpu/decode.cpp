@@ -7,6 +7,7 @@
 #include "kernels/cpu/decode.h"
 
 #include <cstring>
+#include <vector>
 
 #include "kernels/cpu/embedding.h"
 #include "kernels/cpu/residual.h"
@@ -16,11 +17,18 @@ namespace bdh::cpu {
 
 namespace {
 
+// One token that is read, of a batch of B.
+struct Token {
+  SequenceState* state;
+  int64_t position;
+  int32_t token;
+};
+
 struct Decode {
   const Kernels& kernels;
   const PackedParameters& packed;
-  std::span<const Segment> segments;
-  float* x;  // (B, stride)
+  std::span<const Token> batch;  // the tokens of one sequence follow one another
+  float* x;                      // (B, stride)
   NeuronTiles tiles;
   int64_t stride;
   float* attended;          // (B, H, stride): norm(a)
@@ -28,13 +36,11 @@ struct Decode {
   float* neurons;           // (B, tiles, kTileNeurons): n
   LayerActivity* activity;  // (B, tiles)
   float* angles;            // (B, padded(N)): exact phases of the sequences that have a horizon
+  float* flushed;           // of a provisional read: (tiles, kTileNeurons, stride), rows of S as they will be
+  uint8_t* known;           // (tiles, kTileNeurons): 1 where that row has been made
 
-  float* angles_of(int64_t sequence) const { return angles + sequence * padded(tiles.neurons); }
-
-  SequenceState& state(int64_t sequence) const {
-    return static_cast<SequenceState&>(*segments[sequence].state);
-  }
-  int64_t index(int64_t sequence, int64_t tile) const { return sequence * tiles.count + tile; }
+  float* angles_of(int64_t b) const { return angles + b * padded(tiles.neurons); }
+  int64_t index(int64_t b, int64_t tile) const { return b * tiles.count + tile; }
 };
 
 Rows from_row(const Rows& rows, int64_t row) {
@@ -49,11 +55,12 @@ int64_t count_active_pairs(const float* n, int64_t count) {
 }
 
 // a += sum over the pending tokens s of (r . r_s) x_s, the tile's part of it.
-void read_pending(const Decode& d, const SequenceState& state, int64_t layer, int64_t tile, const float* r,
+void read_pending(const Decode& d, const Token& token, int64_t layer, int64_t tile, const float* r,
                   float* a) {
+  const SequenceState& state = *token.state;
   int32_t slots[kWindow];
   float scores[kWindow];
-  const int64_t pending = state.pending_slots(tile, slots);
+  const int64_t pending = state.pending_slots(tile, token.position, slots);
   const Rows keys{state.r(layer, 0, tile), DType::f32, state.slot_stride()};
   const Rows values{state.x(layer, 0), DType::f32, d.stride};
   d.kernels.dot_rows(keys, slots, pending, padded(d.tiles[tile].count), r, scores);
@@ -61,39 +68,61 @@ void read_pending(const Decode& d, const SequenceState& state, int64_t layer, in
   d.kernels.accumulate_rows(values, slots, scores, pending, d.stride, a);
 }
 
-void attend(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
-  SequenceState& state = d.state(sequence);
+// a += r S, of the active rows alone. Where the tile's flush is due at this token or at a provisional one
+// before it, S is read as it will be then.
+void read_s(const Decode& d, const Token& token, int64_t layer, int64_t i, const float* r, float weight,
+            float* a) {
+  const SequenceState& state = *token.state;
   const NeuronTile tile = d.tiles[i];
-  const int64_t at = d.index(sequence, i);
+  int32_t index[kTileNeurons], missing[kTileNeurons];
+  float scale[kTileNeurons];
+  const int64_t active = compact(r, tile.count, index, scale);
+  int64_t count = 0;  // of the rows that no token before this one has read
+  for (int64_t j = 0; j < active && weight != 1.0f; ++j) scale[j] *= weight;
+  const int64_t flush = SequenceState::last_flush(i, token.position);
+  if (!d.flushed || flush < state.position()) {
+    const Rows s{state.s(layer, tile.row), DType::f32, d.stride};
+    return d.kernels.accumulate_rows(s, index, scale, active, d.stride, a);
+  }
+  float* rows = d.flushed + i * kTileNeurons * d.stride;
+  uint8_t* known = d.known + i * kTileNeurons;
+  for (int64_t j = 0; j < active; ++j) {
+    if (known[index[j]]) continue;
+    known[index[j]] = 1;
+    missing[count++] = index[j];
+  }
+  state.flushed_rows(layer, i, flush, missing, count, rows);
+  d.kernels.accumulate_rows({rows, DType::f32, d.stride}, index, scale, active, d.stride, a);
+}
+
+void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
+  const Token& token = d.batch[b];
+  SequenceState& state = *token.state;
+  const NeuronTile tile = d.tiles[i];
+  const int64_t at = d.index(b, i);
+  if (d.flushed && token.position == state.position())
+    std::fill_n(d.known + i * kTileNeurons, kTileNeurons, uint8_t{0});
   float* n = d.neurons + at * kTileNeurons;
-  float* r = state.r(layer, SequenceState::slot(state.position()), i);
+  float* r = state.r(layer, SequenceState::slot(token.position), i);
   float* a = d.partial + at * d.stride;
 
   d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder, tile.row), nullptr, tile.count, d.stride,
-                     d.x + sequence * d.stride, n);
+                     d.x + b * d.stride, n);
   std::fill(n + tile.count, n + padded(tile.count), 0.0f);
   if (state.horizons().empty()) {
-    d.kernels.rotate(n, d.packed.freqs.data() + tile.begin, tile.count, static_cast<float>(state.position()),
+    d.kernels.rotate(n, d.packed.freqs.data() + tile.begin, tile.count, static_cast<float>(token.position),
                      r);
   } else {
-    d.kernels.rotate_by(n, d.angles_of(sequence) + tile.begin, tile.count, r);
+    d.kernels.rotate_by(n, d.angles_of(b) + tile.begin, tile.count, r);
   }
 
   std::fill(a, a + d.stride, 0.0f);
-  const bool s_is_empty = state.is_s_empty(i);
-  float weight = 1.0f;  // of what S holds
-  if (state.is_flush_due(i)) {
-    state.flush(layer, i);
-  } else {
-    read_pending(d, state, layer, i, r, a);
-    weight = state.weight(i, state.lag(i));
-  }
-  int32_t index[kTileNeurons];
-  float scale[kTileNeurons];
-  const int64_t active = s_is_empty ? 0 : compact(r, tile.count, index, scale);
-  for (int64_t j = 0; j < active && weight != 1.0f; ++j) scale[j] *= weight;
-  const Rows s{state.s(layer, tile.row), DType::f32, d.stride};
-  d.kernels.accumulate_rows(s, index, scale, active, d.stride, a);
+  const bool s_is_empty = state.is_s_empty(i, token.position);
+  const bool due = SequenceState::is_flush_due(i, token.position);
+  if (due && !d.flushed) state.flush(layer, i);
+  if (!due) read_pending(d, token, layer, i, r, a);
+  const float weight = due ? 1.0f : state.weight(i, state.lag(i, token.position));  // of what S holds
+  if (!s_is_empty) read_s(d, token, layer, i, r, weight, a);
   d.activity[at].pairs += count_active_pairs(n, tile.count);
 }
 
@@ -139,22 +168,32 @@ void mix(const Decode& d, int64_t sequence, float* mixed) {
 }
 
 void keep_x(const Decode& d, int64_t layer) {
-  for (int64_t b = 0; b < static_cast<int64_t>(d.segments.size()); ++b) {
-    const SequenceState& state = d.state(b);
-    std::memcpy(state.x(layer, SequenceState::slot(state.position())), d.x + b * d.stride,
+  for (int64_t b = 0; b < std::ssize(d.batch); ++b) {
+    const Token& token = d.batch[b];
+    std::memcpy(token.state->x(layer, SequenceState::slot(token.position)), d.x + b * d.stride,
                 static_cast<size_t>(d.stride) * sizeof(float));
   }
 }
 
 // The same for every layer and head.
 void set_angles(const Decode& d) {
-  for (int64_t b = 0; b < static_cast<int64_t>(d.segments.size()); ++b) {
-    const SequenceState& state = d.state(b);
+  for (int64_t b = 0; b < std::ssize(d.batch); ++b) {
+    const Token& token = d.batch[b];
     float* angles = d.angles_of(b);
     const std::vector<uint64_t>& freqs = d.packed.fixed_freqs;
-    for (size_t i = 0; i < freqs.size() && !state.horizons().empty(); ++i)
-      angles[i] = exact_angle(state.position(), freqs[i]);
+    for (size_t i = 0; i < freqs.size() && !token.state->horizons().empty(); ++i)
+      angles[i] = exact_angle(token.position, freqs[i]);
   }
+}
+
+std::vector<Token> batch_of(std::span<const Segment> segments) {
+  std::vector<Token> batch;
+  for (const Segment& segment : segments) {
+    auto* state = static_cast<SequenceState*>(segment.state);
+    for (size_t i = 0; i < segment.tokens.size(); ++i)
+      batch.push_back({state, state->position() + static_cast<int64_t>(i), segment.tokens[i]});
+  }
+  return batch;
 }
 
 void add_activity(const Decode& d, int64_t sequences, LayerActivity& total) {
@@ -171,40 +210,47 @@ void add_activity(const Decode& d, int64_t sequences, LayerActivity& total) {
 
 const float* decode(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
                     DecodeScratch& scratch, std::span<const Segment> segments,
-                    std::span<LayerActivity> activity) {
+                    std::span<LayerActivity> activity, bool provisional) {
   const NeuronTiles tiles(packed.dims);
-  const auto sequences = static_cast<int64_t>(segments.size());
-  scratch.activity.assign(static_cast<size_t>(sequences * tiles.count), {});
+  const std::vector<Token> batch = batch_of(segments);
+  const int64_t count = std::ssize(batch);
+  scratch.activity.assign(static_cast<size_t>(count * tiles.count), {});
+  if (provisional) scratch.known.resize(static_cast<size_t>(tiles.count * kTileNeurons));
   const Decode d{kernels,
                  packed,
-                 segments,
-                 scratch.x.at_least(sequences * packed.stride),
+                 batch,
+                 scratch.x.at_least(count * packed.stride),
                  tiles,
                  packed.stride,
-                 scratch.attended.at_least(sequences * packed.dims.heads * packed.stride),
-                 scratch.partial.at_least((sequences * tiles.count + 1) * packed.stride),
-                 scratch.neurons.at_least(sequences * tiles.count * kTileNeurons),
+                 scratch.attended.at_least(count * packed.dims.heads * packed.stride),
+                 scratch.partial.at_least((count * tiles.count + 1) * packed.stride),
+                 scratch.neurons.at_least(count * tiles.count * kTileNeurons),
                  scratch.activity.data(),
-                 scratch.angles.at_least(sequences * padded(packed.dims.neurons))};
+                 scratch.angles.at_least(count * padded(packed.dims.neurons)),
+                 provisional ? scratch.flushed.at_least(tiles.count * kTileNeurons * packed.stride) : nullptr,
+                 scratch.known.data()};
   set_angles(d);
-  float* mixed = d.partial + sequences * tiles.count * packed.stride;
-  for (int64_t b = 0; b < sequences; ++b)
-    embed_token(kernels, packed, segments[b].tokens.front(), d.x + b * packed.stride);
+  float* mixed = d.partial + count * tiles.count * packed.stride;
+  for (int64_t b = 0; b < count; ++b) embed_token(kernels, packed, batch[b].token, d.x + b * packed.stride);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     keep_x(d, layer);
     pool.run(tiles.count, [&](int64_t i, int) {
-      for (int64_t b = 0; b < sequences; ++b) attend(d, layer, b, i);
+      for (int64_t b = 0; b < count; ++b) attend(d, layer, b, i);
     });
-    for (int64_t b = 0; b < sequences; ++b) {
+    for (int64_t b = 0; b < count; ++b) {
       for (int64_t head = 0; head < packed.dims.heads; ++head) combine(d, b, head);
     }
     pool.run(tiles.count, [&](int64_t i, int) {
-      for (int64_t b = 0; b < sequences; ++b) gate(d, layer, b, i);
+      for (int64_t b = 0; b < count; ++b) gate(d, layer, b, i);
     });
-    for (int64_t b = 0; b < sequences; ++b) mix(d, b, mixed);
-    if (!activity.empty()) add_activity(d, sequences, activity[layer]);
+    for (int64_t b = 0; b < count; ++b) mix(d, b, mixed);
+    if (!activity.empty()) add_activity(d, count, activity[layer]);
   }
-  for (int64_t b = 0; b < sequences; ++b) d.state(b).advance();
+  for (const Segment& segment : segments) {
+    auto& state = static_cast<SequenceState&>(*segment.state);
+    state.set_provisional(provisional ? std::ssize(segment.tokens) : 0);
+    if (!provisional) state.advance();
+  }
   return d.x;
 }
 

@@ -13,13 +13,15 @@
 namespace bdh::cpu {
 
 struct DecodeScratch {
-  Buffer<float> x, attended, partial, neurons, angles;
+  Buffer<float> x, attended, partial, neurons, angles, flushed;
   std::vector<LayerActivity> activity;
+  std::vector<uint8_t> known;
 };
 
-/// Reads the one token of each segment. Returns the last layer's output x (B, stride), in the scratch memory.
+/// Reads the one token of each segment, or where they are provisional all of them, each as if alone. Returns
+/// the last layer's output x (B, stride), in the scratch memory.
 const float* decode(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
                     DecodeScratch& scratch, std::span<const Segment> segments,
-                    std::span<LayerActivity> activity);
+                    std::span<LayerActivity> activity, bool provisional);
 
 }  // namespace bdh::cpu

@@ -94,30 +94,67 @@ int64_t SequenceState::first_pending(int64_t tile, int64_t position, int64_t flu
   return std::max(flushed, position - pending);
 }
 
-// Row by row, in the order of memory: S is read and written once, the window's x stay in the first cache.
-void SequenceState::flush(int64_t layer, int64_t tile) {
+// What a flush adds to a row, and what is left of it: row by row, in the order of memory, S is read and
+// written once while the window's x stay in the first cache.
+struct SequenceState::Flush {
   int32_t slots[kWindow];
-  float scale[kWindow], worth[kWindow];
-  const int64_t pending = pending_slots(tile, slots);
-  for (int64_t i = 0; i < pending; ++i) worth[i] = weight(tile, pending - i);
-  const float left = weight(tile, pending);
-  const Rows values{x(layer, 0), DType::f32, stride_};
+  float worth[kWindow];
+  int64_t pending;
+  float left;
+
+  Flush(const SequenceState& state, int64_t tile, int64_t position)
+      : pending(state.pending_slots(tile, position, slots)), left(state.weight(tile, pending)) {
+    for (int64_t i = 0; i < pending; ++i) worth[i] = state.weight(tile, pending - i);
+  }
+
+  void apply(const SequenceState& state, int64_t layer, int64_t tile, int64_t neuron, float* row) const {
+    float scale[kWindow];
+    for (int64_t i = 0; i < pending; ++i) scale[i] = state.r(layer, slots[i], tile)[neuron] * worth[i];
+    if (left != 1.0f) state.kernels_.decay(row, state.stride_, left);
+    state.kernels_.accumulate_rows({state.x(layer, 0), DType::f32, state.stride_}, slots, scale, pending,
+                                   state.stride_, row);
+  }
+};
+
+void SequenceState::flush(int64_t layer, int64_t tile, int64_t position) {
+  const Flush flush(*this, tile, position);
   const NeuronTile part = tiles_[tile];
-  for (int64_t neuron = 0; neuron < part.count && pending > 0; ++neuron) {
-    float* row = s(layer, part.row + neuron);
-    for (int64_t i = 0; i < pending; ++i) scale[i] = r(layer, slots[i], tile)[neuron] * worth[i];
-    if (left != 1.0f) kernels_.decay(row, stride_, left);
-    kernels_.accumulate_rows(values, slots, scale, pending, stride_, row);
+  for (int64_t neuron = 0; neuron < part.count && flush.pending > 0; ++neuron)
+    flush.apply(*this, layer, tile, neuron, s(layer, part.row + neuron));
+}
+
+void SequenceState::flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons,
+                                 int64_t count, float* rows) const {
+  const Flush flush(*this, tile, position);
+  const NeuronTile part = tiles_[tile];
+  for (int64_t i = 0; i < count; ++i) {
+    float* row = rows + neurons[i] * stride_;
+    std::copy_n(s(layer, part.row + neurons[i]), stride_, row);
+    if (flush.pending > 0) flush.apply(*this, layer, tile, neurons[i], row);
   }
 }
 
-int64_t SequenceState::pending_slots(int64_t tile, int32_t* slots) const {
-  const int64_t first = first_pending(tile);
-  for (int64_t t = first; t < position_; ++t) slots[t - first] = static_cast<int32_t>(slot(t));
-  return position_ - first;
+void SequenceState::check_accepted(int64_t tokens) const {
+  if (tokens < 0 || tokens > provisional_) {
+    fail(ErrorKind::invalid_argument, "accept: ", tokens, " tokens, where ", provisional_,
+         " were read provisionally");
+  }
+}
+
+void SequenceState::flush_accepted(int64_t tile, int64_t tokens) {
+  const int64_t due = last_flush(tile, position_ + tokens - 1);
+  for (int64_t layer = 0; layer < dims_.layers && tokens > 0 && due >= position_; ++layer)
+    flush(layer, tile, due);
+}
+
+int64_t SequenceState::pending_slots(int64_t tile, int64_t position, int32_t* slots) const {
+  const int64_t first = first_pending(tile, position);
+  for (int64_t t = first; t < position; ++t) slots[t - first] = static_cast<int32_t>(slot(t));
+  return position - first;
 }
 
 void SequenceState::advance_flushed(int64_t tokens) {
+  provisional_ = 0;
   position_ += tokens;
   flushed_ = position_;
 }
@@ -216,6 +253,7 @@ void SequenceState::restore(const SavedState& given) {
     }
   }
   position_ = flushed_ = saved.position;
+  provisional_ = 0;
   if (!own) return;
   const auto* held = reinterpret_cast<const int64_t*>(saved.held.data);
   flushed_ = *std::min_element(held, held + rows_);

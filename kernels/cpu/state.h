@@ -19,7 +19,7 @@
 namespace bdh::cpu {
 
 constexpr int64_t kWindow = 16;
-constexpr int64_t kSlots = kWindow + 1;  // the token being read has a slot too
+constexpr int64_t kSlots = kWindow + kMostProvisional;  // tokens being read have slots too
 
 class SequenceState : public State {
  public:
@@ -33,6 +33,8 @@ class SequenceState : public State {
   size_t bytes() const override { return bytes_for(dims_); }
   static size_t bytes_for(const Dimensions& dims);
 
+  /// How many there are.
+  int64_t tiles() const { return tiles_.count; }
   /// A horizon for each head; none: nothing is damped and phases are rounded.
   std::span<const float> horizons() const { return horizons_; }
   /// exp(-distance / horizon) for a tile's head, distance up to kWindow; 1 without a horizon.
@@ -40,21 +42,40 @@ class SequenceState : public State {
     if (weights_.empty()) return 1.0f;
     return weights_[tile / tiles_.per_head * (kWindow + 1) + distance];
   }
-  /// Tokens since the tile was flushed: S is worth weight(tile, lag(tile)) of what it holds.
-  int64_t lag(int64_t tile) const { return position_ - first_pending(tile); }
+  // What follows is asked of a position: position(), or one of a token that is read provisionally, to which
+  // all tokens before it count as read.
+  /// Tokens since the tile was flushed: S is worth weight(tile, lag) of what it holds.
+  int64_t lag(int64_t tile, int64_t position) const { return position - first_pending(tile, position); }
   /// The slots of a tile's pending tokens, at most kWindow; returns how many there are.
-  int64_t pending_slots(int64_t tile, int32_t* slots) const;
-  /// True when the tile is to be flushed before the token at position() is read.
-  bool is_flush_due(int64_t tile) const { return (position_ + tile) % kWindow == 0; }
+  int64_t pending_slots(int64_t tile, int64_t position, int32_t* slots) const;
+  /// True when the tile is to be flushed before the token at that position is read.
+  static bool is_flush_due(int64_t tile, int64_t position) { return (position + tile) % kWindow == 0; }
+  /// Where the tile is flushed: at the position, or at the last one before it.
+  static int64_t last_flush(int64_t tile, int64_t position) { return position - (position + tile) % kWindow; }
   /// Adds a tile's pending tokens to S.
-  void flush(int64_t layer, int64_t tile);
-  /// Moves on by tokens that are in their slots.
+  void flush(int64_t layer, int64_t tile) { flush(layer, tile, position_); }
+  void flush(int64_t layer, int64_t tile, int64_t position);
+  /// Rows of S as a flush at that position will leave them: those of the tile's neurons given, in their
+  /// places in `rows` (kTileNeurons, stride).
+  void flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons, int64_t count,
+                    float* rows) const;
+  /// Moves on by a token that is in its slot.
   void advance() { ++position_; }
+  /// Tokens in the slots after position() are read once they are accepted.
+  void set_provisional(int64_t tokens) { provisional_ = tokens; }
+  /// Accepting the first of them: throws Error(invalid_argument) for more than there are; flushes a tile that
+  /// was due at one of them, as it would have been then; moves on.
+  void check_accepted(int64_t tokens) const;
+  void flush_accepted(int64_t tile, int64_t tokens);
+  void advance_accepted(int64_t tokens) {
+    position_ += tokens;
+    provisional_ = 0;
+  }
   /// Moves on by tokens that are in S already, as all before them are.
   void advance_flushed(int64_t tokens);
   /// True when no token has been added to this tile of S.
-  bool is_s_empty(int64_t tile) const {
-    return flushed_ == 0 && first_pending(tile) == 0 && !is_flush_due(tile);
+  bool is_s_empty(int64_t tile, int64_t position) const {
+    return flushed_ == 0 && first_pending(tile, position) == 0 && !is_flush_due(tile, position);
   }
 
   /// S of one layer, from the row of a tile on: neuron-major, (., stride) float32.
@@ -70,7 +91,12 @@ class SequenceState : public State {
   float* x(int64_t layer, int64_t slot) const { return x_.get() + (layer * kSlots + slot) * stride_; }
 
  private:
-  int64_t first_pending(int64_t tile) const { return first_pending(tile, position_, flushed_); }
+  struct Flush;
+
+  int64_t first_pending(int64_t tile) const { return first_pending(tile, position_); }
+  int64_t first_pending(int64_t tile, int64_t position) const {
+    return first_pending(tile, position, flushed_);
+  }
   static int64_t first_pending(int64_t tile, int64_t position, int64_t flushed);
   KeptTokens window(int64_t first) const;
   bool is_own(const SavedState& saved) const;
@@ -79,9 +105,10 @@ class SequenceState : public State {
   Dimensions dims_;
   const Kernels& kernels_;
   NeuronTiles tiles_;
-  int64_t rows_;          // H * N
-  int64_t stride_;        // padded(D)
-  int64_t position_ = 0;  // tokens read
+  int64_t rows_;             // H * N
+  int64_t stride_;           // padded(D)
+  int64_t position_ = 0;     // tokens read
+  int64_t provisional_ = 0;  // tokens behind it that may be accepted
   std::vector<float> horizons_;
   std::vector<float> weights_;  // (H, kWindow + 1), or none
   int64_t flushed_ = 0;         // every tile's S holds the tokens before this one

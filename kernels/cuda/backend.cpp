@@ -56,6 +56,8 @@ class CudaBackend : public Backend {
 
   void read(const Packed& packed, const Read& read) override {
     refuse_unbuilt(read);
+    if (read.provisional)
+      fail(ErrorKind::unsupported, "the CUDA backend reads no provisional tokens; clone the session instead");
     const std::lock_guard lock(mutex_);
     queue_->select();
     const auto& parameters = static_cast<const PackedParameters&>(packed);
