@@ -92,6 +92,8 @@ class State {
   virtual std::unique_ptr<State> clone() const = 0;
   /// What it remembers, on the CPU.
   virtual SavedState save() const = 0;
+  /// What the last `count` tokens left. Throws Error(unsupported) where that is not known any more.
+  virtual KeptTokens last_tokens(int64_t count) const = 0;
   /// Goes on from what was saved, by any backend; where this one saved it, with the bits of a sequence that
   /// was never interrupted. At position 0 nothing is remembered. Throws Error(bad_file) as check.
   virtual void restore(const SavedState& saved) = 0;

@@ -77,7 +77,10 @@ struct Folding {
     if (horizons.empty()) return 0;
     return static_cast<double>(distance) / static_cast<double>(horizons[row / dims.neurons]);
   }
-  int64_t held(int64_t row) const { return saved.held.data ? at<int64_t>(saved.held, row) : saved.position; }
+  int64_t held(int64_t row) const {
+    if (saved.held.data) return at<int64_t>(saved.held, row);
+    return saved.s.data ? saved.position : 0;
+  }
   float weight(int64_t row, int64_t distance) const {
     return horizons.empty() ? 1.0f : weight_after(distance, horizons[row / dims.neurons]);
   }
@@ -146,6 +149,51 @@ Tensor folded(const SavedState& saved, const Dimensions& dims, std::span<const f
     fold_tokens(folding, layer);
   }
   return s;
+}
+
+KeptTokens joined(const std::vector<KeptTokens>& parts) {
+  const int64_t layers = parts.front().x.shape[0], width = parts.front().x.shape[2];
+  int64_t count = 0, entries = 0;
+  for (const KeptTokens& part : parts) {
+    count += part.count();
+    entries += part.r.data ? part.r.numel() : 0;
+  }
+  std::byte *begin = nullptr, *neuron = nullptr, *r = nullptr, *x = nullptr;
+  KeptTokens whole{make_tensor(DType::i64, {layers, count + 1}, &begin),
+                   make_tensor(DType::i32, {entries}, &neuron), make_tensor(DType::f32, {entries}, &r),
+                   make_tensor(DType::f32, {layers, count, width}, &x)};
+  auto* ends = reinterpret_cast<int64_t*>(begin);
+  int64_t filled = 0;
+  const auto append = [&](const KeptTokens& part, int64_t layer) {
+    const int64_t tokens = part.count();
+    for (int64_t p = 0; p < tokens; ++p) {
+      const int64_t at_begin = layer * (tokens + 1) + p;
+      const auto from = at<int64_t>(part.begin, at_begin), to = at<int64_t>(part.begin, at_begin + 1);
+      const auto bytes = static_cast<size_t>(to - from) * 4;
+      if (bytes > 0) {
+        std::memcpy(neuron + filled * 4, part.neuron.data + from * 4, bytes);
+        std::memcpy(r + filled * 4, part.r.data + from * 4, bytes);
+      }
+      filled += to - from;
+      *ends++ = filled;
+    }
+    const auto bytes = static_cast<size_t>(tokens * width) * sizeof(float);
+    std::memcpy(x, part.x.data + static_cast<size_t>(layer) * bytes, bytes);
+    x += bytes;
+  };
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    *ends++ = filled;
+    for (const KeptTokens& part : parts) append(part, layer);
+  }
+  return whole;
+}
+
+size_t bytes_of(const SavedState& saved) {
+  size_t bytes = 0;
+  const KeptTokens& tokens = saved.tokens;
+  for (const Tensor* tensor : {&saved.s, &saved.held, &tokens.begin, &tokens.neuron, &tokens.r, &tokens.x})
+    bytes += tensor->data ? tensor->bytes() : 0;
+  return bytes;
 }
 
 }  // namespace bdh

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "bdh/base/tensor.h"
 
@@ -25,7 +26,7 @@ struct SavedState {
   int64_t position = 0;  // tokens read
   Tensor s;              // (L, H, N, D) float32 or bfloat16; no data: zero
   /// (H, N) int64: those rows of s hold the tokens before that position, each weighed as of there; the rest
-  /// are among the kept tokens. No data: s holds all tokens.
+  /// are among the kept tokens. No data: s holds all tokens, or where there is none, none.
   Tensor held = {};
   /// Where s holds all tokens and there is a horizon h: s is kept as exp((position - base) / h) S.
   int64_t base = 0;
@@ -37,5 +38,10 @@ void check(const SavedState& saved, const Dimensions& dims);
 
 /// S (L, H, N, D) float32 with every token, weighed as of the position. horizons: for each head, or none.
 Tensor folded(const SavedState& saved, const Dimensions& dims, std::span<const float> horizons);
+
+/// The tokens of several, one after the other.
+KeptTokens joined(const std::vector<KeptTokens>& parts);
+/// Bytes of all its tensors.
+size_t bytes_of(const SavedState& saved);
 
 }  // namespace bdh

@@ -20,6 +20,13 @@ void add_session_options(Command& command, SessionFlags& flags) {
               "of the kept state: f32 goes on with the same bits, bf16 takes half the room; default f32")
       .choices({"f32", "bf16"})
       .group(group);
+  command
+      .option("--session-form", &flags.form,
+              "state: one size, however long the text; tokens: smaller for short texts; auto: the smaller "
+              "one; default "
+              "state")
+      .choices({"state", "tokens", "auto"})
+      .group(group);
   const Option cache =
       command
           .option("--prompt-cache", &flags.cache,
@@ -69,7 +76,10 @@ bool drafts_wanted(const SessionFlags& flags, const Model& model) {
 
 void keep_session(const Session& session, const Continuation& text, const SessionFlags& flags) {
   if (flags.save.empty()) return;
-  SavedSession saved = session.save(flags.dtype == "bf16" ? DType::bf16 : DType::f32);
+  const KeptForm form = flags.form == "tokens" ? KeptForm::tokens
+                        : flags.form == "auto" ? KeptForm::automatic
+                                               : KeptForm::state;
+  SavedSession saved = session.save(form, flags.dtype == "bf16" ? DType::bf16 : DType::f32);
   saved.text = text;
   write_session(flags.save, saved);
 }

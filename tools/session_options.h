@@ -14,7 +14,8 @@ namespace bdh::tools {
 struct SessionFlags {
   std::string load, save;     // files; "": none
   std::string dtype = "f32";  // of the saved state
-  std::string cache;          // directory; "": none
+  std::string form = "state";
+  std::string cache;  // directory; "": none
   int64_t cache_bytes = int64_t{4} << 30;
   std::string drafts = "auto";  // on, off
 };

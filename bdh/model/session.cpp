@@ -118,6 +118,7 @@ std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOpti
   std::vector<float> logits(static_cast<size_t>(weights_->config().vocab_size));
   const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data()};
   read_segments(*weights_, {&segment, 1}, options);
+  know(tokens);
   return logits;
 }
 
@@ -125,6 +126,7 @@ std::vector<float> Session::read_all(std::span<const int32_t> tokens, const Read
   std::vector<float> logits(tokens.size() * static_cast<size_t>(weights_->config().vocab_size));
   const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data(), .all_logits = true};
   read_segments(*weights_, {&segment, 1}, options);
+  know(tokens);
   return logits;
 }
 
@@ -140,18 +142,35 @@ std::vector<float> Session::read_provisional(std::span<const int32_t> tokens,
   weights_->backend().read(weights_->packed(), {.segments = {&segment, 1},
                                                 .activity = activity_of(options, weights_->config().n_layer),
                                                 .provisional = true});
+  provisional_.assign(tokens.begin(), tokens.end());
   return logits;
 }
 
-void Session::accept(int64_t tokens) { weights_->backend().accept(*state_, tokens); }
+void Session::accept(int64_t tokens) {
+  weights_->backend().accept(*state_, tokens);
+  know(std::span(provisional_).first(static_cast<size_t>(tokens)));
+}
+
+// Where a read was cut short, known_ and the position part, and the tokens count as unknown.
+void Session::know(std::span<const int32_t> tokens) {
+  const size_t room = kKnownTokens + 1 - std::min(known_.size(), kKnownTokens + 1);
+  const auto some = tokens.first(std::min(room, tokens.size()));
+  known_.insert(known_.end(), some.begin(), some.end());
+}
 
 Session Session::clone() const {
   Session copy(weights_, options_);
   copy.state_ = state_->clone();
+  copy.start_ = start_;
+  copy.known_ = known_;
   return copy;
 }
 
-void Session::reset() { state_ = new_state(); }
+void Session::reset() {
+  state_ = new_state();
+  known_.clear();
+  start_ = 0;
+}
 
 void Session::start_at(int64_t position) {
   reset();
@@ -159,6 +178,7 @@ void Session::start_at(int64_t position) {
   SavedState nothing;
   nothing.position = nothing.base = position;
   state_->restore(nothing);
+  start_ = position;
 }
 
 void Session::reset(SessionOptions options) { *this = Session(weights_, std::move(options)); }
@@ -168,6 +188,35 @@ SavedSession Session::save(DType dtype) const {
     fail(ErrorKind::invalid_argument, "a session is saved as F32 or BF16, not ", name_of(dtype));
   SavedSession saved{state_->save(), weights_->hash(), weights_->dtype(), options_.horizon, {}};
   if (saved.state.s.data) saved.state.s = converted(saved.state.s, dtype);
+  return saved;
+}
+
+SavedSession Session::save(KeptForm form, DType dtype) const {
+  const bool known =
+      start_ >= 0 && known_.size() <= kKnownTokens && start_ + std::ssize(known_) == position();
+  if (form == KeptForm::tokens && !known) {
+    fail(ErrorKind::invalid_argument, "a session is kept as its tokens where it read them all itself, ",
+         kKnownTokens, " at most; keep this one as its state");
+  }
+  SavedSession saved = save(dtype);
+  if (form == KeptForm::state || !known || known_.empty()) return saved;
+  if (form == KeptForm::automatic && weights_->backend().provisional_tokens() == 0) return saved;
+  SavedState tokens = state_of_tokens();
+  if (form == KeptForm::tokens || bytes_of(tokens) < bytes_of(saved.state)) saved.state = std::move(tokens);
+  return saved;
+}
+
+SavedState Session::state_of_tokens() const {
+  Session again(weights_, options_);
+  again.start_at(start_);
+  std::vector<KeptTokens> parts;
+  for (const int32_t token : known_) {
+    again.read({&token, 1});
+    parts.push_back(again.state_->last_tokens(1));
+  }
+  SavedState saved;
+  saved.position = saved.base = position();
+  saved.tokens = joined(parts);
   return saved;
 }
 
@@ -188,6 +237,8 @@ void Session::restore(const SavedSession& saved, const std::string& source) {
   }
   try {
     state_->restore(saved.state);
+    known_.clear();
+    start_ = saved.state.position == 0 ? 0 : -1;
   } catch (const Error& error) {
     fail(error.kind(), source, ": ", error.what(),
          "; load it with the model it was saved from, or save it again");
@@ -225,6 +276,7 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
     }
   }
   read_segments(weights, segments, options);
+  for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->know(tokens[i]);
   return logits;
 }
 

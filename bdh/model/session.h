@@ -47,6 +47,13 @@ struct Continuation {
   uint64_t step = 0;             // numbers that the sampler has drawn
 };
 
+/// The two exact forms in which a session is kept.
+enum class KeptForm : uint8_t {
+  state,      // S and the tokens it does not hold yet: one size, the same bits
+  tokens,     // what each token left, sparse: smaller for short texts
+  automatic,  // the smaller one
+};
+
 /// A session that is kept.
 struct SavedSession {
   SavedState state;
@@ -55,6 +62,8 @@ struct SavedSession {
   std::vector<float> horizon;  // of SessionOptions
   Continuation text;           // where its text stands: restore leaves it to the caller
 };
+
+constexpr size_t kKnownTokens = 4096;
 
 /// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use;
 /// different sessions may read from different threads.
@@ -96,6 +105,11 @@ class Session {
   /// What it has read; session_file.h keeps it. S as `dtype`, float32 or bfloat16, half as large: its numbers
   /// are then off by up to 1/512. Reads the weights for their hash, at the first call.
   SavedSession save(DType dtype = DType::f32) const;
+  /// In the form asked for. From its tokens a session goes on within 1e-5 of the largest logit. They are read
+  /// again for that, one by one; a session knows its first kKnownTokens, where it read them all itself.
+  /// Throws Error(invalid_argument) for tokens that are not known, Error(unsupported) where the backend keeps
+  /// none.
+  SavedSession save(KeptForm form, DType dtype = DType::f32) const;
   /// Goes on from what was saved, with the bits of a session that was never interrupted where S was saved as
   /// float32 on the same kind of device, else within 1e-5 of the largest logit. `source` names it in errors.
   /// Throws Error(bad_file) for another model's, for other weights' dtype or horizon, and for what is
@@ -106,9 +120,14 @@ class Session {
   friend std::vector<float> read_batch(std::span<Session* const>, std::span<const std::span<const int32_t>>,
                                        const ReadOptions&);
   std::unique_ptr<State> new_state() const;
+  void know(std::span<const int32_t> tokens);
+  SavedState state_of_tokens() const;
   std::shared_ptr<const Weights> weights_;
   SessionOptions options_;
   std::unique_ptr<State> state_;
+  int64_t start_ = 0;           // where the text began; below 0: not known
+  std::vector<int32_t> known_;  // its tokens, up to kKnownTokens and one more
+  std::vector<int32_t> provisional_;
 };
 
 /// Reads tokens[i] into sessions[i], all together; lengths and positions may differ, the weights must be the

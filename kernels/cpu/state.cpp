@@ -186,6 +186,12 @@ KeptTokens SequenceState::window(int64_t first) const {
   return kept;
 }
 
+KeptTokens SequenceState::last_tokens(int64_t count) const {
+  if (count > position_ - first_pending(0))
+    fail(ErrorKind::unsupported, "what the last ", count, " tokens left is part of S already");
+  return window(position_ - count);
+}
+
 SavedState SequenceState::save() const {
   const auto [layers, width, heads, neurons, vocab, sets] = dims_;
   SavedState saved;

@@ -29,6 +29,7 @@ class SequenceState : public State {
   int64_t position() const override { return position_; }
   std::unique_ptr<State> clone() const override;
   SavedState save() const override;
+  KeptTokens last_tokens(int64_t count) const override;
   void restore(const SavedState& saved) override;
   size_t bytes() const override { return bytes_for(dims_); }
   static size_t bytes_for(const Dimensions& dims);

@@ -87,6 +87,10 @@ void DeviceState::rescale() {
   rescaled();
 }
 
+KeptTokens DeviceState::last_tokens(int64_t) const {
+  fail(ErrorKind::unsupported, "the CUDA backend keeps no tokens; keep the session as its state");
+}
+
 // Rows lose their padding on the way.
 SavedState DeviceState::save() const {
   queue_->select();

@@ -34,6 +34,7 @@ class DeviceState : public State {
   int64_t position() const override { return position_; }
   std::unique_ptr<State> clone() const override;
   SavedState save() const override;
+  KeptTokens last_tokens(int64_t count) const override;
   void restore(const SavedState& saved) override;
   size_t bytes() const override { return memory_.bytes(); }
   static size_t bytes_for(const Sizes& sizes) {

@@ -99,6 +99,40 @@ TEST_CASE("kept sessions: S as bfloat16 is half as large, and close") {
   CHECK_THROWS_AS(session.save(DType::f16), Error);
 }
 
+TEST_CASE("kept sessions: as the tokens of the text, and as the state again") {
+  const Kept kept;
+  if (kept.weights->backend().provisional_tokens() == 0) {
+    CHECK_THROWS_AS(kept.session(5, Form::chunked).save(KeptForm::tokens), Error);
+    return;
+  }
+  for (const auto& horizon : {std::vector<float>{}, {3}}) {
+    for (const int64_t position : {1, 5, 40}) {
+      Session session = kept.session(position, Form::chunked, horizon);
+      const SavedSession tokens = through_buffer(session.save(KeptForm::tokens));
+      CHECK(tokens.state.tokens.count() == position);
+      CHECK(tokens.state.s.data == nullptr);
+      Session from_tokens(kept.weights, {.horizon = horizon}), again(kept.weights, {.horizon = horizon});
+      from_tokens.restore(tokens);
+      again.restore(through_buffer(from_tokens.save(KeptForm::state)));
+      const std::vector<float> expected = rest_of(session, kept.tokens, Form::chunked);
+      CHECK(rest_of(again, kept.tokens, Form::chunked) == rest_of(from_tokens, kept.tokens, Form::chunked));
+      Session once_more(kept.weights, {.horizon = horizon});
+      once_more.restore(tokens);
+      CHECK(relative_difference(rest_of(once_more, kept.tokens, Form::chunked), expected) < 1e-5);
+    }
+  }
+  const auto size = [&](int64_t position, KeptForm form) {
+    return session_bytes(kept.session(position, Form::chunked).save(form)).size();
+  };
+  CHECK(size(2, KeptForm::automatic) == size(2, KeptForm::tokens));
+  CHECK(size(2, KeptForm::tokens) < size(2, KeptForm::state) / 4);
+  CHECK(size(60, KeptForm::automatic) == size(60, KeptForm::state));
+  Session restored(kept.weights);
+  restored.restore(kept.session(9, Form::chunked).save());
+  CHECK_THROWS_WITH_AS(restored.save(KeptForm::tokens), doctest::Contains("where it read them all itself"),
+                       Error);
+}
+
 TEST_CASE("kept sessions: where the text stands comes along") {
   const Kept kept;
   SavedSession saved = kept.session(5, Form::chunked).save();

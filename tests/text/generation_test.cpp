@@ -25,6 +25,7 @@ struct ScriptedState : State {
   int64_t position() const override { return static_cast<int64_t>(read.size()); }
   std::unique_ptr<State> clone() const override { return std::make_unique<ScriptedState>(*this); }
   SavedState save() const override { return {}; }
+  KeptTokens last_tokens(int64_t) const override { return {}; }
   void restore(const SavedState&) override {}
   size_t bytes() const override { return read.size(); }
 };
