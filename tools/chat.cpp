@@ -229,7 +229,7 @@ void run(const Options& options) {
                                   options.sampling.seed.has_value(), text);
   say(concat("seed ", config.sampling.seed, "; /help lists the commands"));
   Chat chat(model, config, std::move(session), std::move(text), prompt_cache(options.session),
-            drafts_wanted(options.session, model));
+            options.session.drafts);
   Lines lines;
   while (const auto line = lines.next()) {
     if (!line->starts_with('/')) {

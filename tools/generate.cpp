@@ -150,7 +150,7 @@ GenerationResult continue_prompts(const Model& model, const Options& options, co
   std::optional<PromptCache> cache = prompt_cache(options.session);
   const std::vector<Continuation> continued(options.session.load.empty() ? 0 : 1, before);
   return generate(pointers, tokenizer_of(model), prompts, config, generation_callbacks(progress, streams),
-                  read, {continued, cache ? &*cache : nullptr, drafts_wanted(options.session, model)});
+                  read, {continued, cache ? &*cache : nullptr, options.session.drafts});
 }
 
 /// Not where the prompt was not read to its end: the rest of it would be missing.

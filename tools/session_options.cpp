@@ -7,8 +7,6 @@
 
 namespace bdh::tools {
 
-constexpr size_t kDraftsPay = 32 << 20;  // bytes of weights
-
 void add_session_options(Command& command, SessionFlags& flags) {
   const std::string group = "Sessions";
   command.option("--load-session", &flags.load, "go on from a kept session; the prompt may then be left out")
@@ -37,11 +35,8 @@ void add_session_options(Command& command, SessionFlags& flags) {
       .needs(cache)
       .group(group);
   command
-      .option("--drafts", &flags.drafts,
-              "guess what comes next from the text itself and keep what the draws confirm, which changes no "
-              "text: on, "
-              "off or auto, where it pays; default auto")
-      .choices({"auto", "on", "off"})
+      .flag("--drafts", &flags.drafts,
+            "guess what comes next from the text itself, and keep what the draws confirm: the same text")
       .group(group);
 }
 
@@ -65,13 +60,6 @@ std::optional<PromptCache> prompt_cache(const SessionFlags& flags) {
   if (flags.cache.empty()) return {};
   return PromptCache(flags.cache, static_cast<uint64_t>(flags.cache_bytes),
                      [](const std::string& problem) { warn(problem); });
-}
-
-// Where the weights come from memory, several tokens cost little more than one; where they stay in a cache,
-// as much as one after the other (README has the measurements).
-bool drafts_wanted(const SessionFlags& flags, const Model& model) {
-  if (flags.drafts != "auto") return flags.drafts == "on";
-  return model.weights->packed().bytes >= kDraftsPay;
 }
 
 void keep_session(const Session& session, const Continuation& text, const SessionFlags& flags) {

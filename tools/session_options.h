@@ -17,10 +17,11 @@ struct SessionFlags {
   std::string form = "state";
   std::string cache;  // directory; "": none
   int64_t cache_bytes = int64_t{4} << 30;
-  std::string drafts = "auto";  // on, off
+  bool drafts = false;
 };
 
-/// --load-session, --save-session, --session-dtype, --prompt-cache, --prompt-cache-bytes.
+/// --load-session, --save-session, --session-form, --session-dtype, --prompt-cache, --prompt-cache-bytes,
+/// --drafts.
 void add_session_options(Command& command, SessionFlags& flags);
 
 /// The session that was kept in flags.load, or a new one; and where its text stands. config receives what
@@ -30,9 +31,6 @@ Session begin_session(const Model& model, const SessionFlags& flags, GenerationC
 
 /// The cache of prompts, where it is asked for; its warnings go to stderr.
 std::optional<PromptCache> prompt_cache(const SessionFlags& flags);
-
-/// Whether to guess at what comes next (GenerationContext::drafts).
-bool drafts_wanted(const SessionFlags& flags, const Model& model);
 
 /// Writes flags.save, where it is given.
 void keep_session(const Session& session, const Continuation& text, const SessionFlags& flags);

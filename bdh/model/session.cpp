@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "bdh/base/error.h"
+#include "bdh/base/memory.h"
 #include "bdh/model/horizon.h"
 
 namespace bdh {
@@ -38,6 +39,14 @@ void check_position(const Segment& segment) {
     fail(ErrorKind::invalid_argument, count, " tokens after position ", position,
          " are too many: positions end at 2^53; reset the session");
   }
+}
+
+void check_room(const Weights& weights, const SessionOptions& options) {
+  if (!options.max_bytes) return;
+  const size_t need = weights.backend().memory(weights.config().dimensions(), weights.dtype(), 1).session;
+  if (need <= *options.max_bytes) return;
+  fail(ErrorKind::out_of_memory, "a session of this model takes ", format_bytes(need), ", more than the ",
+       format_bytes(*options.max_bytes), " of max_bytes; allow more, or use a smaller model");
 }
 
 std::vector<float> by_head(const std::vector<float>& horizon, int64_t heads) {
@@ -106,6 +115,7 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
 Session::Session(std::shared_ptr<const Weights> weights, SessionOptions options)
     : weights_(std::move(weights)), options_(std::move(options)) {
   check_horizon(options_.horizon, weights_->config().n_head);
+  check_room(*weights_, options_);
   state_ = new_state();
 }
 

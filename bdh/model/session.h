@@ -37,7 +37,10 @@ struct SessionOptions {
   /// Tokens after which what a token left has fallen to 1/e: one for all heads, or one for each; infinity for
   /// no damping, but exact phases; none for the authors' form (kernels/backend.h). A trained model reads on
   /// past its block where the horizon is about a quarter of it.
-  std::vector<float> horizon;
+  std::vector<float> horizon = {};
+  /// The most memory the session may occupy (Session::bytes), however long the text; none: as much as it
+  /// takes.
+  std::optional<size_t> max_bytes = {};
 };
 
 /// Where a generated text stands, beside what its session has read.
@@ -69,7 +72,8 @@ constexpr size_t kKnownTokens = 4096;
 /// different sessions may read from different threads.
 class Session {
  public:
-  /// Throws Error(invalid_argument) for a horizon that is not above 0, or not one for each head.
+  /// Throws Error(invalid_argument) for a horizon that is not above 0, or not one for each head, and
+  /// Error(out_of_memory) where it would take more than max_bytes.
   explicit Session(std::shared_ptr<const Weights> weights, SessionOptions options = {});
   Session(Session&&) noexcept = default;
   Session& operator=(Session&&) noexcept = default;

@@ -198,6 +198,17 @@ TEST_CASE("a saved session continues where it stood") {
                        Error);
 }
 
+TEST_CASE("a session takes no more than max_bytes, or is refused before anything is read") {
+  const auto weights = small_weights(kConfigs[1]);
+  SessionOptions options;
+  options.max_bytes = Session(weights).bytes();
+  CHECK(Session(weights, options).bytes() <= *options.max_bytes);
+  --*options.max_bytes;
+  const Thrown thrown = thrown_by([&] { Session(weights, options); });
+  CHECK(thrown.kind == ErrorKind::out_of_memory);
+  CHECK(thrown.says("more than the"));
+}
+
 TEST_CASE("memory is constant, however long the text") {
   const Config config = config_of(2, 16, 2, 8, 50);
   const auto weights = small_weights(config);

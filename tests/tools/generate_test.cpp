@@ -268,6 +268,14 @@ TEST_CASE("bdh generate: the prompt cache changes no text") {
   CHECK(command.run(joined(arguments, {"--prompt-cache-bytes", "5"})).exit_code == 2);
 }
 
+TEST_CASE("bdh generate: drafts change no text") {
+  const GenerateRun command;
+  for (const Arguments& choice : {Arguments{"--greedy"}, Arguments{"--seed", "5", "--top-k", "2"}}) {
+    const Arguments arguments = joined({"--prompt", "abababababab", "-n", "60"}, choice);
+    CHECK(command.text(joined(arguments, {"--drafts"})) == command.text(arguments));
+  }
+}
+
 TEST_CASE("bdh generate: wrong usage names the option") {
   const GenerateRun command;
   check_failure(command.run({}), 2, "--prompt");
