@@ -83,7 +83,7 @@ std::vector<float> candidates(int64_t block) {
 bool less_loss(const HorizonLoss& a, const HorizonLoss& b) { return a.nats_per_token < b.nats_per_token; }
 
 // Halves and doubles the horizon of one head after the other, as long as that helps.
-HorizonLoss by_head(Measurement& measurement, const HorizonLoss& start, int64_t heads) {
+HorizonLoss search_by_head(Measurement& measurement, const HorizonLoss& start, int64_t heads) {
   HorizonLoss best = start;
   best.horizon.assign(static_cast<size_t>(heads), start.horizon.front());
   measurement.expect(kPasses * heads * 2);
@@ -117,8 +117,8 @@ std::string label(const HorizonLoss& row) {
 
 }  // namespace
 
-HorizonTable measure_horizons(const Model& model, std::span<const int32_t> tokens, int64_t block, bool heads,
-                              const std::function<void(int64_t, int64_t)>& progress) {
+HorizonTable measure_horizons(const Model& model, std::span<const int32_t> tokens, int64_t block,
+                              bool by_head, const std::function<void(int64_t, int64_t)>& progress) {
   if (static_cast<int64_t>(tokens.size()) <= block) {
     fail(ErrorKind::invalid_argument, "the text is too short: a block of ", block, " needs at least ",
          block + 1, " tokens, not ", tokens.size());
@@ -131,9 +131,9 @@ HorizonTable measure_horizons(const Model& model, std::span<const int32_t> token
   for (const float horizon : horizons) table.rows.push_back(measurement.loss({horizon}));
   table.best = static_cast<size_t>(std::min_element(table.rows.begin(), table.rows.end(), less_loss) -
                                    table.rows.begin());
-  if (!heads) return table;
+  if (!by_head) return table;
   const auto one = std::min_element(table.rows.begin() + 1, table.rows.end(), less_loss);
-  table.rows.push_back(by_head(measurement, *one, model.config().n_head));
+  table.rows.push_back(search_by_head(measurement, *one, model.config().n_head));
   const double least = table.rows[table.best].nats_per_token;
   if (table.rows.back().nats_per_token < least - kMeasurable) table.best = table.rows.size() - 1;
   return table;

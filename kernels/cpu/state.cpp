@@ -244,9 +244,12 @@ void SequenceState::take_window(const KeptTokens& tokens) {
   }
 }
 
-void SequenceState::restore(const SavedState& given) {
-  check(given, dims_);
-  const SavedState saved = aligned(given);
+void SequenceState::restore(const SavedState& saved) {
+  check(saved, dims_);
+  restore_aligned(aligned(saved));
+}
+
+void SequenceState::restore_aligned(const SavedState& saved) {
   const bool own = saved.position > 0 && is_own(saved);
   const Tensor all = own || saved.position == 0 ? saved.s : folded(saved, dims_, horizons_);
   const auto* rows = reinterpret_cast<const float*>(saved.position == 0 ? nullptr : all.data);

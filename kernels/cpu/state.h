@@ -102,6 +102,7 @@ class SequenceState : public State {
   KeptTokens window(int64_t first) const;
   bool is_own(const SavedState& saved) const;
   void take_window(const KeptTokens& tokens);
+  void restore_aligned(const SavedState& saved);
 
   Dimensions dims_;
   const Kernels& kernels_;

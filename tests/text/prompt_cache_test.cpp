@@ -99,7 +99,7 @@ TEST_CASE("prompt cache: bounded in bytes, those used last stay") {
   CacheRun run;
   run.max_bytes = 3 * Session(run.weights).bytes();
   std::vector<std::vector<int32_t>> prompts;
-  for (int i = 0; i < 6; ++i) prompts.push_back(std::vector<int32_t>(20, i));
+  for (int i = 0; i < 6; ++i) prompts.emplace_back(20, i);
   for (const auto& prompt : prompts) run.read(prompt);
   uint64_t bytes = 0;
   for (const fs::path& path : run.sessions()) bytes += fs::file_size(path);
