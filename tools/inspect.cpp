@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -44,7 +43,8 @@ struct TensorRow {
 
 struct Report {
   std::string path;
-  std::optional<Config> config;  // none for a single file
+  std::optional<Config> config;  // none for a single file, and for another function's model
+  std::string dialect, origin;   // who saves tensors in this way; empty: not known
   std::optional<int64_t> block;  // tokens of a training example
   std::vector<float> horizon;
   std::vector<TensorRow> tensors;
@@ -80,19 +80,17 @@ void add_weights(Report& report, const WeightFiles& weights) {
 constexpr size_t kMostProblems = 24;
 
 /// Compares the tensors' names and shapes with what the config asks for.
-void check_parameters(Report& report) {
-  std::map<std::string_view, const Shape*> held;
-  for (const TensorRow& row : report.tensors) held.emplace(plain_name(row.name), &row.shape);
+void check_parameters(Report& report, const TensorMap& tensors) {
   size_t problems = 0;
   const auto tell = [&](const std::string& problem) {
     if (++problems <= kMostProblems) report.warnings.push_back(problem);
   };
   for (const auto& [name, shape] : parameter_shapes(*report.config)) {
-    const auto found = held.find(name);
-    if (found == held.end()) {
-      tell(concat("tensor '", name, "' is missing"));
-    } else if (*found->second != shape) {
-      tell(concat("tensor '", name, "' has the shape ", to_string(*found->second),
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) {
+      if (name != "attn.freqs") tell(concat("tensor '", name, "' is missing"));
+    } else if (found->second.shape != shape) {
+      tell(concat("tensor '", name, "' has the shape ", to_string(found->second.shape),
                   ", but config.json asks for ", to_string(shape)));
     }
   }
@@ -101,12 +99,36 @@ void check_parameters(Report& report) {
         concat(problems - kMostProblems, " more tensors are missing or have another shape"));
 }
 
+void name_dialect(Report& report, const ImportedTensors& weights) {
+  report.dialect = weights.dialect;
+  report.origin = weights.origin;
+}
+
+/// What another function's model is, is worth telling; any other error ends the inspection.
+template <class Look>
+void look_inside(Report& report, const Look& look) {
+  try {
+    look();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::unsupported) throw;
+    report.warnings.emplace_back(error.what());
+  }
+}
+
 Report inspect_directory(const fs::path& path) {
   Report report;
   report.path = path.string();
-  report.config = read_config(path, &report.warnings);
-  add_weights(report, find_weights(path, &report.warnings));
-  check_parameters(report);
+  look_inside(report, [&] {
+    const ModelFiles opened = open_model(path, &report.warnings);
+    report.config = opened.model.config;
+    name_dialect(report, opened.model.weights);
+    add_weights(report, opened.files);
+    check_parameters(report, opened.model.weights.tensors);
+  });
+  if (!report.config) {
+    add_weights(report, find_weights(path));
+    return report;
+  }
   report.block = read_remarks(path, &report.warnings).block_size(*report.config);
   report.horizon = read_generation_config(*report.config, path).horizon;
   return report;
@@ -115,7 +137,13 @@ Report inspect_directory(const fs::path& path) {
 Report inspect_file(const fs::path& path) {
   Report report;
   report.path = path.string();
-  add_weights(report, open_weights_file(path));
+  const WeightFiles files = open_weights_file(path);
+  add_weights(report, files);
+  look_inside(report, [&] {
+    const ConfigSource own = own_config(files.values(), path.string());
+    refuse_other_functions(own);
+    name_dialect(report, import_tensors(files, with_reference_keys(own.values)));
+  });
   return report;
 }
 
@@ -153,6 +181,8 @@ Json to_json(const Report& report) {
     json.set("state_bytes", report.config->state_bytes());
     json.set("session_bytes", uint64_t{session_bytes(*report.config)});
   }
+  if (!report.dialect.empty()) json.set("dialect", report.dialect);
+  if (!report.origin.empty()) json.set("dialect_origin", report.origin);
   if (report.block) json.set("block_size", *report.block);
   if (!report.horizon.empty()) json.set("horizon", horizon_to_json(report.horizon));
   json.set("weight_bytes", report.weight_bytes());
@@ -207,6 +237,9 @@ std::string to_text(const Report& report) {
   if (report.config) text += config_lines(*report.config);
   if (report.block) text += line("block", concat(*report.block, " tokens of a training example"));
   if (!report.horizon.empty()) text += line("horizon", horizon_text(report.horizon) + " tokens");
+  if (!report.dialect.empty())
+    text +=
+        line("dialect", report.dialect + (report.origin.empty() ? "" : ", as " + report.origin + " saves"));
   text +=
       line("weights", concat(format_bytes(report.weight_bytes()), " in ", report.tensors.size(), " tensors"));
   text += concat("\n", tensor_lines(report));

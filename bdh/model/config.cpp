@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
-#include <numbers>
 #include <optional>
 #include <utility>
 
@@ -17,7 +15,6 @@ namespace {
 
 constexpr int64_t kMaxLayers = 65536;
 constexpr int64_t kMaxVocabulary = std::numeric_limits<int32_t>::max();
-constexpr double kRotationBase = 65536;
 constexpr size_t kNamesInWarning = 8;
 
 struct SizeField {
@@ -158,19 +155,6 @@ Json Config::to_json() const {
   if (!tie_layers) object.emplace_back("tie_layers", false);
   object.insert(object.end(), extra.begin(), extra.end());
   return object;
-}
-
-// PyTorch computes every step in float32 and rounds after each; its vectorised pow may be one unit in the
-// last place off the nearest float32, differently on different processors. This takes the nearest.
-std::vector<float> rotation_frequencies(int64_t neurons) {
-  constexpr auto turn = static_cast<float>(2 * std::numbers::pi);
-  std::vector<float> frequencies(static_cast<size_t>(neurons));
-  for (size_t i = 0; i < frequencies.size(); ++i) {
-    const float exponent = static_cast<float>(i / 2 * 2) / static_cast<float>(neurons);
-    const auto power = static_cast<float>(std::pow(kRotationBase, double{exponent}));
-    frequencies[i] = 1.0f / power / turn;
-  }
-  return frequencies;
 }
 
 }  // namespace bdh

@@ -45,7 +45,4 @@ struct Config {
   Json to_json() const;
 };
 
-/// The frequencies of rotation: f_i = 65536^(-2*floor(i/2)/N) / (2 pi) turns per token, (N) float32.
-std::vector<float> rotation_frequencies(int64_t neurons);
-
 }  // namespace bdh

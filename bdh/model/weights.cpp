@@ -3,12 +3,15 @@
 #include "bdh/model/weights.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <random>
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/sha256.h"
+#include "bdh/model/frequencies.h"
 
 namespace bdh {
 
@@ -77,8 +80,7 @@ const Tensor& find(const TensorMap& tensors, const std::string& name, const Shap
   return tensor;
 }
 
-Tensor frequencies(const TensorMap& tensors, const Config& config, const std::string& source,
-                   std::vector<std::string>* warnings) {
+Tensor frequencies(const TensorMap& tensors, const Config& config, const std::string& source) {
   const int64_t neurons = config.neurons_per_head();
   const auto found = tensors.find(kFreqs);
   if (found != tensors.end() && found->second.numel() != neurons) {
@@ -86,32 +88,24 @@ Tensor frequencies(const TensorMap& tensors, const Config& config, const std::st
          ", but config.json makes it ", to_string({1, 1, 1, neurons}),
          "; the two belong to different models");
   }
-  Tensor out;
-  if (found != tensors.end() && found->second.dtype == DType::f32) {
-    out = converted(found->second, DType::f32);
-    out.shape = {neurons};
-    out.strides = {1};
-    return out;
-  }
-  if (found != tensors.end() && warnings) {
-    warnings->push_back(concat(source, ": attn.freqs is ", name_of(found->second.dtype),
-                               "; rotation uses float32 ones instead"));
-  }
+  const std::vector<float> values =
+      found == tensors.end() ? rotation_frequencies(neurons) : stored_frequencies(found->second);
   std::byte* data = nullptr;
-  out = make_tensor(DType::f32, {neurons}, &data);
-  const std::vector<float> derived = rotation_frequencies(neurons);
-  std::memcpy(data, derived.data(), derived.size() * sizeof(float));
+  Tensor out = make_tensor(DType::f32, {neurons}, &data);
+  std::memcpy(data, values.data(), values.size() * sizeof(float));
   return out;
 }
 
-// Phases must be whole float32 numbers of turns in a sane range: rotation is undefined for others.
+// Trained frequencies may be negative, and differ within a pair; phases must be numbers.
 void check_frequencies(const Tensor& freqs, const std::string& source) {
+  constexpr float kLargest = 1 << 20;
   for (int64_t i = 0; i < freqs.numel(); ++i) {
     float f;
     std::memcpy(&f, freqs.data + static_cast<size_t>(i) * sizeof f, sizeof f);
-    if (!(f >= 0.0f && f <= 1.0f)) {
-      fail(ErrorKind::bad_file, source, ": attn.freqs[", i, "] is ", f,
-           "; frequencies lie in [0, 1] turns per token");
+    if (!(std::fabs(f) <= kLargest)) {
+      fail(ErrorKind::bad_file, source, ": attn.freqs[", i, "] is ", f, "; frequencies are turns per token, ",
+           "finite and below ", kLargest, "; the model was saved after training had failed, or the file is ",
+           "damaged");
     }
   }
 }
@@ -192,7 +186,9 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config
 }
 
 std::string_view plain_name(std::string_view name) {
-  while (drop_prefix(name, "_orig_mod.") || drop_prefix(name, "module.")) {
+  constexpr std::array kPrefixes{"_orig_mod.", "module.", "network.", "backbone.", "model."};
+  const auto drop = [&](const char* prefix) { return drop_prefix(name, prefix); };
+  while (std::any_of(kPrefixes.begin(), kPrefixes.end(), drop)) {
   }
   return name;
 }
@@ -214,7 +210,7 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
   }
   parameters_.embed = take(kEmbed);
   parameters_.lm_head = take(kLmHead);
-  parameters_.freqs = frequencies(tensors, config_, source, warnings);
+  parameters_.freqs = frequencies(tensors, config_, source);
   check_frequencies(parameters_.freqs, source);
   warn_of_unknown_tensors(tensors, config_, source, warnings);
   dtype_ = dtype.value_or(stored_dtype() == DType::f64 ? DType::f32 : stored_dtype());

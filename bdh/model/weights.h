@@ -18,9 +18,9 @@ namespace bdh {
 class Weights {
  public:
   /// Takes a state_dict: decoder (H*N, D), encoder (H, D, N), encoder_v (H, D, N), or for layers that are not
-  /// tied decoder.0, .. of each; lm_head (D, V), attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). The
-  /// prefixes `_orig_mod.` and `module.` are dropped; a missing attn.freqs is derived, a half-precision one
-  /// replaced by the derived one. dtype: what the parameters run as; by default as stored (float64 runs as
+  /// tied decoder.0, .. of each; lm_head (D, V), attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D).
+  /// Prefixes are dropped (plain_name); a missing attn.freqs is derived, any other is taken as
+  /// stored_frequencies says. dtype: what the parameters run as; by default as stored (float64 runs as
   /// float32). `source` names the file in errors. Reads no parameter yet: the tensors are kept, and packed at
   /// the first use. Throws Error(bad_file) naming tensor, found and expected shape.
   Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
@@ -57,7 +57,8 @@ class Weights {
 /// The shape each parameter must have, by its name in the state_dict.
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
 
-/// The name without `_orig_mod.` and `module.` prefixes, however often they are repeated.
+/// The name without the prefixes `_orig_mod.`, `module.`, `network.`, `backbone.` and `model.`, in any order,
+/// however often they are repeated.
 std::string_view plain_name(std::string_view name);
 
 /// weights with normal(0, 0.02) entries, as a new model starts: for tests and benchmarks.

@@ -1,5 +1,4 @@
-// The config of a model directory: config.json, or what a PyTorch checkpoint says of itself where there is no
-// config.json.
+// config.json: read, written, and what transformers adds to it.
 #include "bdh/pretrained/config_file.h"
 
 #include <algorithm>
@@ -8,9 +7,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
-#include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
-#include "bdh/pretrained/weight_files.h"
 
 namespace bdh {
 namespace {
@@ -27,54 +24,10 @@ constexpr std::array<std::string_view, 13> kTransformersKeys{
     "use_cache",    "tie_word_embeddings",  "tokenizer_class",
     "_name_or_path"};
 
-bool present(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
-void require_directory(const fs::path& directory) {
-  std::error_code error;
-  const fs::file_status status = fs::status(directory, error);
-  if (status.type() == fs::file_type::not_found) {
-    fail(ErrorKind::not_found, "no such directory: '", directory.string(), "'");
-  }
-  if (error) fail(ErrorKind::io, "cannot open directory '", directory.string(), "': ", error.message());
-  if (status.type() != fs::file_type::directory) {
-    fail(ErrorKind::invalid_argument, "'", directory.string(),
-         "' is not a directory; give the directory that holds config.json and model.safetensors");
-  }
-}
-
-[[noreturn]] void fail_without_config(const fs::path& directory) {
-  const std::string interrupted = interrupted_update(directory);
-  fail(ErrorKind::not_found, "'", directory.string(), "' has no config.json",
-       interrupted.empty() ? ", so it is no model directory; it needs config.json and model.safetensors"
-                           : interrupted);
-}
-
-bool has_torch_file(const fs::path& directory) {
-  return present(directory / kTorchFile) || present(directory / kTorchBinFile);
-}
-
-Config checkpoint_config(const fs::path& directory, std::vector<std::string>* warnings) {
-  if (is_being_replaced(directory) || !has_torch_file(directory)) fail_without_config(directory);
-  const WeightFiles checkpoint = find_weights(directory, nullptr, "pt");
-  const Json config = checkpoint.config();
-  if (config.is_null()) fail_without_config(directory);
-  return Config::from_json(config, concat(checkpoint.source.string(), ": config"), warnings);
-}
-
 }  // namespace
 
-Config read_config(const fs::path& directory, std::vector<std::string>* warnings) {
-  require_directory(directory);
-  const fs::path path = directory / kConfigFile;
-  return present(path) ? read_config_file(path, warnings) : checkpoint_config(directory, warnings);
-}
-
-Config read_config_file(const fs::path& file, std::vector<std::string>* warnings) {
-  return Config::from_json(Json::parse(read_text(file, kMaxConfigBytes), file.string()), file.string(),
-                           warnings);
+ConfigSource read_config_json(const fs::path& file) {
+  return {file.string(), Json::parse(read_text(file, kMaxConfigBytes), file.string())};
 }
 
 void save_config(const Config& config, const fs::path& directory) {

@@ -1,5 +1,4 @@
-// The config of a model directory: config.json, or what a PyTorch checkpoint says of itself where there is no
-// config.json.
+// config.json: read, written, and what transformers adds to it.
 #pragma once
 
 #include <filesystem>
@@ -7,15 +6,12 @@
 #include <vector>
 
 #include "bdh/model/config.h"
+#include "bdh/pretrained/dialects/config_keys.h"
 
 namespace bdh {
 
-/// Throws Error(not_found) or Error(bad_file), naming the file and the remedy; Error(invalid_argument) when
-/// it is no directory.
-Config read_config(const std::filesystem::path& directory, std::vector<std::string>* warnings = nullptr);
-
-/// A config file by itself, of any name.
-Config read_config_file(const std::filesystem::path& file, std::vector<std::string>* warnings = nullptr);
+/// A config file of any name. Throws Error(not_found), Error(io), Error(bad_file) naming it.
+ConfigSource read_config_json(const std::filesystem::path& file);
 
 /// Writes config.json, atomically; makes the directory. Throws Error(io), Error(invalid_argument).
 void save_config(const Config& config, const std::filesystem::path& directory);

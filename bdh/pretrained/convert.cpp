@@ -1,51 +1,37 @@
 // Weights from one form to another, without a model around them.
 #include "bdh/pretrained/convert.h"
 
-#include <cstring>
-#include <utility>
-
 #include "bdh/base/error.h"
-#include "bdh/base/printable.h"
-#include "bdh/model/weights.h"
+#include "bdh/model/frequencies.h"
+#include "bdh/pretrained/dialects/importer.h"
+#include "bdh/pretrained/dialects/rearrange.h"
 
 namespace bdh {
 namespace {
 
-Tensor derived_frequencies(const Shape& shape) {
-  std::byte* data = nullptr;
-  Tensor tensor = make_tensor(DType::f32, shape, &data);
-  const std::vector<float> values = rotation_frequencies(tensor.numel());
-  std::memcpy(data, values.data(), values.size() * sizeof(float));
-  return tensor;
-}
-
-TensorMap with_plain_names(const TensorMap& tensors, const std::string& source) {
-  TensorMap plain;
-  for (const auto& [name, tensor] : tensors) {
-    if (plain.emplace(std::string(plain_name(name)), tensor).second) continue;
-    fail(ErrorKind::bad_file, source, ": tensor ", printable(plain_name(name)),
-         " stands more than once, with and without prefix");
-  }
-  return plain;
-}
-
+/// Frequencies as they run: derived where they are missing, restored where they are rounded.
 void complete_frequencies(TensorMap& tensors) {
   const auto found = tensors.find("attn.freqs");
-  const auto encoder = std::find_if(tensors.begin(), tensors.end(), [](const auto& tensor) {
-    return tensor.first == "encoder" || tensor.first == "encoder.0";
-  });
-  if (found != tensors.end()) {
-    if (found->second.dtype != DType::f32) found->second = derived_frequencies(found->second.shape);
-  } else if (encoder != tensors.end() && encoder->second.shape.size() == 3) {
-    tensors["attn.freqs"] = derived_frequencies({1, 1, 1, encoder->second.shape[2]});
+  auto encoder = tensors.find("encoder");
+  if (encoder == tensors.end()) encoder = tensors.find("encoder.0");
+  if (found != tensors.end() && is_weight_dtype(found->second.dtype)) {
+    found->second = tensor_of(stored_frequencies(found->second), found->second.shape);
+  } else if (found == tensors.end() && encoder != tensors.end() && encoder->second.shape.size() == 3) {
+    const int64_t neurons = encoder->second.shape[2];
+    tensors["attn.freqs"] = tensor_of(rotation_frequencies(neurons), {1, 1, 1, neurons});
   }
+}
+
+/// What a checkpoint says of itself, or nothing.
+Json config_in(const WeightFiles& files) {
+  return with_reference_keys(own_config(files.values(), files.source.string()).values);
 }
 
 }  // namespace
 
 void convert_weights(const WeightFiles& from, const std::filesystem::path& to, WeightForm form,
                      const ByteProgress& progress) {
-  TensorMap tensors = with_plain_names(from.state_dict(), from.source.string());
+  TensorMap tensors = import_tensors(from, config_in(from)).tensors;
   complete_frequencies(tensors);
   const TensorList list(tensors.begin(), tensors.end());
   form.safetensors = to.extension() == ".safetensors";

@@ -8,8 +8,8 @@
 
 namespace bdh {
 
-/// Writes the tensors as one file: safetensors when its name ends in .safetensors, else PyTorch's. Names lose
-/// the prefixes `_orig_mod.` and `module.`; attn.freqs is derived where it is missing or not float32. Atomic.
+/// Writes the tensors as one file: safetensors when its name ends in .safetensors, else PyTorch's. Names and
+/// layouts become the reference's (import_tensors); attn.freqs is derived where it is missing. Atomic.
 /// Throws as the files' readers and writers; Error(cancelled).
 void convert_weights(const WeightFiles& from, const std::filesystem::path& to, WeightForm form = {},
                      const ByteProgress& progress = {});

@@ -7,8 +7,6 @@
 #include <array>
 #include <chrono>
 #include <cstdlib>
-#include <functional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -38,20 +36,10 @@ constexpr std::array kOwnMetadata{"format", "format_version"};
 
 using Warnings = std::vector<std::string>;
 
-bool present(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
-void refuse_unknown_tensors(const TensorMap& tensors, const Config& config, const std::string& source) {
-  std::set<std::string, std::less<>> known;
-  for (const auto& [name, shape] : parameter_shapes(config)) known.insert(name);
-  for (const auto& [name, tensor] : tensors) {
-    if (!known.contains(plain_name(name))) {
-      fail(ErrorKind::bad_file, source, ": tensor ", printable(name),
-           " is not part of a BDH model; load without strict to ignore it");
-    }
-  }
+void refuse_strangers(const ImportedTensors& weights, const std::string& source) {
+  if (weights.strangers.empty()) return;
+  fail(ErrorKind::bad_file, source, ": tensor ", printable(weights.strangers.front()),
+       " is not part of a BDH model; load without strict to ignore it");
 }
 
 /// What changes when another file takes a file's place.
@@ -84,13 +72,14 @@ Metadata user_metadata(const WeightFiles& files) {
   return metadata;
 }
 
-void take_weights(Model& model, const Config& config, const WeightFiles& files, const LoadOptions& options) {
-  const TensorMap tensors = files.state_dict();
+void take_weights(Model& model, const ModelFiles& opened, const LoadOptions& options) {
+  const WeightFiles& files = opened.files;
   const std::string source = files.source.string();
-  if (options.strict) refuse_unknown_tensors(tensors, config, source);
+  if (options.strict) refuse_strangers(opened.model.weights, source);
   if (options.verify) verify_weights(files.source.parent_path(), files.paths);
-  const auto weights = std::make_shared<Weights>(
-      config, tensors, make_backend(options.device, options.threads), options.dtype, source, &model.warnings);
+  const auto weights = std::make_shared<Weights>(opened.model.config, opened.model.weights.tensors,
+                                                 make_backend(options.device, options.threads), options.dtype,
+                                                 source, &model.warnings);
   weights->hash_file = hash_file_of(files.paths);
   model.weights = weights;
   model.metadata = user_metadata(files);
@@ -113,20 +102,9 @@ void take_companions(Model& model, const fs::path& directory, const LoadOptions&
 
 Model load(const fs::path& directory, const LoadOptions& options) {
   Model model;
-  const Config config = read_config(directory, &model.warnings);
-  take_weights(model, config, find_weights(directory, &model.warnings, options.format), options);
+  take_weights(model, open_model(directory, &model.warnings, options.format), options);
   take_companions(model, directory, options);
   return model;
-}
-
-Config config_for(const WeightFiles& files, const fs::path& config, Warnings* warnings) {
-  if (!config.empty()) return read_config_file(config, warnings);
-  const fs::path beside = files.source.parent_path() / kConfigFile;
-  if (present(beside)) return read_config_file(beside, warnings);
-  const Json own = files.config();
-  if (!own.is_null()) return Config::from_json(own, concat(files.source.string(), ": config"), warnings);
-  fail(ErrorKind::not_found, "'", files.source.string(),
-       "' has no config.json beside it; name one (--config FILE)");
 }
 
 }  // namespace
@@ -137,8 +115,7 @@ std::optional<int64_t> Model::block_size() const {
 
 Model Model::from_weights_file(const fs::path& file, const fs::path& config, const LoadOptions& options) {
   Model model;
-  const WeightFiles files = open_weights_file(file);
-  take_weights(model, config_for(files, config, &model.warnings), files, options);
+  take_weights(model, open_model_file(file, config, &model.warnings), options);
   take_companions(model, file.parent_path(), options);
   return model;
 }

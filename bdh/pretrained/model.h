@@ -12,7 +12,7 @@
 #include "bdh/formats/shards.h"
 #include "bdh/model/session.h"
 #include "bdh/pretrained/config_file.h"
-#include "bdh/pretrained/weight_files.h"
+#include "bdh/pretrained/model_files.h"
 #include "bdh/pretrained/weight_writer.h"
 #include "bdh/text/generation.h"
 
@@ -56,9 +56,9 @@ struct Model {
 
   /// Throws Error naming the file and the remedy.
   static Model from_pretrained(const std::filesystem::path& directory, const LoadOptions& options = {});
-  /// A weights file by itself, .safetensors or PyTorch's; `config` is its config.json, by default the one
-  /// beside it or what the checkpoint says of itself. A tokenizer and the other files beside it count too.
-  /// Throws as from_pretrained.
+  /// A weights file by itself, .safetensors, .npz or PyTorch's; `config` is its config.json, by default the
+  /// one beside it or what the checkpoint says of itself. A tokenizer and the other files beside it count
+  /// too. Throws as from_pretrained.
   static Model from_weights_file(const std::filesystem::path& file, const std::filesystem::path& config = {},
                                  const LoadOptions& options = {});
   /// Writes a directory that from_pretrained, PyTorch and, with `huggingface`, transformers load. Makes the

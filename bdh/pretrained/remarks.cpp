@@ -10,9 +10,9 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/model/horizon.h"
-#include "bdh/pretrained/config_file.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
+#include "bdh/pretrained/model_files.h"
 #include "bdh/pretrained/weight_files.h"
 
 namespace bdh {

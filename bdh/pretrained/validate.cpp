@@ -16,6 +16,7 @@
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
+#include "bdh/pretrained/model_files.h"
 #include "kernels/backends.h"
 
 namespace bdh {
@@ -47,6 +48,11 @@ Finding with_warnings(std::string detail, const std::vector<std::string>& warnin
 bool present(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
+}
+
+std::string dialect_note(const ImportedTensors& weights) {
+  if (weights.dialect.empty() || weights.dialect == kReferenceDialect) return {};
+  return concat(", after translation from ", weights.dialect, " (", weights.origin, ")");
 }
 
 // ---- values ----
@@ -185,9 +191,12 @@ class Validation {
 
   Finding tensors_fit() {
     std::vector<std::string> warnings;
-    const Weights weights(*config_, tensors_, make_backend(options_.device, options_.threads), {},
-                          files_.source.string(), &warnings);
-    return with_warnings(concat("names and shapes as config.json makes them; ", name_of(weights.dtype())),
+    const ImportedModel model = open_model(directory_).model;
+    const Weights weights(model.config, model.weights.tensors,
+                          make_backend(options_.device, options_.threads), {}, files_.source.string(),
+                          &warnings);
+    return with_warnings(concat("names and shapes as config.json makes them", dialect_note(model.weights),
+                                "; ", name_of(weights.dtype())),
                          warnings);
   }
 

@@ -85,6 +85,7 @@ std::set<std::string> names_in_last(const WeightFiles& weights) {
     for (const TensorInfo& info : weights.files.back().tensors()) names.insert(info.name);
   } else {
     for (const auto& [name, tensor] : weights.torch_files.back().tensors) names.insert(name);
+    for (const auto& [name, error] : weights.torch_files.back().unreadable) names.insert(name);
   }
   return names;
 }
@@ -140,11 +141,20 @@ Metadata WeightFiles::metadata() const {
   return all;
 }
 
-Json WeightFiles::config() const {
+Json WeightFiles::values() const {
+  Json all = Json::Object{};
   for (const TorchFile& file : torch_files) {
-    if (!file.config.is_null()) return file.config;
+    for (const auto& [key, value] : file.values.as_object()) {
+      if (all.find(key) == nullptr) all.set(key, value);
+    }
   }
-  return {};
+  return all;
+}
+
+std::map<std::string, Error> WeightFiles::unreadable() const {
+  std::map<std::string, Error> all;
+  for (const TorchFile& file : torch_files) all.insert(file.unreadable.begin(), file.unreadable.end());
+  return all;
 }
 
 WeightFiles find_weights(const fs::path& directory, std::vector<std::string>* warnings,

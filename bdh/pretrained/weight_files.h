@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,10 @@ struct WeightFiles {
   TensorMap state_dict() const;
   /// The files' __metadata__ together; empty for PyTorch's.
   Metadata metadata() const;
-  /// A PyTorch checkpoint's own config; null when there is none.
-  Json config() const;
+  /// What PyTorch checkpoints hold beside their state_dict: an object.
+  Json values() const;
+  /// Entries of PyTorch state_dicts that are no tensors here, and why.
+  std::map<std::string, Error> unreadable() const;
 };
 
 /// Looks for model.safetensors.index.json, model.safetensors, model.pt, pytorch_model.bin.index.json,

@@ -35,7 +35,7 @@ struct Decode {
   float* partial;           // (B, tiles, stride)
   float* neurons;           // (B, tiles, kTileNeurons): n
   LayerActivity* activity;  // (B, tiles)
-  float* angles;            // (B, padded(N)): exact phases of the sequences that have a horizon
+  float* angles;            // (B, padded(N)): of the tokens whose angles are given
   float* flushed;           // of a provisional read: (tiles, kTileNeurons, stride), rows of S as they will be
   uint8_t* known;           // (tiles, kTileNeurons): 1 where that row has been made
 
@@ -46,6 +46,10 @@ struct Decode {
 Rows from_row(const Rows& rows, int64_t row) {
   const auto* data = static_cast<const std::byte*>(rows.data);
   return {data + static_cast<size_t>(row * rows.stride) * size_of(rows.dtype), rows.dtype, rows.stride};
+}
+
+bool angles_given(const PackedParameters& packed, const Token& token) {
+  return !token.state->horizons().empty() || token.position >= packed.rotated_positions;
 }
 
 int64_t count_active_pairs(const float* n, int64_t count) {
@@ -109,7 +113,7 @@ void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder, tile.row), nullptr, tile.count, d.stride,
                      d.x + b * d.stride, n);
   std::fill(n + tile.count, n + padded(tile.count), 0.0f);
-  if (state.horizons().empty()) {
+  if (!angles_given(d.packed, token)) {
     d.kernels.rotate(n, d.packed.freqs.data() + tile.begin, tile.count, static_cast<float>(token.position),
                      r);
   } else {
@@ -179,10 +183,12 @@ void keep_x(const Decode& d, int64_t layer) {
 void set_angles(const Decode& d) {
   for (int64_t b = 0; b < std::ssize(d.batch); ++b) {
     const Token& token = d.batch[b];
+    if (!angles_given(d.packed, token)) continue;
     float* angles = d.angles_of(b);
-    const std::vector<uint64_t>& freqs = d.packed.fixed_freqs;
-    for (size_t i = 0; i < freqs.size() && !token.state->horizons().empty(); ++i)
-      angles[i] = exact_angle(token.position, freqs[i]);
+    const bool exact = !token.state->horizons().empty();
+    for (size_t i = 0; i < d.packed.freqs.size(); ++i)
+      angles[i] = exact ? exact_angle(token.position, d.packed.fixed_freqs[i])
+                        : rounded_angle(token.position, d.packed.freqs[i]);
   }
 }
 

@@ -92,6 +92,14 @@ Rows padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t count, 
   return block.rows;
 }
 
+// The kernels drop whole turns by conversion to 32 bits, and take angles in [0, 2 pi].
+int64_t rotated_positions(const std::vector<float>& freqs) {
+  constexpr float kMostTurns = 0x1p30f;
+  const auto [smallest, largest] = std::minmax_element(freqs.begin(), freqs.end());
+  if (*smallest < 0) return 0;
+  return *largest > 0 ? static_cast<int64_t>(kMostTurns / std::max(*largest, 0x1p-30f)) : int64_t{1} << 60;
+}
+
 }  // namespace
 
 size_t packed_bytes(const Dimensions& dims, DType dtype) {
@@ -124,6 +132,7 @@ std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parame
   packed->freqs.assign(static_cast<size_t>(padded(neurons)), 0.0f);
   std::memcpy(packed->freqs.data(), parameters.freqs.data, static_cast<size_t>(neurons) * sizeof(float));
   for (const float f : packed->freqs) packed->fixed_freqs.push_back(fixed_point(f));
+  packed->rotated_positions = rotated_positions(packed->freqs);
   return packed;
 }
 

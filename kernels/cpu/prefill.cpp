@@ -77,7 +77,7 @@ struct Prefill {
   float* worker;     // (threads, worker_floats)
   int64_t worker_floats;
   LayerActivity* activity;  // (groups)
-  float* angles;            // (N, columns): exact phases, where a segment has a horizon
+  float* angles;            // (N, columns): of the segments whose angles are given
   float* weights;           // for each segment that has one: (H, tokens + 1), exp(-(tokens - i) / horizon)
 
   float* partial_of(int64_t group) const { return partial + group * rows * stride; }
@@ -128,21 +128,26 @@ void read_and_update(const Prefill& c, const SegmentRows& segment, int64_t layer
                       plain(c.x + segment.first * c.stride, c.stride), s, c.stride, true});
 }
 
+bool angles_given(const PackedParameters& packed, const SegmentRows& segment) {
+  const int64_t start = segment.state ? segment.state->position() : 0;
+  return segment.weights >= 0 || start + segment.tokens > packed.rotated_positions;
+}
+
 // r of all segments: each by its own phases.
 void rotate(const Prefill& c, int64_t begin, int64_t row, int64_t count, float* buffer) {
   float* n = c.neurons + row * c.columns;
   float* r = c.rotated + row * c.columns;
   const float* freqs = c.packed.freqs.data() + begin;
-  const auto exact = [](const SegmentRows& segment) { return segment.weights >= 0; };
-  if (std::all_of(c.segments.begin(), c.segments.end(), exact)) {
+  const auto given = [&](const SegmentRows& segment) { return angles_given(c.packed, segment); };
+  if (std::all_of(c.segments.begin(), c.segments.end(), given)) {
     c.kernels.rotate_chunk_by(n, freqs, count, c.columns, c.columns, c.angles + begin * c.columns, r);
     return;
   }
   c.kernels.rotate_chunk(n, freqs, count, c.columns, c.columns, c.positions, r);
-  if (std::none_of(c.segments.begin(), c.segments.end(), exact)) return;
+  if (std::none_of(c.segments.begin(), c.segments.end(), given)) return;
   c.kernels.rotate_chunk_by(n, freqs, count, c.columns, c.columns, c.angles + begin * c.columns, buffer);
   for (const SegmentRows& segment : c.segments) {
-    for (int64_t i = 0; i < count && exact(segment); ++i) {
+    for (int64_t i = 0; i < count && given(segment); ++i) {
       const float* from = buffer + i * c.columns + segment.first;
       std::copy(from, from + segment.tokens, r + i * c.columns + segment.first);
     }
@@ -344,8 +349,11 @@ void set_angles(const Prefill& c, ThreadPool& pool) {
     float* row = c.angles + i * c.columns;
     std::fill(row, row + c.columns, 0.0f);
     for (const SegmentRows& segment : c.segments) {
-      for (int64_t t = 0; t < segment.tokens && segment.weights >= 0; ++t)
-        row[segment.first + t] = exact_angle(segment.state->position() + t, c.packed.fixed_freqs[i]);
+      if (!angles_given(c.packed, segment)) continue;
+      const int64_t start = segment.state ? segment.state->position() : 0;
+      for (int64_t t = 0; t < segment.tokens; ++t)
+        row[segment.first + t] = segment.weights >= 0 ? exact_angle(start + t, c.packed.fixed_freqs[i])
+                                                      : rounded_angle(start + t, c.packed.freqs[i]);
     }
   });
 }
@@ -400,6 +408,8 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
   const Groups groups(packed.dims);
   const Sizes floats(packed.dims, rows);
   const int64_t weights = weights_in(scratch.segments);
+  const bool angles = std::any_of(scratch.segments.begin(), scratch.segments.end(),
+                                  [&](const SegmentRows& segment) { return angles_given(packed, segment); });
   scratch.activity.assign(static_cast<size_t>(groups.count), {});
   const Prefill c{kernels,
                   packed,
@@ -418,14 +428,14 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
                   scratch.worker.at_least(pool.threads() * floats.worker),
                   floats.worker,
                   scratch.activity.data(),
-                  scratch.angles.at_least(weights > 0 ? packed.dims.neurons * padded(rows) : 0),
+                  scratch.angles.at_least(angles ? packed.dims.neurons * padded(rows) : 0),
                   scratch.weights.at_least(weights)};
   std::fill(c.x_columns, c.x_columns + floats.x_columns, 0.0f);
   std::fill(c.attended, c.attended + floats.attended, 0.0f);
   embed(c, segments);
   set_positions(c);
   set_weights(c);
-  if (weights > 0) set_angles(c, pool);
+  if (angles) set_angles(c, pool);
   const std::vector<RowBlock> blocks = row_blocks(c.segments);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     read_layer(c, pool, blocks, layer);

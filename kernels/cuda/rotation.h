@@ -41,9 +41,11 @@ struct TokenPlace {
       : rounded(static_cast<float>(at)), position(static_cast<unsigned long long>(at)), exact(is_exact) {}
 };
 
-/// frac(position f) for f in [0, 1]; f is a multiple of 2^-64, or what lies below is dropped.
+/// frac(position f); f is a multiple of 2^-64, or what lies below is dropped.
 __device__ inline float exact_phase(unsigned long long position, float freq) {
-  const unsigned long long fixed = freq < 1.0f ? static_cast<unsigned long long>(freq * 0x1p64f) : 0;
+  const float size = fabsf(freq);
+  const auto part = static_cast<unsigned long long>((size - truncf(size)) * 0x1p64f);
+  const unsigned long long fixed = freq < 0 ? 0 - part : part;
   return static_cast<float>(static_cast<unsigned>((position * fixed) >> 32)) * 0x1p-32f;
 }
 
@@ -51,7 +53,7 @@ __device__ inline float exact_phase(unsigned long long position, float freq) {
 __device__ inline float phase_at(const TokenPlace& place, float freq) {
   if (place.exact) return exact_phase(place.position, freq);
   const float phase = __fmul_rn(place.rounded, freq);
-  return __fsub_rn(phase, truncf(phase));
+  return __fsub_rn(phase, floorf(phase));
 }
 
 constexpr float kWholeTurn = 6.28318530718f;
@@ -65,7 +67,7 @@ __device__ inline Rotation rotation_at(const TokenPlace& place, float freq) {
 __device__ inline Rotation fast_rotation_at(const TokenPlace& place, float freq) {
   const float phase = phase_at(place, freq);
   Rotation fast;
-  __sincosf((phase > 0.5f ? phase - 1.0f : phase) * kWholeTurn, &fast.sine, &fast.cosine);
+  __sincosf((phase - rintf(phase)) * kWholeTurn, &fast.sine, &fast.cosine);
   return fast;
 }
 

@@ -22,7 +22,7 @@ void read(std::span<const std::byte> bytes) {
     std::vector<std::byte> packed(tensor.bytes());
     bdh::copy_row_major(tensor, 0, tensor.numel(), packed.data());
   }
-  (void)file.config.dump();
+  (void)file.values.dump();
 }
 
 }  // namespace

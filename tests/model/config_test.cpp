@@ -166,21 +166,3 @@ TEST_CASE("config: validate names the field") {
   config.dropout = std::nan("");
   CHECK_THROWS_AS(config.validate(), bdh::Error);
 }
-
-TEST_CASE("rotation: pairs share a frequency, from 1/(2 pi) down by powers of 65536") {
-  const std::vector<float> f = bdh::rotation_frequencies(32);
-  REQUIRE(f.size() == 32);
-  CHECK(f[0] == 0.15915494f);
-  CHECK(f[16] == 0.15915494f / 256);  // 65536^(-1/2)
-  CHECK(f[8] == 0.15915494f / 16);
-  for (size_t i = 0; i < f.size(); i += 2) CHECK(f[i] == f[i + 1]);
-  for (size_t i = 2; i < f.size(); i += 2) CHECK(f[i] < f[i - 1]);
-}
-
-TEST_CASE("rotation: PyTorch's float32 values, for a size that is no power of two") {
-  // python: 1.0 / (65536 ** (torch.tensor([0, 2, 4]) / 6)) / (2 * math.pi), printed as exact float32
-  const std::vector<float> f = bdh::rotation_frequencies(6);
-  CHECK(f[0] == 0.15915493667125702f);
-  CHECK(f[2] == 0.0039475420489907265f);
-  CHECK(f[4] == 9.791143384063616e-05f);
-}

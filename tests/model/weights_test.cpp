@@ -43,14 +43,13 @@ TEST_CASE("prefixes are dropped, frequencies derived, unknown tensors ignored wi
   std::vector<std::string> warnings;
   state_dict["attn.freqs"] = converted(state_dict["attn.freqs"], DType::bf16);
   CHECK(logits_of(state_dict, &warnings) == expected);
-  CHECK(warnings.size() == 1);
   state_dict.erase("attn.freqs");
   CHECK(logits_of(state_dict, &warnings) == expected);
-  CHECK(warnings.size() == 1);
+  CHECK(warnings.empty());
   state_dict["optimizer.step"] = of_shape(DType::i64, {1});
   CHECK(logits_of(state_dict, &warnings) == expected);
-  REQUIRE(warnings.size() == 2);
-  CHECK(warnings[1].find("optimizer.step") != std::string::npos);
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("optimizer.step") != std::string::npos);
   for (auto& [name, tensor] : state_dict) {
     if (name != "optimizer.step") tensor = converted(tensor, DType::f64);
   }

@@ -55,10 +55,9 @@ void TorchArchive::check_byte_order() {
     bad("its byteorder entry has ", entry->bytes, " bytes; the file is damaged");
   const auto memory = zip_.unpack(*entry);
   const std::string_view order(reinterpret_cast<const char*>(memory.get()), entry->bytes);
-  if (order == "little") return;
-  fail(ErrorKind::unsupported, source_, ": its byte order is ", printable(order),
-       "; bdh reads little-endian files, convert it with torch.load and torch.save on a little-endian "
-       "machine");
+  big_endian_ = order == "big";
+  if (order == "little" || order == "big") return;
+  bad("its byte order is ", printable(order), ", neither little nor big; the file is damaged");
 }
 
 void TorchArchive::read_pickle_entry() {
@@ -74,10 +73,10 @@ void TorchArchive::read_pickle_entry() {
 TorchStorage TorchArchive::storage(std::string_view key) {
   const ZipEntry* entry = zip_.find(concat(folder_, "data/", key));
   if (entry == nullptr) bad("storage ", printable(key), " is missing; the file is incomplete, get it again");
-  if (!entry->compressed) return {zip_.view(*entry), owner_, true};
+  if (!entry->compressed) return {zip_.view(*entry), owner_, true, big_endian_};
   auto& memory = unpacked_[entry];
   if (memory == nullptr) memory = zip_.unpack(*entry);
-  return {{memory.get(), entry->bytes}, memory, false};
+  return {{memory.get(), entry->bytes}, memory, false, big_endian_};
 }
 
 }  // namespace bdh

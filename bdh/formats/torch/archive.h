@@ -15,7 +15,7 @@ namespace bdh {
 
 class TorchArchive {
  public:
-  /// `owner` keeps `bytes` alive. Throws as ZipReader; Error(unsupported) for TorchScript and big-endian
+  /// `owner` keeps `bytes` alive. Throws as ZipReader; Error(unsupported) for TorchScript
   /// archives, Error(bad_file) for one without a pickle.
   TorchArchive(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, std::string source);
 
@@ -34,6 +34,7 @@ class TorchArchive {
   std::shared_ptr<const void> owner_;
   ZipReader zip_;
   std::string folder_;  // all entries lie in it: "archive/"
+  bool big_endian_ = false;
   std::shared_ptr<const std::byte> pickle_memory_;
   std::span<const std::byte> pickle_;
   std::map<const ZipEntry*, std::shared_ptr<const std::byte>> unpacked_;

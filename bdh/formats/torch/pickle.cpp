@@ -1,17 +1,15 @@
 // The pickles in PyTorch files: a stack machine over plain values. Calls are not made: each of the few that
-// make up a state_dict is replaced by the value it stands for.
+// make up a state_dict is replaced by the value it stands for, every other by a record of it.
 #include "bdh/formats/torch/pickle.h"
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <charconv>
-#include <optional>
 #include <unordered_map>
 
 #include "bdh/base/error.h"
 #include "bdh/base/printable.h"
-#include "bdh/formats/torch/torch_types.h"
 
 namespace bdh {
 namespace {
@@ -25,27 +23,25 @@ constexpr size_t kMaxObjects = size_t{1} << 22;   // containers, and values reme
 constexpr size_t kMaxElements = size_t{1} << 24;  // of all containers
 constexpr uint8_t kNewestProtocol = 5;
 
+constexpr size_t kMaxNames = size_t{1} << 20;  // bytes of names, and as many as the pickle has
+
 constexpr std::string_view kOrderedDict = "collections.OrderedDict";
 constexpr std::string_view kSize = "torch.Size";
 constexpr std::string_view kDevice = "torch.device";
-constexpr std::string_view kTensorV2 = "torch._utils._rebuild_tensor_v2";
-constexpr std::string_view kTensorV3 = "torch._utils._rebuild_tensor_v3";
 constexpr std::string_view kParameter = "torch._utils._rebuild_parameter";
 constexpr std::string_view kParameterWithState = "torch._utils._rebuild_parameter_with_state";
 constexpr std::string_view kFromType = "torch._tensor._rebuild_from_type_v2";
-constexpr std::array kGlobals = {kOrderedDict,
-                                 kSize,
-                                 kDevice,
-                                 kTensorV2,
-                                 kTensorV3,
-                                 kParameter,
-                                 kParameterWithState,
-                                 kFromType,
-                                 std::string_view("torch.Tensor"),
-                                 std::string_view("torch.nn.parameter.Parameter")};
-
-constexpr size_t kTensorArguments = 6;
 constexpr size_t kFromTypeArguments = 4;
+constexpr std::string_view kEncode = "_codecs.encode";  // how protocol 2 writes bytes
+constexpr std::string_view kLatin1 = "latin1";
+
+struct Rebuild {
+  std::string_view name;
+  size_t arguments;
+};
+constexpr std::array kTensors = {Rebuild{"torch._utils._rebuild_tensor", 4},
+                                 Rebuild{"torch._utils._rebuild_tensor_v2", 6},
+                                 Rebuild{"torch._utils._rebuild_tensor_v3", 6}};
 
 PickleValue integer_value(int64_t integer, Kind kind = Kind::integer) {
   PickleValue value;
@@ -76,25 +72,21 @@ PickleValue items_value(Kind kind, size_t position) {
   return value;
 }
 
-// The constant of that name, or nothing.
-std::optional<std::string_view> known_global(std::string_view name) {
-  const auto found = std::find(kGlobals.begin(), kGlobals.end(), name);
-  return found != kGlobals.end() ? std::optional(*found) : torch_type(name);
-}
-
 class Machine {
  public:
   Machine(std::span<const std::byte> bytes, const std::string& source)
       : bytes_(reinterpret_cast<const char*>(bytes.data()), bytes.size()), source_(source) {}
 
-  Pickle run() {
-    if (bytes_.size() > kMaxPickleBytes)
+  Pickle run(size_t* used) {
+    if (bytes_.size() > kMaxPickleBytes && used == nullptr)
       bad("has ", bytes_.size(), " bytes, more than the ", kMaxPickleBytes, " allowed");
+    bytes_ = bytes_.substr(0, kMaxPickleBytes);
     result_.size = bytes_.size();
     result_.containers.emplace_back();  // the empty tuple
     while (!stopped_) step(take_number<uint8_t>());
     if (!marks_.empty() || !stack_.empty()) bad("ends with values left over");
-    if (at_ != bytes_.size()) bad("has bytes after its end");
+    if (at_ != bytes_.size() && used == nullptr) bad("has bytes after its end");
+    if (used != nullptr) *used = result_.size = at_;
     return std::move(result_);
   }
 
@@ -109,7 +101,7 @@ class Machine {
     if (scalar(opcode) || text(opcode) || container(opcode) || memory(opcode) || object(opcode)) return;
     fail(ErrorKind::unsupported, source_, ": byte ", at_ - 1, " of the pickle is the opcode 0x",
          "0123456789abcdef"[opcode >> 4], "0123456789abcdef"[opcode & 15],
-         ", which no state_dict needs; nothing was executed; save the model's state_dict alone with "
+         ", which torch.save does not write; nothing was executed; save the model's state_dict alone with "
          "torch.save");
   }
 
@@ -248,9 +240,31 @@ class Machine {
     return items_value(kind, result_.containers.size() - 1);
   }
 
+  // The items that are added to: those of the value itself, or of the list or dict that an object has.
   std::vector<PickleValue>& items_of_top(Kind kind, const char* what) {
-    if (top().kind != kind) bad("adds to a value that is no ", what);
-    return result_.containers[top().extent];
+    if (top().kind == kind) return result_.containers[top().extent];
+    if (top().kind != Kind::object) bad("adds to a value that is no ", what);
+    const size_t place = static_cast<size_t>(kind == Kind::list ? PickleObject::list : PickleObject::dict);
+    if (result_.items(top())[place].kind == Kind::none) {
+      const PickleValue items = new_container(kind, {});
+      result_.containers[top().extent][place] = items;
+    }
+    return result_.containers[result_.items(top())[place].extent];
+  }
+
+  PickleValue new_object(PickleValue callee, PickleValue arguments) {
+    std::vector<PickleValue> parts(static_cast<size_t>(PickleObject::parts));
+    parts[static_cast<size_t>(PickleObject::callee)] = callee;
+    parts[static_cast<size_t>(PickleObject::arguments)] = arguments;
+    return new_container(Kind::object, std::move(parts));
+  }
+
+  // A text that is not in the bytes, kept once.
+  std::string_view name(std::string text) {
+    const auto [kept, is_new] = result_.names.insert(std::move(text));
+    if (is_new) names_ += kept->size();
+    if (names_ > kMaxNames + bytes_.size()) bad("makes names out of proportion to its size");
+    return *kept;
   }
 
   void add(Kind kind, const char* what, const std::vector<PickleValue>& values) {
@@ -258,6 +272,11 @@ class Machine {
     if (kind == Kind::dict && values.size() % 2 != 0) bad("sets a key without a value");
     count_elements(values.size());
     items.insert(items.end(), values.begin(), values.end());
+  }
+
+  PickleValue new_dict(std::vector<PickleValue> items) {
+    if (items.size() % 2 != 0) bad("sets a key without a value");
+    return new_container(Kind::dict, std::move(items));
   }
 
   // --- opcodes, named as pickletools names them; each group says whether the opcode was one of its own
@@ -298,6 +317,12 @@ class Machine {
         return push(text_value(Kind::string, take(take_number<uint8_t>()))), true;
       case 0x8d:  // BINUNICODE8
         return push(text_value(Kind::string, take(take_number<uint64_t>()))), true;
+      case 'T':  // BINSTRING
+        return push(text_value(Kind::string, take(take_number<uint32_t>()))), true;
+      case 'U':  // SHORT_BINSTRING
+        return push(text_value(Kind::string, take(take_number<uint8_t>()))), true;
+      case 0x96:  // BYTEARRAY8
+        return push(text_value(Kind::bytes, take(take_number<uint64_t>()))), true;
       case 'B':  // BINBYTES
         return push(text_value(Kind::bytes, take(take_number<uint32_t>()))), true;
       case 'C':  // SHORT_BINBYTES
@@ -315,7 +340,8 @@ class Machine {
         return mark(), true;
       case ')':  // EMPTY_TUPLE
         return push(new_container(Kind::tuple, {})), true;
-      case ']':  // EMPTY_LIST
+      case ']':   // EMPTY_LIST
+      case 0x8f:  // EMPTY_SET
         return push(new_container(Kind::list, {})), true;
       case '}':  // EMPTY_DICT
         return push(new_container(Kind::dict, {})), true;
@@ -327,8 +353,14 @@ class Machine {
         return push(new_container(Kind::tuple, pop_marked())), true;
       case 'a':  // APPEND
         return add(Kind::list, "list", pop_last(1)), true;
-      case 'e':  // APPENDS
+      case 'e':   // APPENDS
+      case 0x90:  // ADDITEMS
         return add(Kind::list, "list", pop_marked()), true;
+      case 0x91:  // FROZENSET
+      case 'l':   // LIST
+        return push(new_container(Kind::list, pop_marked())), true;
+      case 'd':  // DICT
+        return push(new_dict(pop_marked())), true;
       case 's':  // SETITEM
         return add(Kind::dict, "dict", pop_last(2)), true;
       case 'u':  // SETITEMS
@@ -350,6 +382,8 @@ class Machine {
         return push(recall(take_number<uint8_t>())), true;
       case 'j':  // LONG_BINGET
         return push(recall(take_number<uint32_t>())), true;
+      case '2':  // DUP
+        return push(top()), true;
       case '0':  // POP
         return pop(), true;
       case '1':  // POP_MARK
@@ -366,18 +400,38 @@ class Machine {
       case 0x95:  // FRAME: how far a reader may read ahead
         return take_number<uint64_t>(), true;
       case 'c':  // GLOBAL
-      case 'i':  // INST
-        return push_named(opcode), true;
+        return push(global_of_lines()), true;
       case 0x93:  // STACK_GLOBAL
         return push_global_of_stack(), true;
       case 'Q':  // BINPERSID
         return push(storage(pop())), true;
-      case 'R':  // REDUCE
-        return reduce(), true;
       case 'b':  // BUILD
         return build(), true;
       case '.':  // STOP
         return stop(), true;
+      default:
+        return call(opcode);
+    }
+  }
+
+  bool call(uint8_t opcode) {
+    switch (opcode) {
+      case 'R':  // REDUCE
+        return reduce(), true;
+      case 'i':  // INST
+        return push_instance(global_of_lines(), pop_marked()), true;
+      case 'o':  // OBJ
+        return push_marked_object(), true;
+      case 0x81:  // NEWOBJ
+        return push_new_object(), true;
+      case 0x92:  // NEWOBJ_EX
+        return pop(), push_new_object(), true;
+      case 0x82:  // EXT1
+        return push(extension(take_number<uint8_t>())), true;
+      case 0x83:  // EXT2
+        return push(extension(take_number<uint16_t>())), true;
+      case 0x84:  // EXT4
+        return push(extension(take_number<uint32_t>())), true;
       default:
         return false;
     }
@@ -400,21 +454,13 @@ class Machine {
          "; bdh reads protocols up to ", int{kNewestProtocol}, ", save the file again with torch.save");
   }
 
-  PickleValue global(std::string_view module, std::string_view name) const {
-    const std::string full = concat(module, ".", name);
-    const auto known = known_global(full);
-    if (known) return text_value(Kind::global, *known);
-    fail(ErrorKind::unsupported, source_, ": names the global ", printable(full),
-         "; bdh reads only tensors, parameters, OrderedDict and plain values; nothing was executed; "
-         "save the model's state_dict alone with torch.save");
+  PickleValue global(std::string_view module, std::string_view attribute) {
+    return text_value(Kind::global, name(concat(module, ".", attribute)));
   }
 
-  void push_named(uint8_t opcode) {
+  PickleValue global_of_lines() {
     const std::string_view module = take_line();
-    const std::string_view name = take_line();
-    const PickleValue value = global(module, name);
-    if (opcode == 'i') bad("makes an object of ", value.text());
-    push(value);
+    return global(module, take_line());
   }
 
   void push_global_of_stack() {
@@ -425,8 +471,10 @@ class Machine {
     push(global(module.text(), name.text()));
   }
 
-  PickleValue storage(PickleValue name) const {
-    if (name.kind != Kind::tuple) bad("names a storage by something that is no tuple");
+  PickleValue extension(uint32_t code) { return text_value(Kind::global, name(concat("extension.", code))); }
+
+  PickleValue storage(PickleValue name) {
+    if (name.kind != Kind::tuple) return new_object({}, name);
     name.kind = Kind::storage;
     return name;
   }
@@ -434,43 +482,79 @@ class Machine {
   void reduce() {
     const PickleValue arguments = pop();
     const PickleValue callee = pop();
-    if (callee.kind != Kind::global || arguments.kind != Kind::tuple)
-      bad("calls something that is no global, or with something that is no tuple");
-    push(called(callee.text(), arguments));
+    if (arguments.kind != Kind::tuple) bad("calls something with what is no tuple");
+    push(callee.kind == Kind::global ? called(callee, arguments) : new_object(callee, arguments));
   }
 
-  // What the call stands for.
-  PickleValue called(std::string_view callee, const PickleValue& arguments) {
+  void push_instance(PickleValue callee, std::vector<PickleValue> arguments) {
+    push(new_object(callee, new_container(Kind::tuple, std::move(arguments))));
+  }
+
+  void push_marked_object() {
+    std::vector<PickleValue> arguments = pop_marked();
+    if (arguments.empty()) bad("makes an object of nothing");
+    const PickleValue callee = arguments.front();
+    arguments.erase(arguments.begin());
+    push_instance(callee, std::move(arguments));
+  }
+
+  void push_new_object() {
+    const PickleValue arguments = pop();
+    const PickleValue callee = pop();
+    push(callee.kind == Kind::global ? called(callee, arguments) : new_object(callee, arguments));
+  }
+
+  // What the call of a global stands for.
+  PickleValue called(const PickleValue& callee, const PickleValue& arguments) {
+    if (arguments.kind != Kind::tuple) return new_object(callee, arguments);
+    const std::string_view name = callee.text();
     const std::vector<PickleValue>& items = result_.items(arguments);
-    if (callee == kOrderedDict && items.empty()) return new_container(Kind::dict, {});
-    if (callee == kTensorV2 || callee == kTensorV3) return tensor(arguments);
-    const Kind first = items.empty() ? Kind::none : items[0].kind;
-    if (callee == kSize && items.size() == 1 && (first == Kind::tuple || first == Kind::list))
-      return items[0];
-    if (callee == kDevice && first == Kind::string) return items[0];
-    if ((callee == kParameter || callee == kParameterWithState) && first == Kind::tensor) return items[0];
-    if (callee == kFromType && items.size() == kFromTypeArguments && rebuilds_tensor(items[0]))
+    if (name == kOrderedDict && items.empty()) return new_container(Kind::dict, {});
+    if (rebuilds_tensor(callee, arguments)) return tensor(arguments);
+    if (name == kFromType && items.size() == kFromTypeArguments && rebuilds_tensor(items[0], items[2]))
       return tensor(items[2]);
-    bad("calls ", callee, " with arguments it does not take");
+    if (name == kEncode && items.size() == 2 && items[0].kind == Kind::string &&
+        items[1].kind == Kind::string && items[1].text() == kLatin1)
+      return text_value(Kind::bytes, this->name(latin1_of(items[0].text())));
+    return stands_for_first(name, items) ? items[0] : new_object(callee, arguments);
   }
 
-  static bool rebuilds_tensor(const PickleValue& value) {
-    return value.kind == Kind::global && (value.text() == kTensorV2 || value.text() == kTensorV3);
+  // The bytes whose characters stand in UTF-8.
+  static std::string latin1_of(std::string_view text) {
+    std::string bytes;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const auto first = static_cast<uint8_t>(text[i]);
+      const bool two = (first & 0xfc) == 0xc0 && i + 1 < text.size();
+      bytes += two ? static_cast<char>(first << 6 | (text[++i] & 0x3f)) : text[i];
+    }
+    return bytes;
   }
 
-  PickleValue tensor(PickleValue arguments) const {
-    const bool complete = arguments.kind == Kind::tuple &&
-                          result_.items(arguments).size() >= kTensorArguments &&
-                          result_.items(arguments)[0].kind == Kind::storage;
-    if (!complete) bad("makes a tensor without a storage or without all that belongs to it");
+  static bool stands_for_first(std::string_view name, const std::vector<PickleValue>& items) {
+    const Kind first = items.empty() ? Kind::none : items[0].kind;
+    if (name == kSize) return items.size() == 1 && (first == Kind::tuple || first == Kind::list);
+    if (name == kDevice) return first == Kind::string;
+    return (name == kParameter || name == kParameterWithState) && first == Kind::tensor;
+  }
+
+  bool rebuilds_tensor(const PickleValue& callee, const PickleValue& arguments) const {
+    if (callee.kind != Kind::global || arguments.kind != Kind::tuple) return false;
+    const auto found = std::find_if(kTensors.begin(), kTensors.end(),
+                                    [&](const Rebuild& rebuild) { return rebuild.name == callee.text(); });
+    const std::vector<PickleValue>& items = result_.items(arguments);
+    return found != kTensors.end() && items.size() >= found->arguments && items[0].kind == Kind::storage;
+  }
+
+  static PickleValue tensor(PickleValue arguments) {
     arguments.kind = Kind::tensor;
     return arguments;
   }
 
   // Attributes of a state_dict, as _metadata, belong to no tensor.
   void build() {
-    pop();
-    if (top().kind != Kind::dict) bad("sets attributes of a value that is no dict");
+    const PickleValue state = pop();
+    if (top().kind == Kind::object)
+      result_.containers[top().extent][static_cast<size_t>(PickleObject::state)] = state;
   }
 
   void stop() {
@@ -486,13 +570,73 @@ class Machine {
   std::vector<size_t> marks_;  // sizes of the stack
   std::unordered_map<uint32_t, PickleValue> memory_;
   size_t elements_ = 0;
+  size_t names_ = 0;  // bytes of result_.names
   Pickle result_;
 };
 
+// Where an object keeps its members: as entries of a dict, as a dict that it was made of, or as attributes.
+constexpr std::string_view kAttributes = "__dict__";
+constexpr int kMostObjects = 4;  // one in another
+
+const PickleValue* own_dict(const Pickle& pickle, const PickleValue& object) {
+  const PickleValue& dict = pickle.part(object, PickleObject::dict);
+  if (dict.kind == Kind::dict) return &dict;
+  const PickleValue& arguments = pickle.part(object, PickleObject::arguments);
+  if (arguments.kind != Kind::tuple) return nullptr;
+  const std::vector<PickleValue>& items = pickle.items(arguments);
+  const auto found = std::find_if(items.begin(), items.end(),
+                                  [](const PickleValue& item) { return item.kind == Kind::dict; });
+  return found == items.end() ? nullptr : &*found;
+}
+
+// Of a class with slots the state is a pair: attributes, or None, and slots.
+const PickleValue* attributes(const Pickle& pickle, const PickleValue& object) {
+  const PickleValue* state = &pickle.part(object, PickleObject::state);
+  if (state->kind == Kind::tuple) {
+    const std::vector<PickleValue>& parts = pickle.items(*state);
+    const auto found = std::find_if(parts.rbegin(), parts.rend(),
+                                    [](const PickleValue& part) { return part.kind == Kind::dict; });
+    return found == parts.rend() ? nullptr : &*found;
+  }
+  return state->kind == Kind::dict ? state : nullptr;
+}
+
+const PickleValue* last_of(const std::vector<PickleValue>& members, std::string_view key) {
+  for (size_t i = members.size() / 2; i-- > 0;) {
+    if (members[2 * i].kind == Kind::string && members[2 * i].text() == key) return &members[2 * i + 1];
+  }
+  return nullptr;
+}
+
 }  // namespace
 
-Pickle read_pickle(std::span<const std::byte> bytes, const std::string& source) {
-  return Machine(bytes, source).run();
+const std::vector<PickleValue>* Pickle::members(const PickleValue& value) const {
+  if (value.kind == Kind::dict) return &items(value);
+  if (value.kind != Kind::object) return nullptr;
+  const PickleValue* dict = own_dict(*this, value);
+  if (dict == nullptr) dict = attributes(*this, value);
+  for (int depth = 0; dict != nullptr && depth < kMostObjects; ++depth) {
+    const PickleValue* inner = last_of(items(*dict), kAttributes);
+    if (inner == nullptr || inner->kind != Kind::dict) return &items(*dict);
+    dict = inner;
+  }
+  return dict == nullptr ? nullptr : &items(*dict);
+}
+
+const PickleValue* Pickle::find(const PickleValue& value, std::string_view key) const {
+  const std::vector<PickleValue>* held = members(value);
+  return held == nullptr ? nullptr : last_of(*held, key);
+}
+
+std::string Pickle::describe(const PickleValue& value) const {
+  if (value.kind != Kind::object) return value.kind == Kind::tensor ? "a tensor" : "a plain value";
+  const PickleValue& callee = part(value, PickleObject::callee);
+  if (callee.kind != Kind::global) return "an object";
+  return concat("an object of ", printable(callee.text()));
+}
+
+Pickle read_pickle(std::span<const std::byte> bytes, const std::string& source, size_t* used) {
+  return Machine(bytes, source).run(used);
 }
 
 }  // namespace bdh

@@ -1,16 +1,22 @@
 // A pickle's plain values as JSON.
 #pragma once
 
-#include <string>
+#include <span>
+#include <string_view>
 
 #include "bdh/base/json.h"
 #include "bdh/formats/torch/pickle.h"
 
 namespace bdh {
 
-/// The value as JSON: tuples become arrays, dtypes their names, what JSON does not have null. Throws
-/// Error(bad_file) beginning with `source` for values that hold themselves, are nested too deeply or grow out
-/// of proportion to the pickle, and for keys that stand twice.
-Json json_of(const Pickle& pickle, const PickleValue& value, const std::string& source);
+/// The value as JSON: tuples and sets become arrays, objects their members, dtypes their names, NumPy's
+/// scalars numbers; null stands for what JSON does not have, is nested too deeply, holds itself, or grows out
+/// of proportion to the pickle. Keys that are neither strings nor whole numbers are left out; of equal ones
+/// the last counts.
+Json json_of(const Pickle& pickle, const PickleValue& value);
+
+/// The members of `value` (see Pickle::members) but those named in `without`, each as JSON.
+Json members_as_json(const Pickle& pickle, const PickleValue& value,
+                     std::span<const std::string_view> without);
 
 }  // namespace bdh

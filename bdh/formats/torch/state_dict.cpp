@@ -1,5 +1,5 @@
-// From a checkpoint's values to its tensors and configuration. Only what belongs to the state_dict is looked
-// at; optimizer states and other values beside it are not.
+// From a checkpoint's values to its tensors: which of them are the state_dict, and whether each tensor is
+// what it says.
 #include "bdh/formats/torch/state_dict.h"
 
 #include <algorithm>
@@ -19,12 +19,19 @@ namespace {
 using Kind = PickleValue::Kind;
 using Items = std::vector<PickleValue>;
 
-constexpr std::array<std::string_view, 3> kStateDictKeys = {"model_state_dict", "state_dict", "model"};
-constexpr std::string_view kConfigKey = "config";
+// What repositories save a state_dict under.
+constexpr std::array<std::string_view, 7> kStateDictKeys = {
+    "model_state_dict", "state_dict", "model", "model_state", "bdh_state_dict", "module", "net"};
+// Where a module keeps what belongs to its state_dict.
+constexpr std::string_view kParameters = "_parameters";
+constexpr std::string_view kBuffers = "_buffers";
+constexpr std::string_view kModules = "_modules";
+constexpr std::array kModuleParts = {kParameters, kBuffers, kModules};
+constexpr int kMaxModules = 32;  // one in another
 constexpr int kMaxWrappers = 8;
 constexpr size_t kMaxRank = 64;
 
-// Places in the arguments of _rebuild_tensor_v2 and v3.
+// Places in the arguments of _rebuild_tensor, _v2 and _v3.
 constexpr size_t kStorage = 0;
 constexpr size_t kOffset = 1;
 constexpr size_t kShape = 2;
@@ -37,24 +44,16 @@ constexpr size_t kStorageKey = 2;
 constexpr size_t kStorageElements = 4;
 constexpr size_t kStorageParts = 5;
 
-const PickleValue* find(const Pickle& pickle, const PickleValue& dict, std::string_view key) {
-  const Items& items = pickle.items(dict);
-  for (size_t i = 0; i + 1 < items.size(); i += 2) {
-    if (items[i].kind == Kind::string && items[i].text() == key) return &items[i + 1];
-  }
-  return nullptr;
-}
-
-const PickleValue* find_dict(const Pickle& pickle, const PickleValue& dict, std::string_view key) {
-  const PickleValue* value = find(pickle, dict, key);
-  return value != nullptr && value->kind == Kind::dict ? value : nullptr;
-}
-
 const PickleValue* wrapped_state_dict(const Pickle& pickle, const PickleValue& dict) {
   for (const std::string_view key : kStateDictKeys) {
-    if (const PickleValue* value = find_dict(pickle, dict, key)) return value;
+    const PickleValue* value = pickle.find(dict, key);
+    if (value != nullptr && pickle.members(*value) != nullptr) return value;
   }
   return nullptr;
+}
+
+bool is_module(const Pickle& pickle, const PickleValue& value) {
+  return value.kind == Kind::object && pickle.find(value, kParameters) && pickle.find(value, kModules);
 }
 
 // Makes one tensor. Every error names the file and the tensor.
@@ -108,7 +107,8 @@ class TensorReader {
         unsupported("is a conjugate or negated view; save a copy of it: tensor.resolve_conj().resolve_neg()");
     }
     if (const std::optional<DType> known = dtype_of_torch_type(type)) return *known;
-    unsupported("has the type ", type, ", which bdh does not know; convert it to float32 before saving");
+    unsupported("has the type ", type,
+                ", which bdh does not compute with; convert it to float32 before saving");
   }
 
   int64_t number(const PickleValue& value, std::string_view what) const {
@@ -139,8 +139,7 @@ class TensorReader {
   // Points the tensor into its storage, if it lies inside.
   void attach(Tensor& tensor, uint64_t offset, const Items& parts) const {
     const TorchStorage storage = storages_(parts[kStorageKey].text());
-    const std::optional<DType> type = dtype_of_torch_type(parts[kStorageType].text());
-    const uint64_t element = type ? size_of(*type) : 1;
+    const uint64_t element = size_of_torch_storage(parts[kStorageType].text()).value_or(1);
     const auto elements = static_cast<uint64_t>(number(parts[kStorageElements], "storage's size"));
     if (elements > storage.bytes.size() / element) {
       bad("its storage ", printable(parts[kStorageKey].text()), " claims ", elements, " elements of ",
@@ -155,6 +154,17 @@ class TensorReader {
     tensor.data = storage.bytes.data() + (tensor.numel() == 0 ? 0 : offset * size);
     tensor.owner = storage.owner;
     if (storage.mapped) tensor.give_back = release_pages;
+    if (storage.big_endian && size > 1) swap_bytes(tensor);
+  }
+
+  // Elements come from a machine of the other byte order.
+  static void swap_bytes(Tensor& tensor) {
+    const size_t size = size_of(tensor.dtype);
+    std::byte* bytes = nullptr;
+    Tensor swapped = make_tensor(tensor.dtype, tensor.shape, &bytes);
+    copy_row_major(tensor, 0, tensor.numel(), bytes);
+    for (size_t at = 0; at < swapped.bytes(); at += size) std::reverse(bytes + at, bytes + at + size);
+    tensor = std::move(swapped);
   }
 
   // No dimension is zero.
@@ -185,37 +195,85 @@ class TensorReader {
   std::string_view name_;
 };
 
-TensorMap read_tensors(const Pickle& pickle, const PickleValue& dict, const TorchStorages& storages,
-                       uint64_t largest, const std::string& source) {
-  TensorMap tensors;
-  const Items& items = pickle.items(dict);
-  for (size_t i = 0; i + 1 < items.size(); i += 2) {
-    if (items[i].kind != Kind::string || items[i + 1].kind != Kind::tensor) continue;
-    const std::string_view name = items[i].text();
+// Takes the entries of a state_dict, or of a module and those in it.
+class StateDictReader {
+ public:
+  StateDictReader(const Pickle& pickle, const TorchStorages& storages, uint64_t largest,
+                  const std::string& source, TorchFile& file)
+      : pickle_(pickle), storages_(storages), source_(source), left_(largest), file_(file) {}
+
+  void take_entries(const PickleValue& dict, const std::string& prefix) {
+    const Items* items = pickle_.members(dict);
+    for (size_t i = 0; items != nullptr && i + 1 < items->size(); i += 2) {
+      const PickleValue& key = (*items)[i];
+      if (key.kind == Kind::string) take_entry(prefix, key.text(), (*items)[i + 1]);
+    }
+  }
+
+  // `depth` modules lie around it.
+  void take_module(const PickleValue& module, const std::string& prefix, int depth) {
+    for (const std::string_view part : {kParameters, kBuffers}) {
+      if (const PickleValue* entries = pickle_.find(module, part)) take_entries(*entries, prefix);
+    }
+    const PickleValue* modules = pickle_.find(module, kModules);
+    const Items* inner = modules == nullptr ? nullptr : pickle_.members(*modules);
+    for (size_t i = 0; inner != nullptr && i + 1 < inner->size(); i += 2) {
+      const PickleValue& key = (*inner)[i];
+      if (key.kind != Kind::string || depth >= kMaxModules || modules_++ > kMostModules) continue;
+      take_module((*inner)[i + 1], concat(prefix, key.text(), "."), depth + 1);
+    }
+  }
+
+ private:
+  static constexpr size_t kMostModules = 10'000;
+
+  void take_entry(const std::string& prefix, std::string_view key, const PickleValue& value) {
+    const bool worth_telling = value.kind == Kind::tensor || value.kind == Kind::object;
+    if (!worth_telling) return;
+    const std::string name = prefix + std::string(key);
     if (!is_utf8(name)) {
-      fail(ErrorKind::bad_file, source, ": tensor name ", printable(name),
+      fail(ErrorKind::bad_file, source_, ": tensor name ", printable(name),
            " is not UTF-8; the file is damaged, get it again from its source");
     }
-    const Tensor tensor = TensorReader(pickle, storages, source, name).read(items[i + 1]);
-    if (tensor.bytes() > largest) {
-      fail(ErrorKind::bad_file, source, ": tensor ", printable(name), " of shape ", to_string(tensor.shape),
+    if (file_.tensors.contains(name) || file_.unreadable.contains(name)) {
+      fail(ErrorKind::bad_file, source_, ": tensor ", printable(name),
+           " stands twice; the file is damaged, get it again from its source");
+    }
+    try {
+      file_.tensors.emplace(name, read_tensor(name, value));
+    } catch (const Error& error) {
+      file_.unreadable.emplace(name, error);
+    }
+  }
+
+  Tensor read_tensor(const std::string& name, const PickleValue& value) {
+    if (value.kind == Kind::object) {
+      fail(ErrorKind::unsupported, source_, ": tensor ", printable(name), " is ", pickle_.describe(value),
+           ", not a tensor of numbers in memory; save a dense float32 copy of it");
+    }
+    Tensor tensor = TensorReader(pickle_, storages_, source_, name).read(value);
+    if (tensor.bytes() > left_) {
+      fail(ErrorKind::bad_file, source_, ": tensor ", printable(name), " of shape ", to_string(tensor.shape),
            " repeats so few stored values so often that the file's tensors outgrow it beyond measure; "
            "save copies of expanded tensors: tensor.contiguous()");
     }
-    largest -= tensor.bytes();
-    if (!tensors.emplace(name, tensor).second) {
-      fail(ErrorKind::bad_file, source, ": tensor ", printable(name),
-           " stands twice; the file is damaged, get it again from its source");
-    }
+    left_ -= tensor.bytes();
+    return tensor;
   }
-  return tensors;
-}
+
+  const Pickle& pickle_;
+  const TorchStorages& storages_;
+  const std::string& source_;
+  uint64_t left_;  // bytes that tensors may still take
+  size_t modules_ = 0;
+  TorchFile& file_;
+};
 
 // The names at the top, for a message.
 std::string key_list(const Pickle& pickle, const PickleValue& dict) {
   constexpr size_t kMost = 8;
   std::string list;
-  const Items& items = pickle.items(dict);
+  const Items& items = *pickle.members(dict);
   for (size_t i = 0; i + 1 < items.size() && i < 2 * kMost; i += 2) {
     if (items[i].kind == Kind::string) list += concat(list.empty() ? "" : ", ", printable(items[i].text()));
   }
@@ -223,29 +281,46 @@ std::string key_list(const Pickle& pickle, const PickleValue& dict) {
 }
 
 [[noreturn]] void fail_empty(const Pickle& pickle, const std::string& source) {
-  const std::string found = pickle.root.kind == Kind::dict
+  const std::string found = pickle.members(pickle.root)
                                 ? concat(" its keys are ", key_list(pickle, pickle.root))
                                 : " its top value is no dictionary";
-  fail(ErrorKind::bad_file, source, ": holds no state_dict, neither at the top nor under model_state_dict, ",
-       "state_dict or model;", found, "; save the model's state_dict with torch.save");
+  std::string keys;
+  for (const std::string_view key : kStateDictKeys) keys += concat(keys.empty() ? "" : ", ", key);
+  fail(ErrorKind::unsupported, source, ": holds no state_dict, neither at the top nor under one of ", keys,
+       ";", found, "; save the model's state_dict with torch.save");
+}
+
+void add_values(TorchFile& file, const Pickle& pickle, const PickleValue& holder,
+                std::span<const std::string_view> without) {
+  const Json more = members_as_json(pickle, holder, without);
+  for (const auto& [key, value] : more.as_object()) {
+    if (file.values.find(key) == nullptr) file.values.set(key, value);
+  }
 }
 
 }  // namespace
 
 TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, uint64_t largest,
                           const std::string& source) {
-  if (pickle.root.kind != Kind::dict) fail_empty(pickle, source);
+  if (pickle.members(pickle.root) == nullptr) fail_empty(pickle, source);
   TorchFile file;
+  file.values = Json::Object{};
   PickleValue dict = pickle.root;
-  for (int level = 0; level < kMaxWrappers; ++level) {
-    const PickleValue* config = file.config.is_null() ? find_dict(pickle, dict, kConfigKey) : nullptr;
-    if (config != nullptr) file.config = json_of(pickle, *config, concat(source, ": config"));
+  for (int level = 0; level < kMaxWrappers && !is_module(pickle, dict); ++level) {
     const PickleValue* inner = wrapped_state_dict(pickle, dict);
     if (inner == nullptr) break;
+    add_values(file, pickle, dict, kStateDictKeys);
     dict = *inner;
   }
-  file.tensors = read_tensors(pickle, dict, storages, largest, source);
-  if (file.tensors.empty() && !pickle.items(dict).empty()) fail_empty(pickle, source);
+  StateDictReader reader(pickle, storages, largest, source, file);
+  if (is_module(pickle, dict)) {
+    reader.take_module(dict, "", 0);
+    add_values(file, pickle, dict, kModuleParts);
+  } else {
+    reader.take_entries(dict, "");
+  }
+  if (file.tensors.empty() && file.unreadable.empty() && !pickle.members(dict)->empty())
+    fail_empty(pickle, source);
   return file;
 }
 

@@ -20,14 +20,14 @@ struct TorchStorage {
   std::span<const std::byte> bytes;
   std::shared_ptr<const void> owner;
   bool mapped = false;
+  bool big_endian = false;
 };
 
 /// Finds the storage of that key. Throws Error for one that is not there.
 using TorchStorages = std::function<TorchStorage(std::string_view key)>;
 
-/// The state_dict in the pickle, or in a dictionary of it under model_state_dict, state_dict or model, and
-/// the dictionary `config` beside it. All tensors together, written out row by row, take at most `largest`
-/// bytes. Throws as TorchFile::open.
+/// The state_dict in the pickle, and what stands beside it. All tensors together, written out row by row,
+/// take at most `largest` bytes; those beyond are unreadable. Throws as TorchFile::open.
 TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, uint64_t largest,
                           const std::string& source);
 

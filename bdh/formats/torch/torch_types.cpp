@@ -9,7 +9,7 @@ namespace {
 
 struct Entry {
   TorchTypeName name;
-  std::optional<DType> dtype;
+  DType dtype;
 };
 
 constexpr std::array kTypes = {
@@ -28,16 +28,23 @@ constexpr std::array kTypes = {
     Entry{{"torch.float8_e8m0fnu", ""}, DType::f8_e8m0},
     Entry{{"torch.float8_e4m3fnuz", ""}, DType::f8_e4m3fnuz},
     Entry{{"torch.float8_e5m2fnuz", ""}, DType::f8_e5m2fnuz},
-    Entry{{"torch.complex64", "torch.ComplexFloatStorage"}, std::nullopt},
-    Entry{{"torch.complex128", "torch.ComplexDoubleStorage"}, std::nullopt},
-    Entry{{"torch.complex32", ""}, std::nullopt},
-    Entry{{"torch.uint16", ""}, std::nullopt},
-    Entry{{"torch.uint32", ""}, std::nullopt},
-    Entry{{"torch.uint64", ""}, std::nullopt},
-    Entry{{"torch.float4_e2m1fn_x2", ""}, std::nullopt},
-    Entry{{"torch.qint8", "torch.QInt8Storage"}, std::nullopt},
-    Entry{{"torch.qint32", "torch.QInt32Storage"}, std::nullopt},
-    Entry{{"torch.quint8", "torch.QUInt8Storage"}, std::nullopt},
+};
+
+struct StorageSize {
+  std::string_view storage;
+  size_t bytes;
+};
+
+// Those of types that this library has no tensors of.
+constexpr std::array kOtherStorages = {
+    StorageSize{kUntypedStorage, 1},
+    StorageSize{"torch.ComplexFloatStorage", 8},
+    StorageSize{"torch.ComplexDoubleStorage", 16},
+    StorageSize{"torch.QInt8Storage", 1},
+    StorageSize{"torch.QInt32Storage", 4},
+    StorageSize{"torch.QUInt8Storage", 1},
+    StorageSize{"torch.QUInt4x2Storage", 1},
+    StorageSize{"torch.QUInt2x4Storage", 1},
 };
 
 const Entry* find(std::string_view name) {
@@ -49,16 +56,16 @@ const Entry* find(std::string_view name) {
 
 }  // namespace
 
-std::optional<std::string_view> torch_type(std::string_view name) {
-  if (name == kUntypedStorage) return kUntypedStorage;
-  const Entry* entry = find(name);
-  if (entry == nullptr) return std::nullopt;
-  return entry->name.dtype == name ? entry->name.dtype : entry->name.storage;
-}
-
 std::optional<DType> dtype_of_torch_type(std::string_view name) {
   const Entry* entry = find(name);
-  return entry == nullptr ? std::nullopt : entry->dtype;
+  return entry == nullptr ? std::nullopt : std::optional(entry->dtype);
+}
+
+std::optional<size_t> size_of_torch_storage(std::string_view name) {
+  if (const std::optional<DType> known = dtype_of_torch_type(name)) return size_of(*known);
+  const auto found = std::find_if(kOtherStorages.begin(), kOtherStorages.end(),
+                                  [&](const StorageSize& other) { return other.storage == name; });
+  return found == kOtherStorages.end() ? std::nullopt : std::optional(found->bytes);
 }
 
 TorchTypeName torch_type_name(DType dtype) {

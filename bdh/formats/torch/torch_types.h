@@ -8,12 +8,11 @@
 
 namespace bdh {
 
-/// The name itself, as a constant, if it is the full name of a storage type or dtype of PyTorch
-/// ("torch.HalfStorage", "torch.float16"), known to this library or not; else nothing.
-std::optional<std::string_view> torch_type(std::string_view name);
-
-/// The type that a storage type or dtype of that full name has, or nothing.
+/// The type that a storage type or dtype of that full name ("torch.HalfStorage", "torch.float16") has, or
+/// nothing.
 std::optional<DType> dtype_of_torch_type(std::string_view name);
+/// Bytes of an element of that storage type, known to this library or not: 1 for untyped ones; or nothing.
+std::optional<size_t> size_of_torch_storage(std::string_view name);
 
 /// What a type is saved as.
 struct TorchTypeName {

@@ -48,80 +48,98 @@ std::string repeated(const std::string& text, int times) {
   return out;
 }
 
-}  // namespace
-
-TEST_CASE("pickle: globals other than those of a state_dict are refused by name, and nothing is executed") {
-  const std::string command = text("touch /tmp/bdh-was-attacked");
-  check_refused(
-      {
-          {pickle(call(global("os", "system"), {command})), "names the global 'os.system'"},
-          {pickle(call(global("posix", "system"), {command})), "'posix.system'; bdh reads only tensors"},
-          {pickle(call(global("builtins", "eval"), {text("1")})), "'builtins.eval'"},
-          {pickle(call(global("__builtin__", "exec"), {text("1")})), "'__builtin__.exec'"},
-          {pickle(call(global("subprocess", "Popen"), {command})), "'subprocess.Popen'"},
-          {pickle(call(global("builtins", "getattr"), {text("a"), text("b")})), "'builtins.getattr'"},
-          {pickle(dict({text("w"), call(global("os", "system"), {command})})), "nothing was executed"},
-          {pickle(global("torch", "load")), "'torch.load'"},
-          {pickle(global("torch", "FloatStorage.__init__")), "'torch.FloatStorage.__init__'"},
-          {pickle(global("torch._utils", "_rebuild_qtensor")), "'torch._utils._rebuild_qtensor'"},
-          {pickle(global("torch.storage", "_load_from_bytes")), "'torch.storage._load_from_bytes'"},
-          {pickle(global("torch.nn.modules.linear", "Linear")), "save the model's state_dict alone"},
-          {pickle(global("numpy.core.multiarray", "scalar")), "'numpy.core.multiarray.scalar'"},
-          {pickle(global("collections", "defaultdict")), "'collections.defaultdict'"},
-          {pickle(global("collections.OrderedDict", "")), "'collections.OrderedDict.'"},
-          {pickle(global("", "")), "names the global '.'"},
-          {pickle(global("torch", "")), "'torch.'"},
-          {pickle(global("os\x1b[2J", "system")), "'os\\x1b[2J.system'"},
-          {pickle("("s + command + "ios\nsystem\n"), "names the global 'os.system'"},
-          {"\x80\x04"s + text("os") + text("system") + "\x93.", "names the global 'os.system'"},
-      },
-      ErrorKind::unsupported);
+// Long names, each remembered once and put together in every way.
+std::string endless_names() {
+  std::string opcodes;
+  for (int i = 0; i < 50; ++i)
+    opcodes += text(std::string(1000, 'x') + std::to_string(i)) + "q" + static_cast<char>(i) + "0";
+  for (char a = 0; a < 50; ++a)
+    for (char b = 0; b < 50; ++b) opcodes += "h"s + a + "h" + b + "\x93" + "0";
+  return opcodes + "N";
 }
 
-TEST_CASE("pickle: opcodes that no state_dict needs are refused by number") {
+}  // namespace
+
+TEST_CASE("pickle: what Python would call is recorded, and nothing is executed") {
+  const std::string command = text("touch /tmp/bdh-was-attacked");
+  const std::string state = dict({text("n_layer"), number(6)});
+  const std::vector<std::string> objects{
+      call(global("os", "system"), {command}),
+      "\x8c\x02os"s + text("system") + "\x93" + tuple({command}) + "R",  // STACK_GLOBAL
+      "("s + command + "ios\nsystem\n",                                  // INST
+      "("s + global("os", "system") + command + "o",                     // OBJ
+      global("os", "system") + tuple({command}) + "\x81",                // NEWOBJ
+      global("os", "system") + tuple({command}) + "}\x92",               // NEWOBJ_EX
+  };
+  for (const std::string& object : objects) {
+    const std::string bytes = pickle(object + state + "b");
+    const Pickle result = read(bytes);
+    REQUIRE(result.root.kind == Kind::object);
+    CHECK(result.describe(result.root) == "an object of 'os.system'");
+    CHECK(result.find(result.root, "n_layer")->integer == 6);
+    const PickleValue& arguments = result.part(result.root, PickleObject::arguments);
+    CHECK(result.items(arguments)[0].text() == "touch /tmp/bdh-was-attacked");
+  }
+}
+
+TEST_CASE("pickle: calls that are not understood are objects, whatever they call and take") {
+  const std::string floats = storage("FloatStorage", "0", 4);
+  for (const std::string& value :
+       {call(global("torch", "FloatStorage"), {number(4)}),
+        call(global("collections", "OrderedDict"), {tuple({})}), call(global("torch", "Size"), {number(1)}),
+        call(call(global("torch", "Size"), {tuple({})}), {}), call(text("os.system"), {}),
+        call(global("torch._utils", "_rebuild_parameter"), {floats}),
+        call(global("torch._utils", "_rebuild_tensor_v2"), {floats}),
+        call(global("torch._tensor", "_rebuild_from_type_v2"),
+             {global("torch._tensor", "_rebuild_from_type_v2"), global("torch", "Tensor"), tuple({}), "N"}),
+        number(1) + "Q", call("\x82\x01", {})}) {
+    CHECK(value_of(value).kind == Kind::object);
+  }
+}
+
+TEST_CASE("pickle: objects have members, from where Python keeps them") {
+  const std::string one = dict({text("n"), number(1)});
+  const std::string made = global("m", "C") + ")\x81";
+  const auto n_of = [](const std::string& opcodes) {
+    const std::string bytes = pickle(opcodes);
+    const Pickle result = read(bytes);
+    const PickleValue* found = result.find(result.root, "n");
+    return found ? found->integer : -1;
+  };
+  CHECK(n_of(made + one + "b") == 1);                            // a dataclass, a Namespace
+  CHECK(n_of(made + tuple({"N", one}) + "b") == 1);              // slots
+  CHECK(n_of(made + dict({text("__dict__"), one}) + "b") == 1);  // pydantic
+  CHECK(n_of(call(global("collections", "Counter"), {one})) == 1);
+  CHECK(n_of(call(global("collections", "defaultdict"), {"N"}) + "(" + text("n") + number(1) + "u") == 1);
+  CHECK(n_of(dict({text("n"), number(3), text("n"), number(1)})) == 1);  // the last counts
+  CHECK(n_of(number(1)) == -1);
+  CHECK(n_of(made) == -1);
+}
+
+TEST_CASE("pickle: sets, byte arrays and the texts of Python 2") {
+  CHECK(value_of("\x8f("s + number(1) + number(2) + "\x90").kind == Kind::list);
+  CHECK(value_of("("s + number(1) + "\x91").kind == Kind::list);
+  CHECK(value_of("("s + text("a") + number(1) + "d").kind == Kind::dict);
+  CHECK(value_of("\x96"s + little_endian(2, 8) + "ab").kind == Kind::bytes);
+  CHECK(read("\x80\x02U\x02"
+             "ab."s)
+            .root.kind == Kind::string);
+  const std::string latin = pickle(call(global("_codecs", "encode"), {text("a\xc3\xbf"), text("latin1")}));
+  const Pickle bytes = read(latin);
+  CHECK(bytes.root.kind == Kind::bytes);
+  CHECK(bytes.root.text() == "a\xff");
+}
+
+TEST_CASE("pickle: opcodes that torch.save does not write are refused by number") {
   check_refused(
       {
-          {pickle(std::string(global("torch", "FloatStorage") + ")\x81")), "the opcode 0x81"},  // NEWOBJ
-          {pickle(global("torch", "FloatStorage") + ")}\x92"), "the opcode 0x92"},              // NEWOBJ_EX
-          {pickle("\x82\x01"), "the opcode 0x82"},                                              // EXT1
-          {pickle("\x84\x01"), "the opcode 0x84"},                                              // EXT4
-          {pickle("(o"), "the opcode 0x6f"},                                                    // OBJ
-          {pickle("Pname\n"), "the opcode 0x50"},                                               // PERSID
-          {pickle("\x8f"), "the opcode 0x8f"},                                                  // EMPTY_SET
-          {pickle("\x97"), "the opcode 0x97"},                                                  // NEXT_BUFFER
+          {pickle("Pname\n"), "the opcode 0x50"},  // PERSID
+          {pickle("\x97"), "the opcode 0x97"},     // NEXT_BUFFER
           {pickle("\xff"), "byte 2 of the pickle is the opcode 0xff"},
           {std::string("\0", 1), "the opcode 0x00"},
           {"\x80\x06N.", "pickle protocol 6"},
       },
       ErrorKind::unsupported);
-}
-
-TEST_CASE("pickle: calls take what they take and nothing else") {
-  const std::string floats = storage("FloatStorage", "0", 4);
-  check_refused(
-      {
-          {pickle(call(global("torch", "FloatStorage"), {number(4)})), "calls torch.FloatStorage"},
-          {pickle(call(global("collections", "OrderedDict"), {tuple({})})), "calls collections.OrderedDict"},
-          {pickle(call(global("torch", "Size"), {number(1)})), "calls torch.Size"},
-          {pickle(call(call(global("torch", "Size"), {tuple({})}), {})), "calls something that is no global"},
-          {pickle(call(text("os.system"), {})), "calls something that is no global"},
-          {pickle(global("torch", "Size") + "]R"), "calls something"},
-          {pickle(call(global("torch._utils", "_rebuild_parameter"), {floats})),
-           "_rebuild_parameter with arguments"},
-          {pickle(call(global("torch._utils", "_rebuild_parameter"), {})),
-           "_rebuild_parameter with arguments"},
-          {pickle(call(global("torch._utils", "_rebuild_tensor_v2"), {floats})), "makes a tensor without"},
-          {pickle(call(global("torch._utils", "_rebuild_tensor_v2"), {"N", "N", "N", "N", "N", "N"})),
-           "makes a tensor without a storage"},
-          {pickle(call(global("torch._tensor", "_rebuild_from_type_v2"),
-                       {global("torch._tensor", "_rebuild_from_type_v2"), global("torch", "Tensor"),
-                        tuple({}), "N"})),
-           "calls torch._tensor._rebuild_from_type_v2"},
-          {pickle(number(1) + "Q"), "names a storage by something that is no tuple"},
-          {pickle(number(1) + "}b"), "sets attributes of a value that is no dict"},
-          {pickle(number(1) + number(2) + "\x93"), "names a global by something that is no string"},
-      },
-      ErrorKind::bad_file);
 }
 
 TEST_CASE("pickle: broken ones") {
@@ -144,6 +162,10 @@ TEST_CASE("pickle: broken ones") {
           {pickle("](Nu"), "adds to a value that is no dict"},
           {pickle("}(Nu"), "sets a key without a value"},
           {pickle("}Ns"), "takes more values from its stack"},
+          {pickle("("s + number(1) + "d"), "sets a key without a value"},
+          {pickle("(o"), "makes an object of nothing"},
+          {pickle(global("torch", "Size") + "]R"), "calls something with what is no tuple"},
+          {pickle(number(1) + number(2) + "\x93"), "names a global by something that is no string"},
           {pickle("h\x05"), "asks for value 5, which was never remembered"},
           {pickle("q\x05"), "takes more values from its stack"},
           {pickle("X\xff\xff\xff\xffshort"), "ends in the middle of a value"},
@@ -165,6 +187,7 @@ TEST_CASE("pickle: what grows without end is refused") {
           {pickle("N"s + repeated("\x94", (1 << 22) + 1)), "makes more than 4194304 objects"},
           {pickle("]"s + repeated("("s + std::string(1'000'000, 'N') + "e", 17)),
            "more than 16777216 values"},
+          {pickle(endless_names()), "makes names out of proportion"},
       },
       ErrorKind::bad_file);
 }

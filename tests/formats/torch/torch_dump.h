@@ -20,7 +20,8 @@ inline std::string hexadecimal(const Tensor& tensor) {
   return text;
 }
 
-/// {"tensors": {name: {"dtype", "shape", "bytes"}}, "config"}, names sorted.
+/// {"tensors": {name: {"dtype", "shape", "bytes"}}, "config", "unreadable"}, names sorted; "unreadable" where
+/// there are such entries.
 inline Json dump_of(const TorchFile& file) {
   Json tensors = Json::Object{};
   for (const auto& [name, tensor] : file.tensors) {
@@ -30,7 +31,13 @@ inline Json dump_of(const TorchFile& file) {
         name,
         Json::Object{{"dtype", name_of(tensor.dtype)}, {"shape", shape}, {"bytes", hexadecimal(tensor)}});
   }
-  return Json::Object{{"tensors", tensors}, {"config", file.config}};
+  const Json* config = file.values.find("config");
+  Json dump = Json::Object{{"tensors", tensors}, {"config", config ? *config : Json()}};
+  for (const auto& [name, error] : file.unreadable) {
+    Json names = dump.find("unreadable") ? *dump.find("unreadable") : Json(Json::Array{});
+    dump.set("unreadable", names.push(name));
+  }
+  return dump;
 }
 
 }  // namespace bdh::test
