@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kMaxLayers = 65536;
 constexpr int64_t kMaxVocabulary = std::numeric_limits<int32_t>::max();
-constexpr size_t kNamesInWarning = 8;
+constexpr size_t kNamesInWarning = 256;
 
 struct SizeField {
   std::string_view name;
@@ -30,13 +30,30 @@ constexpr std::array kSizes{
     SizeField{"vocab_size", &Config::vocab_size},
 };
 
+// Parts of names that switch functions in BDH code: what is meant by a key with one of them should be looked
+// at.
+constexpr std::array<std::string_view, 28> kSwitchParts{
+    "use_",  "enable", "attn",  "attention",  "rope",       "rotary", "theta",
+    "alibi", "slope",  "mask",  "sparse",     "topk",       "top_k",  "hebb",
+    "fast_", "window", "scale", "softmax",    "norm",       "gate",   "bias",
+    "pos_",  "latent", "spik",  "decay_mode", "activation", "causal", "variant"};
+
 // What Hugging Face transformers writes into every config.json: kept without a warning.
-constexpr std::array<std::string_view, 13> kFamiliarKeys{
-    "model_type",   "architectures",        "auto_map",
-    "dtype",        "torch_dtype",          "eos_token_id",
-    "bos_token_id", "transformers_version", "pad_token_id",
-    "use_cache",    "tie_word_embeddings",  "tokenizer_class",
-    "_name_or_path"};
+constexpr std::array<std::string_view, 15> kFamiliarKeys{"max_position_embeddings",
+                                                         "sliding_window",
+                                                         "model_type",
+                                                         "architectures",
+                                                         "auto_map",
+                                                         "dtype",
+                                                         "torch_dtype",
+                                                         "eos_token_id",
+                                                         "bos_token_id",
+                                                         "transformers_version",
+                                                         "pad_token_id",
+                                                         "use_cache",
+                                                         "tie_word_embeddings",
+                                                         "tokenizer_class",
+                                                         "_name_or_path"};
 
 /// The product, or nothing when it exceeds int64. Factors must not be negative.
 std::optional<int64_t> product(std::initializer_list<int64_t> factors) {
@@ -104,7 +121,15 @@ bool read_member(Config& config, const Json::Member& member, std::string_view so
   return true;
 }
 
-std::string unknown_keys_warning(const std::vector<std::string>& keys, std::string_view source) {
+/// The key may make the model another function.
+bool looks_like_a_switch(std::string_view key) {
+  return std::any_of(kSwitchParts.begin(), kSwitchParts.end(),
+                     [&](std::string_view part) { return key.find(part) != key.npos; });
+}
+
+/// Those that look like a switch first.
+std::string unknown_keys_warning(std::vector<std::string> keys, std::string_view source) {
+  std::stable_partition(keys.begin(), keys.end(), looks_like_a_switch);
   std::string names;
   for (size_t i = 0; i < std::min(keys.size(), kNamesInWarning); ++i)
     names += (i ? ", " : "") + printable(keys[i]);

@@ -17,12 +17,21 @@ namespace fs = std::filesystem;
 constexpr size_t kMaxConfigBytes = 16'000'000;
 
 // What transformers, and huggingface_config() for it, write into every config.json.
-constexpr std::array<std::string_view, 13> kTransformersKeys{
-    "model_type",   "architectures",        "auto_map",
-    "dtype",        "torch_dtype",          "eos_token_id",
-    "bos_token_id", "transformers_version", "pad_token_id",
-    "use_cache",    "tie_word_embeddings",  "tokenizer_class",
-    "_name_or_path"};
+constexpr std::array<std::string_view, 15> kTransformersKeys{"max_position_embeddings",
+                                                             "sliding_window",
+                                                             "model_type",
+                                                             "architectures",
+                                                             "auto_map",
+                                                             "dtype",
+                                                             "torch_dtype",
+                                                             "eos_token_id",
+                                                             "bos_token_id",
+                                                             "transformers_version",
+                                                             "pad_token_id",
+                                                             "use_cache",
+                                                             "tie_word_embeddings",
+                                                             "tokenizer_class",
+                                                             "_name_or_path"};
 
 }  // namespace
 

@@ -29,6 +29,9 @@ constexpr std::array kAliases{
     Alias{"n_heads", "n_head"},
     Alias{"num_heads", "n_head"},
     Alias{"mlp_multiplier", "mlp_internal_dim_multiplier"},
+    Alias{"mlp_dim_mult", "mlp_internal_dim_multiplier"},
+    Alias{"n_embed", "n_embd"},
+    Alias{"tie_weights", "tie_word_embeddings"},
 };
 
 constexpr std::array<std::string_view, 5> kSizes{"n_layer", "n_embd", "n_head", "mlp_internal_dim_multiplier",
@@ -51,29 +54,70 @@ struct Switch {
 constexpr std::array kSwitches{
     Switch{"alibi_slope", "damps scores by distance"},
     Switch{"use_alibi", "damps scores by distance"},
+    Switch{"attention_decay", "damps scores by distance"},
+    Switch{"learned_attention_decay", "damps scores by distance"},
     Switch{"k_sparse_ratio", "keeps only the largest neurons"},
     Switch{"k_sparse", "keeps only the largest neurons"},
+    Switch{"topk_neurons", "keeps only the largest neurons"},
     Switch{"top_k_neurons", "keeps only the largest neurons"},
     Switch{"attn_window", "reads a window of tokens alone"},
     Switch{"sliding_window", "reads a window of tokens alone"},
+    Switch{"latent_token_id", "reads latent tokens in another order"},
     Switch{"hebbian_lr", "writes fast weights while it reads"},
+    Switch{"hebb_lr", "writes fast weights while it reads"},
+    Switch{"use_hebbian", "writes fast weights while it reads"},
+    Switch{"activation_history_mix", "mixes neurons with those of earlier tokens"},
+    Switch{"learned_activation_history", "mixes neurons with those of earlier tokens"},
+    Switch{"adaptive_compute", "repeats its layers until the logits settle"},
     Switch{"diff_attn", "subtracts a second attention"},
     Switch{"per_head_v", "gives each head values of its own"},
     Switch{"use_abs_pos", "adds embeddings of positions"},
     Switch{"use_moe", "routes tokens to experts"},
     Switch{"use_softmax", "normalises scores"},
+    Switch{"softmax", "normalises scores"},
+    Switch{"use_pre_ln", "normalises before each layer"},
+    Switch{"ternary", "rounds weights to three values"},
+    Switch{"ternary_weights", "rounds weights to three values"},
+    Switch{"spiking", "replaces ReLU by spikes"},
 };
 
+/// A key whose value makes the reference's function only where it is one of these, as JSON writes them.
 struct Choice {
   std::string_view key;
-  std::array<std::string_view, 3> neutral;
+  std::array<std::string_view, 4> neutral;
   std::string_view effect;
 };
 
-// Choices by name.
 constexpr std::array kChoices{
-    Choice{"forget_mode", {"none", "", ""}, "lets old tokens fade"},
+    Choice{"forget_mode", {"\"none\"", "null", "\"\"", "false"}, "lets old tokens fade"},
+    Choice{"architecture_variant", {"\"bdh_v1\"", "null"}, "is a variant of the model"},
+    Choice{"compute_ticks", {"1", "null"}, "repeats its layers (say n_layer times compute_ticks as n_layer)"},
+    Choice{"latent_reasoning_steps",
+           {"1", "null", "0"},
+           "repeats its layers (say n_layer times latent_reasoning_steps as n_layer)"},
+    Choice{"strict_causal", {"true", "null", "1"}, "lets a token read itself"},
+    Choice{"causal", {"true", "null", "1"}, "lets a token read later ones"},
+    Choice{"use_rope", {"true", "null", "1"}, "does not rotate its neurons"},
+    Choice{"activation", {"\"relu\"", "null", "\"ReLU\""}, "replaces ReLU"},
 };
+
+/// A key of which only these values, as JSON writes them, are known to make another function.
+struct Foreign {
+  std::string_view key;
+  std::array<std::string_view, 4> foreign;
+  std::string_view effect;
+};
+
+constexpr std::array kForeign{
+    Foreign{"model", {"\"bdh-prime\"", "\"transformer\"", "\"gpt\""}, "is another architecture"},
+    Foreign{"model_type", {"\"bdh_paper\"", "\"gpt\"", "\"gpt2\"", "\"bdh_hrm\""}, "is another architecture"},
+    Foreign{"arch", {"\"gpt\"", "\"transformer\""}, "is another architecture"},
+};
+
+template <class Names>
+bool holds(const Names& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 bool is_off(const Json& value) {
   if (value.is_bool()) return !value.as_bool();
@@ -201,7 +245,7 @@ Json agreed_config(const std::vector<ConfigSource>& sources, std::vector<std::st
     const Json plain = with_reference_keys(source.values);
     if (!plain.is_object()) continue;
     for (const auto& [key, value] : plain.as_object()) {
-      const bool size = std::find(kSizes.begin(), kSizes.end(), key) != kSizes.end();
+      const bool size = holds(kSizes, key);
       const Json* said = agreed.find(key);
       if (said == nullptr && (&source == &sources.front() || !size || value.is_integer())) {
         agreed.set(key, value);
@@ -222,10 +266,11 @@ void refuse_other_functions(const ConfigSource& source) {
   }
   for (const Choice& choice : kChoices) {
     const Json* value = plain.find(choice.key);
-    if (!value || is_off(*value)) continue;
-    const bool neutral = value->is_string() && std::find(choice.neutral.begin(), choice.neutral.end(),
-                                                         value->as_string()) != choice.neutral.end();
-    if (!neutral) refuse(source, choice.key, *value, choice.effect);
+    if (value && !holds(choice.neutral, value->dump())) refuse(source, choice.key, *value, choice.effect);
+  }
+  for (const Foreign& foreign : kForeign) {
+    const Json* value = plain.find(foreign.key);
+    if (value && holds(foreign.foreign, value->dump())) refuse(source, foreign.key, *value, foreign.effect);
   }
 }
 

@@ -54,15 +54,28 @@ void turn_head(Translation& model) {
   model.tensors.erase(found);
 }
 
-/// transformers leaves out a head that is tied to the embedding, unless config.json says that it is not.
-void tie_head(Translation& model) {
-  turn_head(model);
+/// Whether the head is the embedding's transpose, where the config says nothing: `otherwise`.
+bool is_tied(const Translation& model, bool otherwise) {
   const Json* tie = model.config.find("tie_word_embeddings");
-  const bool tied = !tie || !tie->is_bool() || tie->as_bool();
+  return tie && tie->is_bool() ? tie->as_bool() : otherwise;
+}
+
+void tie_head(Translation& model) {
   const auto embed = model.tensors.find("embed.weight");
-  if (!tied || model.tensors.contains("lm_head") || embed == model.tensors.end()) return;
+  if (embed == model.tensors.end()) return;
   require(model, "embed.weight", embed->second.shape.size() == 2, "(V, D)");
-  model.tensors.emplace("lm_head", transposed(embed->second));
+  model.tensors.insert_or_assign("lm_head", transposed(embed->second));
+}
+
+void head_as_said(Translation& model) {
+  turn_head(model);
+  if (is_tied(model, false)) tie_head(model);
+}
+
+/// transformers ties the head unless config.json says otherwise, and leaves a tied one out.
+void transformers_head(Translation& model) {
+  turn_head(model);
+  if (!model.tensors.contains("lm_head") && is_tied(model, true)) tie_head(model);
 }
 
 void underscores(Translation& model) {
@@ -121,6 +134,12 @@ void fold_scale(Translation& model) {
   }
 }
 
+void fold_scale_without_options(Translation& model) {
+  for (const char* key : {"diff_attn", "attn_window", "forget_mode", "per_head_v"})
+    require_setting(model, key);
+  fold_scale(model);
+}
+
 void paper_names(Translation& model) {
   rename(model.tensors, "encoder", "decoder");
   rename(model.tensors, "decoder_x", "encoder");
@@ -155,23 +174,38 @@ constexpr std::array kDialects{
             "its attention has no causal mask, so that a token depends on later ones", as_it_is},
     Dialect{"learned norm", "TechieSamosa/Baby-Dragon-Hatchling", "encoder encoder_v decoder ln.weight",
             "its attention is a softmax without rotation, and its norm has learned weights", as_it_is},
+    Dialect{"paper names with frequencies", "sgabriel92/bdh",
+            "encoder decoder_x decoder_y readout attn.freqs",
+            "its residual sum is normalised once, after the last layer", as_it_is},
+    Dialect{"paper names with inverse frequencies", "yogeshHax/Bid_Dragon_hatchling",
+            "encoder decoder_x decoder_y readout attn.rope.inv_freq",
+            "its attention compares x, not the neurons, and a token reads itself", as_it_is},
+    Dialect{"gated attention", "asb-42/bdh (bdh-prime)", "encoder encoder_v decoder attn.wf attn.wi",
+            "its state has forget and input gates, and its logits are the mean of all layers'", as_it_is},
+    Dialect{"paper letters with states", "bartman081523/bdh (bdh_paper)", "core.E core.Dx core.Dy",
+            "its neurons keep decaying states of their own", as_it_is},
     Dialect{"paper names, rotation in halves", "kubotadaichi/dragon-hatchling",
-            "encoder decoder_x decoder_y wte.weight readout", "", pair_halves},
+            "encoder decoder_x decoder_y wte.weight readout", "", pair_halves,
+            "read as kubotadaichi/dragon-hatchling saves it, whose rotation has base 10000 and pairs the "
+            "halves of a "
+            "head; the file does not say this, and other code gives the same names to another rotation"},
     Dialect{"lists of layers with rho", "gh-arnab21/BDH_interpretability",
             "encoders.0 encoders_v.0 decoders.0", "", fold_rho},
+    Dialect{"layers with options", "Hohnik/baby_dragon_hatchling", "layers.0.encoder attn._freq_cplx", "",
+            fold_scale_without_options},
     Dialect{"layers with scaled scores", "Hohnik/baby_dragon_hatchling", "layers.0.encoder attn._cos_cached",
             "", fold_scale},
     Dialect{"layers as modules", "", "layers.0.encoder layers.0.encoder_v layers.0.decoder", "",
             modules_of_layers},
-    Dialect{"weights of each layer", "aomukai/BDH_OS", "encoder.0 encoder_v.0 decoder.0", "", turn_head},
+    Dialect{"weights of each layer", "aomukai/BDH_OS", "encoder.0 encoder_v.0 decoder.0", "", head_as_said},
     Dialect{"names with underscores", "severian42/BDH-MLX", "encoder encoder_v decoder embed_weight", "",
             underscores},
-    Dialect{"reference", "pathwaycom/bdh", "encoder encoder_v decoder", "", turn_head},
+    Dialect{"reference", "pathwaycom/bdh", "encoder encoder_v decoder", "", head_as_said},
 };
 
 // Of transformers: the reference's names below `backbone.`.
 constexpr Dialect kTransformers{"transformers", "jploski/bdh-transformers", "encoder encoder_v decoder", "",
-                                tie_head};
+                                transformers_head};
 
 struct Stranger {
   std::string_view part;  // of the name
@@ -182,22 +216,30 @@ constexpr std::array kStrangers{
     Stranger{"lora_", "adapters (LoRA) that are not merged into the weights"},
     Stranger{"pos_emb", "embeddings of positions"},
     Stranger{"position_emb", "embeddings of positions"},
-    Stranger{"wpe.", "embeddings of positions"},
+    Stranger{".wpe.", "embeddings of positions"},
     Stranger{"alibi", "scores damped by distance"},
-    Stranger{"ln.weight", "a norm with learned weights"},
-    Stranger{"ln.bias", "a norm with learned weights"},
+    Stranger{"attention_decay", "scores damped by distance"},
+    Stranger{"activation_history", "neurons mixed with those of earlier tokens"},
+    Stranger{"decoder_fast", "fast weights, written while it reads"},
+    Stranger{"fast_weight", "fast weights, written while it reads"},
+    Stranger{".ln.weight", "a norm with learned weights"},
+    Stranger{".ln.bias", "a norm with learned weights"},
+    Stranger{".ln_f.", "a norm with learned weights"},
     Stranger{"lm_head.bias", "a head with a bias"},
     Stranger{"mask_", "masks over its weights"},
+    Stranger{".rho", "neurons weighed by a memory of earlier training"},
+    Stranger{"expert", "experts that tokens are routed to"},
+    Stranger{"patch_embed", "patches of pictures as its input"},
 };
 
 // Ends of names.
 constexpr std::array<std::string_view, 7> kInert{
     "_cos_cached", "_sin_cached", "_freq_cplx", "lm_gate", "rotary_emb.inv_freq", "step", "loss"};
 
-bool holds(const TensorMap& tensors, std::string_view names) {
+bool holds(const std::set<std::string>& held, std::string_view names) {
   while (!names.empty()) {
     const size_t end = std::min(names.find(' '), names.size());
-    if (!tensors.contains(std::string(names.substr(0, end)))) return false;
+    if (!held.contains(std::string(names.substr(0, end)))) return false;
     names.remove_prefix(std::min(end + 1, names.size()));
   }
   return true;
@@ -208,22 +250,23 @@ bool holds(const TensorMap& tensors, std::string_view names) {
 std::span<const Dialect> dialects() { return kDialects; }
 
 const Dialect* dialect_of(const Translation& model) {
-  const auto found = std::find_if(kDialects.begin(), kDialects.end(), [&](const Dialect& dialect) {
-    return holds(model.tensors, dialect.tells);
-  });
+  const auto found = std::find_if(kDialects.begin(), kDialects.end(),
+                                  [&](const Dialect& dialect) { return holds(model.names, dialect.tells); });
   if (found == kDialects.end()) return nullptr;
   const bool reference = &*found == &kDialects.back();
   return reference && model.prefixes.contains("backbone.") ? &kTransformers : &*found;
 }
 
 std::string_view meaning_of_stranger(std::string_view name) {
+  const std::string dotted = concat(".", name);
   const auto found = std::find_if(kStrangers.begin(), kStrangers.end(), [&](const Stranger& stranger) {
-    return name.find(stranger.part) != name.npos;
+    return dotted.find(stranger.part) != dotted.npos;
   });
   return found == kStrangers.end() ? "" : found->meaning;
 }
 
 bool is_inert(std::string_view name) {
+  if (name.starts_with("layer.")) return true;  // the shared layer once more: Hohnik's first version
   if (name.starts_with("layers.") && name.ends_with(".attn.freqs")) return true;
   return std::any_of(kInert.begin(), kInert.end(), [&](std::string_view end) { return name.ends_with(end); });
 }

@@ -15,6 +15,7 @@ namespace bdh {
 /// A state_dict on its way to the reference's names.
 struct Translation {
   TensorMap tensors;               // without prefixes
+  std::set<std::string> names;     // of the tensors, and of entries that could not be read
   std::set<std::string> prefixes;  // those that were dropped
   Json config;                     // with the reference's keys
   std::string source;              // names the file in errors
@@ -28,6 +29,7 @@ struct Dialect {
   std::string_view tells;    // names of tensors that all must be there, with blanks between
   std::string_view differs;  // what makes it another function; empty: it is the reference's
   void (*translate)(Translation&);
+  std::string_view remark = {};  // what a user should know of it
 };
 
 /// In the order in which they are tried; the reference's own is the last.

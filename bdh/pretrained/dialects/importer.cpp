@@ -14,6 +14,7 @@
 namespace bdh {
 namespace {
 
+constexpr size_t kNamesInMessage = 6;
 constexpr std::array<std::string_view, 6> kParameters{"decoder", "encoder",    "encoder_v",
                                                       "lm_head", "attn.freqs", "embed.weight"};
 
@@ -38,10 +39,12 @@ Translation without_prefixes(const WeightFiles& files, const Json& config) {
       model.prefixes.emplace(prefix.substr(0, end));
       prefix.remove_prefix(end);
     }
+    model.names.emplace(plain);
     if (model.tensors.emplace(std::string(plain), tensor).second) continue;
     fail(ErrorKind::bad_file, model.source, ": tensor ", printable(plain),
          " stands more than once, with and without prefix; save one state_dict alone");
   }
+  for (const auto& [name, error] : files.unreadable()) model.names.emplace(plain_name(name));
   return model;
 }
 
@@ -65,6 +68,21 @@ void refuse_other_function(const Dialect& dialect, const Translation& model) {
   fail(ErrorKind::unsupported, model.source, ": its tensors are those of ", dialect.origin, ": ",
        dialect.differs,
        "; that is another function than BDH's reference, which is the one that bdh computes");
+}
+
+/// Something else than a BDH model: no tensor of it is one that any dialect has.
+void refuse_unknown(const ImportedTensors& weights, const std::string& source) {
+  const bool parts = std::any_of(weights.tensors.begin(), weights.tensors.end(),
+                                 [](const auto& tensor) { return is_parameter(tensor.first); });
+  if (parts || !weights.dialect.empty() || weights.strangers.empty()) return;
+  std::string names;
+  for (size_t i = 0; i < std::min(weights.strangers.size(), kNamesInMessage); ++i)
+    names += concat(i ? ", " : "", printable(weights.strangers[i]));
+  fail(
+      ErrorKind::unsupported, source, ": its tensors (", names,
+      weights.strangers.size() > kNamesInMessage ? ", ..." : "",
+      ") are those of no BDH model that bdh knows; a BDH model has decoder, encoder, encoder_v, lm_head and ",
+      "embed.weight");
 }
 
 void refuse_strangers(const ImportedTensors& weights, const std::string& source) {
@@ -144,6 +162,7 @@ ImportedTensors import_tensors(const WeightFiles& files, const Json& config) {
     dialect->translate(model);
     imported.dialect = dialect->name;
     imported.origin = dialect->origin;
+    imported.remark = dialect->remark;
   }
   for (auto tensor = model.tensors.begin(); tensor != model.tensors.end();) {
     const bool inert = !is_parameter(tensor->first) && is_inert(tensor->first);
@@ -168,6 +187,9 @@ ImportedModel import_model(const WeightFiles& files, const ConfigSource& given,
   Json config = agreed_config(sources, warnings);
   ImportedModel model;
   model.weights = import_tensors(files, config);
+  refuse_unknown(model.weights, files.source.string());
+  if (warnings && !model.weights.remark.empty())
+    warnings->push_back(concat(files.source.string(), ": ", model.weights.remark));
   complete_sizes(config, model.weights.tensors);
   const std::string weights = files.source.string();
   if (!config.find("n_layer")) fail_without_layers(weights, !sources.empty());

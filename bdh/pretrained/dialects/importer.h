@@ -24,6 +24,7 @@ struct ImportedTensors {
   std::vector<std::string> strangers;  // names of the others, also of those that could not be read
   std::string dialect;                 // "reference"; empty: none that is known
   std::string origin;                  // a repository that saves it
+  std::string remark;                  // what a user should know of it
 };
 
 struct ImportedModel {
