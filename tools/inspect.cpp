@@ -34,7 +34,7 @@ struct Options {
 
 struct TensorRow {
   std::string name;
-  DType dtype;
+  std::string dtype;
   Shape shape;
   uint64_t bytes = 0;
   std::string file;
@@ -63,7 +63,7 @@ void add_safetensors(Report& report, const SafetensorsFile& file) {
   const std::string name = file.path().filename().string();
   for (const TensorInfo& info : file.tensors()) {
     report.tensors.push_back(
-        {info.name, info.dtype, info.shape, info.end - info.begin, name, file.data_offset() + info.begin});
+        {info.name, info.type, info.shape, info.end - info.begin, name, file.data_offset() + info.begin});
   }
 }
 
@@ -72,7 +72,8 @@ void add_weights(Report& report, const WeightFiles& weights) {
   for (size_t i = 0; i < weights.torch_files.size(); ++i) {
     const std::string name = weights.paths[i].filename().string();
     for (const auto& [tensor, view] : weights.torch_files[i].tensors)
-      report.tensors.push_back({tensor, view.dtype, view.shape, view.bytes(), name, {}});
+      report.tensors.push_back(
+          {tensor, std::string(name_of(view.dtype)), view.shape, view.bytes(), name, {}});
   }
   report.metadata = weights.metadata();
 }
@@ -157,7 +158,7 @@ Json tensors_json(const Report& report) {
     Json::Array shape(row.shape.begin(), row.shape.end());
     Json tensor;
     tensor.set("name", row.name);
-    tensor.set("dtype", name_of(row.dtype));
+    tensor.set("dtype", row.dtype);
     tensor.set("shape", std::move(shape));
     tensor.set("file", row.file);
     tensor.set("offset", row.offset ? Json(*row.offset) : Json());
@@ -227,7 +228,7 @@ std::string tensor_lines(const Report& report) {
   std::string lines = cells("tensor", "dtype", "shape", "offset", "bytes", "file");
   for (const TensorRow& row : report.tensors)
     lines +=
-        cells(one_line(row.name), name_of(row.dtype), to_string(row.shape),
+        cells(one_line(row.name), one_line(row.dtype), to_string(row.shape),
               row.offset ? std::to_string(*row.offset) : "-", std::to_string(row.bytes), one_line(row.file));
   return lines;
 }

@@ -28,50 +28,76 @@ void reject_duplicates(const Json::Object& object, std::string_view source) {
   }
 }
 
-Json from_dom(dom::element element, std::string_view source, int depth);
+// What stands for a number that JSON does not have, in a text that was rewritten for simdjson.
+constexpr std::array<std::pair<std::string_view, double>, 3> kWords{{
+    {"NaN", std::numeric_limits<double>::quiet_NaN()},
+    {"Infinity", std::numeric_limits<double>::infinity()},
+    {"-Infinity", -std::numeric_limits<double>::infinity()},
+}};
+constexpr char kWordMark = '\0';  // begins the string that stands for a word
 
-Json from_array(dom::array elements, std::string_view source, int depth) {
-  Json::Array array;
-  for (const dom::element element : elements) array.push_back(from_dom(element, source, depth));
-  return array;
-}
+class Copier {
+ public:
+  Copier(std::string_view source, bool rewritten) : source_(source), rewritten_(rewritten) {}
 
-Json from_object(dom::object members, std::string_view source, int depth) {
-  Json::Object object;
-  for (const auto [key, value] : members) object.emplace_back(key, from_dom(value, source, depth));
-  reject_duplicates(object, source);
-  return object;
-}
-
-Json from_container(dom::element element, std::string_view source, int depth) {
-  if (depth > kMaxJsonDepth) {
-    fail(ErrorKind::bad_file, source, ": not valid JSON: it is nested too deeply, more than ", kMaxJsonDepth,
-         " levels; correct the file or get it again");
+  // `depth` containers lie around the element.
+  Json copy(dom::element element, int depth) const {
+    switch (element.type()) {
+      case dom::element_type::ARRAY:
+      case dom::element_type::OBJECT:
+        return container(element, depth + 1);
+      case dom::element_type::INT64:
+        return dom_value<int64_t>(element);
+      case dom::element_type::UINT64:
+        return dom_value<uint64_t>(element);
+      case dom::element_type::DOUBLE:
+        return dom_value<double>(element);
+      case dom::element_type::STRING:
+        return text(dom_value<std::string_view>(element));
+      case dom::element_type::BOOL:
+        return dom_value<bool>(element);
+      default:
+        return nullptr;
+    }
   }
-  return element.is_array() ? from_array(dom_value<dom::array>(element), source, depth)
-                            : from_object(dom_value<dom::object>(element), source, depth);
-}
 
-// `depth` containers lie around the element.
-Json from_dom(dom::element element, std::string_view source, int depth) {
-  switch (element.type()) {
-    case dom::element_type::ARRAY:
-    case dom::element_type::OBJECT:
-      return from_container(element, source, depth + 1);
-    case dom::element_type::INT64:
-      return dom_value<int64_t>(element);
-    case dom::element_type::UINT64:
-      return dom_value<uint64_t>(element);
-    case dom::element_type::DOUBLE:
-      return dom_value<double>(element);
-    case dom::element_type::STRING:
-      return dom_value<std::string_view>(element);
-    case dom::element_type::BOOL:
-      return dom_value<bool>(element);
-    default:
-      return nullptr;
+ private:
+  Json text(std::string_view text) const {
+    if (!rewritten_ || text.empty() || text[0] != kWordMark) return text;
+    const auto word = std::find_if(kWords.begin(), kWords.end(),
+                                   [&](const auto& known) { return known.first == text.substr(1); });
+    return word == kWords.end() ? Json(text) : Json(word->second);
   }
-}
+
+  Json container(dom::element element, int depth) const {
+    if (depth > kMaxJsonDepth) {
+      fail(ErrorKind::bad_file, source_, ": not valid JSON: it is nested too deeply, more than ",
+           kMaxJsonDepth, " levels; correct the file or get it again");
+    }
+    return element.is_array() ? array(dom_value<dom::array>(element), depth)
+                              : object(dom_value<dom::object>(element), depth);
+  }
+
+  Json array(dom::array elements, int depth) const {
+    Json::Array array;
+    for (const dom::element element : elements) array.push_back(copy(element, depth));
+    return array;
+  }
+
+  Json object(dom::object members, int depth) const {
+    Json::Object object;
+    for (const auto [key, value] : members) {
+      if (!text(key).is_string())
+        fail(ErrorKind::bad_file, source_, ": not valid JSON: a key is no string; correct the file");
+      object.emplace_back(key, copy(value, depth));
+    }
+    reject_duplicates(object, source_);
+    return object;
+  }
+
+  std::string_view source_;
+  bool rewritten_;
+};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -81,26 +107,51 @@ bool fits(std::string_view digits) {
   return std::from_chars(digits.data(), digits.data() + digits.size(), value).ec == std::errc();
 }
 
-// The text with an exponent after every integer that no 64 bits hold, so that it reads as a double. Python
-// writes such: transformers says "no limit" with 10^30.
-std::string with_large_integers_as_doubles(std::string_view text) {
+// A number too large for a double: Python reads it as infinite.
+bool overflows(std::string_view number) {
+  double value = 0;
+  const auto result = std::from_chars(number.data(), number.data() + number.size(), value);
+  return result.ec == std::errc::result_out_of_range && number.find_first_of("eE") != number.npos &&
+         number.find("e-") == number.npos && number.find("E-") == number.npos;
+}
+
+std::string_view word_at(std::string_view text) {
+  const auto word = std::find_if(kWords.begin(), kWords.end(),
+                                 [&](const auto& known) { return text.starts_with(known.first); });
+  return word == kWords.end() ? std::string_view() : word->first;
+}
+
+std::string standing_for(std::string_view word) { return concat("\"\\u0000", word, "\""); }
+
+std::string rewritten_number(std::string_view number) {
+  const bool integer = is_digit(number.back()) && number.find_first_of(".eE+") == number.npos;
+  if (overflows(number)) return standing_for(number[0] == '-' ? "-Infinity" : "Infinity");
+  const bool fits_64_bits = !integer || fits<uint64_t>(number) || fits<int64_t>(number);
+  return concat(number, fits_64_bits ? "" : "e0");
+}
+
+// What Python writes and reads and simdjson does not: NaN, Infinity and -Infinity, numbers too large for a
+// double, and integers beyond 64 bits, which read as doubles: transformers says "no limit" with 10^30.
+std::string rewritten(std::string_view text) {
   std::string out;
   bool in_string = false;
   for (size_t i = 0; i < text.size();) {
-    size_t end = i + 1;
-    if (in_string && text[i] == '\\') {
+    const std::string_view word = in_string ? std::string_view() : word_at(text.substr(i));
+    size_t end = i + std::max<size_t>(word.size(), 1);
+    if (!word.empty()) {
+      out += standing_for(word);
+    } else if (in_string && text[i] == '\\') {
       end = std::min(i + 2, text.size());
-    } else if (text[i] == '"') {
-      in_string = !in_string;
+      out += text.substr(i, end - i);
     } else if (!in_string && (is_digit(text[i]) || text[i] == '-')) {
       while (end < text.size() &&
              (is_digit(text[end]) || std::string_view(".eE+-").find(text[end]) != text.npos))
         ++end;
+      out += rewritten_number(text.substr(i, end - i));
+    } else {
+      if (text[i] == '"') in_string = !in_string;
+      out += text[i];
     }
-    const std::string_view part = text.substr(i, end - i);
-    out += part;
-    const bool integer = !in_string && is_digit(part.back()) && part.find_first_of(".eE+") == part.npos;
-    if (integer && !fits<uint64_t>(part) && !fits<int64_t>(part)) out += "e0";
     i = end;
   }
   return out;
@@ -129,7 +180,7 @@ std::string found(const Json& value) {
 
 class JsonWriter {
  public:
-  explicit JsonWriter(int indent) : indent_(indent) {}
+  JsonWriter(int indent, NonFinite non_finite) : indent_(indent), non_finite_(non_finite) {}
 
   void write(const std::nullptr_t&) { out_ += "null"; }
   void write(bool value) { out_ += value ? "true" : "false"; }
@@ -138,12 +189,17 @@ class JsonWriter {
 
   // In the notation Python uses, always with a point or an exponent, so that it stays a double.
   void write(double value) {
-    if (!std::isfinite(value)) return write(nullptr);
+    if (!std::isfinite(value)) return write_word(value);
     const double magnitude = std::abs(value);
     const bool plain = magnitude == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
     const size_t start = out_.size();
     write_chars(value, plain ? std::chars_format::fixed : std::chars_format::scientific);
     if (out_.find_first_of(".e", start) == std::string::npos) out_ += ".0";
+  }
+
+  void write_word(double value) {
+    if (non_finite_ == NonFinite::null) return write(nullptr);
+    out_ += std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
   }
 
   void write(const std::string& text) {
@@ -235,6 +291,7 @@ class JsonWriter {
   }
 
   int indent_;
+  NonFinite non_finite_;
   int level_ = 0;
   std::string out_;
 };
@@ -247,9 +304,11 @@ Json Json::parse(std::string_view text, std::string_view source) {
     return run >= kLongInteger;
   });
   dom::parser parser;
-  if (plain) return from_dom(parse_json_dom(parser, text, source), source, 0);
-  const std::string rewritten = with_large_integers_as_doubles(text);
-  return from_dom(parse_json_dom(parser, rewritten, source), source, 0);
+  const bool python =
+      !plain || text.find("NaN") != text.npos || text.find("Infinity") != text.npos || !is_json(parser, text);
+  if (!python) return Copier(source, false).copy(parse_json_dom(parser, text, source), 0);
+  const std::string other = rewritten(text);
+  return Copier(source, true).copy(parse_json_dom(parser, other, source), 0);
 }
 
 bool Json::as_bool() const {
@@ -315,8 +374,8 @@ Json& Json::push(Json value) {
   return *this;
 }
 
-std::string Json::dump(int indent) const {
-  JsonWriter writer(indent);
+std::string Json::dump(int indent, NonFinite non_finite) const {
+  JsonWriter writer(indent, non_finite);
   writer.visit(*this);
   return writer.take();
 }

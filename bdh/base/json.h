@@ -10,6 +10,10 @@
 
 namespace bdh {
 
+/// How a number that is not finite is written, which JSON does not have: as null, or as Python writes and
+/// reads it.
+enum class NonFinite : uint8_t { null, python };
+
 /// A JSON value. Objects keep the order of their keys.
 class Json {
  public:
@@ -32,7 +36,7 @@ class Json {
 
   /// Parses one JSON document. `source` names it in errors. Throws Error(bad_file) for anything that is not
   /// valid UTF-8 JSON, for duplicate keys, and for nesting deeper than 128. Integers beyond 64 bits become
-  /// doubles.
+  /// doubles; NaN, Infinity and -Infinity are read, as Python writes them.
   static Json parse(std::string_view text, std::string_view source);
 
   bool is_null() const { return std::holds_alternative<std::nullptr_t>(value_); }
@@ -62,9 +66,8 @@ class Json {
   Json& push(Json value);
 
   /// JSON text: on one line with indent 0, else indented by that many spaces. Numbers are written so that
-  /// they read back exactly; a number that is not finite becomes null, a byte that is no UTF-8 becomes
-  /// U+FFFD.
-  std::string dump(int indent = 0) const;
+  /// they read back exactly; a byte that is no UTF-8 becomes U+FFFD.
+  std::string dump(int indent = 0, NonFinite non_finite = NonFinite::null) const;
 
   bool operator==(const Json&) const = default;
 

@@ -63,6 +63,11 @@ bool has_lone_surrogate(std::string_view text) {
 
 }  // namespace
 
+bool is_json(simdjson::dom::parser& parser, std::string_view text) {
+  simdjson::dom::element root;
+  return !text.empty() && parser.parse(text.data(), text.size()).get(root) == simdjson::SUCCESS;
+}
+
 simdjson::dom::element parse_json_dom(simdjson::dom::parser& parser, std::string_view text,
                                       std::string_view source) {
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";

@@ -17,6 +17,9 @@ inline constexpr int kMaxJsonDepth = 128;
 simdjson::dom::element parse_json_dom(simdjson::dom::parser& parser, std::string_view text,
                                       std::string_view source);
 
+/// Whether parse_json_dom would take the text.
+bool is_json(simdjson::dom::parser& parser, std::string_view text);
+
 /// The element's value, known to be of that type.
 template <class Value>
 Value dom_value(simdjson::dom::element element) {

@@ -94,26 +94,26 @@ Shape contiguous_strides(const Shape& shape) {
   int64_t stride = 1;
   for (size_t d = shape.size(); d-- > 0;) {
     strides[d] = stride;
-    stride *= std::max<int64_t>(shape[d], 1);
+    const int64_t factor = std::max<int64_t>(shape[d], 1);
+    if (__builtin_mul_overflow(stride, factor, &stride)) stride = 1;  // an empty tensor: nothing is reached
   }
   return strides;
 }
 
 int64_t element_count(const Shape& shape) {
-  int64_t count = 1;  // with empty dimensions taken as 1, so that strides fit too
-  bool empty = false;
   for (const int64_t dimension : shape) {
     if (dimension < 0)
       fail(ErrorKind::invalid_argument, "shape ", to_string(shape), " has a negative dimension");
-    empty = empty || dimension == 0;
-    const int64_t factor = std::max<int64_t>(dimension, 1);
-    if (count > std::numeric_limits<int64_t>::max() / factor) {
+  }
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
+  int64_t count = 1;
+  for (const int64_t dimension : shape) {
+    if (__builtin_mul_overflow(count, dimension, &count)) {
       fail(ErrorKind::invalid_argument, "shape ", to_string(shape),
            " has more elements than 64 bits can count");
     }
-    count *= factor;
   }
-  return empty ? 0 : count;
+  return count;
 }
 
 size_t byte_size(DType dtype, const Shape& shape) {

@@ -44,7 +44,8 @@ struct Tensor {
 /// Row-major strides for a shape.
 Shape contiguous_strides(const Shape& shape);
 
-/// Product of the dimensions. Throws Error(invalid_argument) if one is negative or the product exceeds int64.
+/// Product of the dimensions; 0 where one is 0. Throws Error(invalid_argument) if one is negative or the
+/// product exceeds int64.
 int64_t element_count(const Shape& shape);
 
 /// Bytes of that many elements without holes. Throws as element_count, and when the bytes exceed int64.

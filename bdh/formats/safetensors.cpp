@@ -23,7 +23,6 @@ namespace dom = simdjson::dom;
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
-constexpr size_t kMaxRank = 64;
 constexpr size_t kMaxMetadataEntries = 100'000;
 constexpr std::string_view kMetadataKey = "__metadata__";
 constexpr std::string_view kRemedy = "; the file is incomplete or damaged, get it again from its source";
@@ -39,6 +38,24 @@ uint64_t length_prefix(std::span<const std::byte> bytes) {
   return length;
 }
 
+struct OtherType {
+  std::string_view name;
+  uint64_t bits;
+};
+
+// Types of the format that this library has no tensors of.
+constexpr std::array kOtherTypes{OtherType{"U16", 16},   OtherType{"U32", 32}, OtherType{"U64", 64},
+                                 OtherType{"C64", 64},   OtherType{"F4", 4},   OtherType{"F6_E2M3", 6},
+                                 OtherType{"F6_E3M2", 6}};
+
+// Of one element; nothing for a type of a later version.
+std::optional<uint64_t> bits_of_type(std::string_view type) {
+  if (const std::optional<DType> known = dtype_from_name(type)) return 8 * size_of(*known);
+  const auto other = std::find_if(kOtherTypes.begin(), kOtherTypes.end(),
+                                  [&](const OtherType& candidate) { return candidate.name == type; });
+  return other == kOtherTypes.end() ? std::nullopt : std::optional(other->bits);
+}
+
 // Checks what the header says. Every error names the file and, where there is one, the tensor.
 class HeaderReader {
  public:
@@ -46,7 +63,6 @@ class HeaderReader {
       : source_(std::move(source)), data_bytes_(data_bytes) {}
 
   void read(std::string_view header) {
-    reject_negative_zero(header);
     dom::parser parser;
     const dom::element root = parse_json_dom(parser, header, concat(source_, ": header"));
     for (const auto [key, value] : dom_value<dom::object>(root)) {
@@ -55,6 +71,7 @@ class HeaderReader {
       else
         tensors.push_back(read_tensor(key, value));
     }
+    if (!has_other_fields_) reject_negative_zero(header);
     sort_by_bytes();
     sort_by_name();
     check_names();
@@ -77,7 +94,7 @@ class HeaderReader {
   }
 
   // simdjson reads -0 as 0, so it has to be found in the text. No minus stands outside the strings of a valid
-  // header.
+  // header without other fields.
   void reject_negative_zero(std::string_view header) const {
     if (header.find("-0") == header.npos) return;
     bool in_string = false;
@@ -90,8 +107,9 @@ class HeaderReader {
 
   void read_metadata(dom::element element) {
     if (has_metadata_) bad("the header has two ", kMetadataKey, " objects");
-    if (!element.is_object()) bad(kMetadataKey, " is not an object of strings");
     has_metadata_ = true;
+    if (element.is_null()) return;
+    if (!element.is_object()) bad(kMetadataKey, " is not an object of strings");
     for (const auto [key, value] : dom_value<dom::object>(element)) {
       if (!value.is_string()) bad(kMetadataKey, ": the value of ", printable(key), " is not a string");
       if (metadata.size() >= kMaxMetadataEntries)
@@ -101,7 +119,7 @@ class HeaderReader {
     }
   }
 
-  TensorInfo read_tensor(std::string_view name, dom::element element) const {
+  TensorInfo read_tensor(std::string_view name, dom::element element) {
     if (!element.is_object()) bad_tensor(name, "its entry in the header is not an object");
     std::optional<dom::element> dtype, shape, offsets;
     for (const auto [key, value] : dom_value<dom::object>(element)) {
@@ -109,7 +127,8 @@ class HeaderReader {
                     : key == "shape"        ? &shape
                     : key == "data_offsets" ? &offsets
                                             : nullptr;
-      if (field == nullptr) bad_tensor(name, "unknown key ", printable(key));
+      has_other_fields_ = has_other_fields_ || field == nullptr;
+      if (field == nullptr) continue;
       if (field->has_value()) bad_tensor(name, "the key ", printable(key), " stands twice");
       *field = value;
     }
@@ -118,19 +137,17 @@ class HeaderReader {
     if (!offsets) bad_tensor(name, "data_offsets is missing");
     TensorInfo info;
     info.name = name;
-    info.dtype = read_dtype(name, *dtype);
+    info.type = read_type(name, *dtype);
+    info.dtype = dtype_from_name(info.type);
     info.shape = read_shape(name, *shape);
     std::tie(info.begin, info.end) = read_offsets(name, *offsets);
     check_size(info);
     return info;
   }
 
-  DType read_dtype(std::string_view name, dom::element element) const {
+  std::string read_type(std::string_view name, dom::element element) const {
     if (!element.is_string()) bad_tensor(name, "dtype is not a string");
-    const auto dtype_name = dom_value<std::string_view>(element);
-    const std::optional<DType> dtype = dtype_from_name(dtype_name);
-    if (!dtype) bad_tensor(name, "unknown dtype ", printable(dtype_name));
-    return *dtype;
+    return std::string(dom_value<std::string_view>(element));
   }
 
   // A whole number of at most int64's largest, written without point or exponent.
@@ -148,7 +165,6 @@ class HeaderReader {
     if (!element.is_array()) bad_tensor(name, "shape is not an array");
     Shape shape;
     for (const dom::element dimension : dom_value<dom::array>(element)) {
-      if (shape.size() == kMaxRank) bad_tensor(name, "shape has more than ", kMaxRank, " dimensions");
       shape.push_back(read_number(name, "shape", dimension));
     }
     return shape;
@@ -167,13 +183,13 @@ class HeaderReader {
   }
 
   void check_size(const TensorInfo& info) const {
-    const uint64_t needed = bytes_of(info);
     if (info.begin > info.end) {
       bad_tensor(info.name, "data_offsets end at ", info.end, ", before they begin at ", info.begin);
     }
-    if (info.end - info.begin != needed) {
+    const std::optional<uint64_t> needed = bytes_of(info);
+    if (needed && info.end - info.begin != *needed) {
       bad_tensor(info.name, "data_offsets span ", info.end - info.begin, " bytes, but shape ",
-                 to_string(info.shape), " of ", name_of(info.dtype), " needs ", needed);
+                 to_string(info.shape), " of ", printable(info.type), " needs ", *needed);
     }
     if (info.end > data_bytes_) {
       bad_tensor(info.name, "its bytes end at ", info.end, ", past the end of the file's ", data_bytes_,
@@ -181,9 +197,22 @@ class HeaderReader {
     }
   }
 
-  uint64_t bytes_of(const TensorInfo& info) const {
+  // Nothing for a type that nobody knows here.
+  std::optional<uint64_t> bytes_of(const TensorInfo& info) const {
+    const std::optional<uint64_t> bits = bits_of_type(info.type);
+    if (!bits) return {};
+    uint64_t needed = 0;
+    if (__builtin_mul_overflow(elements_of(info), *bits, &needed)) {
+      bad_tensor(info.name, "shape ", to_string(info.shape), " of ", printable(info.type),
+                 " has more bytes than 64 bits can count");
+    }
+    if (needed % 8 != 0) bad_tensor(info.name, "its elements end within a byte");
+    return needed / 8;
+  }
+
+  uint64_t elements_of(const TensorInfo& info) const {
     try {
-      return byte_size(info.dtype, info.shape);
+      return static_cast<uint64_t>(element_count(info.shape));
     } catch (const Error& error) {
       bad_tensor(info.name, error.what());
     }
@@ -210,29 +239,24 @@ class HeaderReader {
     if (twice != by_name.end()) bad_tensor(tensors[*twice].name, "the name stands twice in the header");
   }
 
-  // Tensors fill the data section, each starting where the one before ends and no two at the same place.
+  // Tensors fill the data section, each starting where the one before ends.
   void check_layout() const {
     uint64_t expected = 0;
     for (size_t i = 0; i < tensors.size(); ++i) {
-      if (i > 0) check_neighbours(tensors[i - 1], tensors[i]);
-      if (tensors[i].begin != expected) {
-        bad_tensor(tensors[i].name, "begins at ", tensors[i].begin, ", which leaves a hole after ", expected);
-      }
-      expected = tensors[i].end;
+      const TensorInfo& info = tensors[i];
+      if (info.begin < expected)
+        bad_tensor(info.name, "its bytes overlap those of ", printable(tensors[i - 1].name));
+      if (info.begin > expected)
+        bad_tensor(info.name, "begins at ", info.begin, ", which leaves a hole after ", expected);
+      expected = info.end;
     }
     if (expected != data_bytes_) bad(data_bytes_ - expected, " bytes after the last tensor belong to none");
-  }
-
-  void check_neighbours(const TensorInfo& before, const TensorInfo& info) const {
-    if (info.begin == before.begin && before.begin == before.end) {
-      bad_tensor(info.name, "shares its start with ", printable(before.name), ", which has no bytes");
-    }
-    if (info.begin < before.end) bad_tensor(info.name, "its bytes overlap those of ", printable(before.name));
   }
 
   std::string source_;
   uint64_t data_bytes_;
   bool has_metadata_ = false;
+  bool has_other_fields_ = false;  // which the package skips, whatever is in them
 };
 
 std::string_view checked_header(const std::string& source, std::span<const std::byte> bytes) {
@@ -295,7 +319,7 @@ std::string metadata_json(const std::filesystem::path& path, const Metadata& met
   return concat(json_string(kMetadataKey), ":{", json, "}");
 }
 
-void check_writable(const std::filesystem::path& path, const Entry& entry, bool last) {
+void check_writable(const std::filesystem::path& path, const Entry& entry) {
   const std::string& name = entry.first;
   const Tensor& tensor = entry.second;
   require_utf8(path, "tensor name", name);
@@ -305,10 +329,8 @@ void check_writable(const std::filesystem::path& path, const Entry& entry, bool 
   };
   if (name == kMetadataKey) refuse("has the name of the metadata; rename it");
   if (tensor.device.kind != Device::Kind::cpu) refuse("is not in CPU memory; copy it there first");
-  if (tensor.shape.size() > kMaxRank) refuse(concat("has more than ", kMaxRank, " dimensions; reshape it"));
-  if (tensor.bytes() == 0 && !last) {
-    refuse("has no elements, so that another tensor would start at the same place; leave it out");
-  }
+  if (tensor.shape.size() > TensorInfo::kMaxRank)
+    refuse(concat("has more than ", TensorInfo::kMaxRank, " dimensions; reshape it"));
 }
 
 std::string shape_json(const Shape& shape) {
@@ -324,7 +346,7 @@ std::string header_json(const std::filesystem::path& path, const std::vector<con
   uint64_t begin = 0;
   for (const Entry* entry : order) {
     const auto& [name, tensor] = *entry;
-    check_writable(path, *entry, entry == order.back());
+    check_writable(path, *entry);
     const uint64_t end = begin + tensor.bytes();
     json += concat(json.size() > 1 ? "," : "", json_string(name), ":{\"dtype\":\"", name_of(tensor.dtype),
                    "\",\"shape\":", shape_json(tensor.shape), ",\"data_offsets\":[", begin, ",", end, "]}");
@@ -422,14 +444,23 @@ Tensor SafetensorsFile::tensor(std::string_view name) const {
          ": not in the file; check the name against those it has");
   }
   const TensorInfo& info = tensors_[*found];
+  if (!info.usable()) throw refusal(info);
   Tensor tensor;
-  tensor.dtype = info.dtype;
+  tensor.dtype = *info.dtype;
   tensor.shape = info.shape;
   tensor.strides = contiguous_strides(info.shape);
   tensor.data = bytes_.data() + data_offset_ + info.begin;
   tensor.owner = owner_;
   if (mapped_) tensor.give_back = release_pages;
   return tensor;
+}
+
+Error SafetensorsFile::refusal(const TensorInfo& info) const {
+  const std::string what = info.dtype
+                               ? concat(info.shape.size(), " dimensions, more than ", TensorInfo::kMaxRank)
+                               : concat("dtype ", printable(info.type));
+  return {ErrorKind::unsupported, concat(path().string(), ": tensor ", printable(info.name), " has ", what,
+                                         ", which bdh does not compute with; save it as F32, F16 or BF16")};
 }
 
 bool is_safetensors(const std::filesystem::path& path) {

@@ -8,11 +8,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/tensor.h"
 
@@ -24,10 +26,15 @@ using Metadata = std::map<std::string, std::string>;
 /// What the header says of one tensor.
 struct TensorInfo {
   std::string name;
-  DType dtype = DType::f32;
+  std::string type;            // the dtype as it stands there: "F32", "U16", "C64", or one of a later version
+  std::optional<DType> dtype;  // none for types that this library does not compute with
   Shape shape;
   uint64_t begin = 0;  // byte offsets into the data section: [begin, end)
   uint64_t end = 0;
+
+  /// Of a type and rank that this library has.
+  bool usable() const { return dtype && shape.size() <= kMaxRank; }
+  static constexpr size_t kMaxRank = 64;
 };
 
 /// An open file: mapped, checked, read lazily. A value; tensors taken from it keep its bytes alive.
@@ -47,8 +54,11 @@ class SafetensorsFile {
   /// Where the data section starts: file offset of a tensor = data_offset() + begin.
   uint64_t data_offset() const { return data_offset_; }
 
-  /// A view into the mapping, no copy. Throws Error(not_found) naming file and tensor.
+  /// A view into the mapping, no copy. Throws Error(not_found) naming file and tensor, Error(unsupported) for
+  /// a tensor whose type or rank this library has not.
   Tensor tensor(std::string_view name) const;
+  /// Why a tensor that is not usable is not: Error(unsupported).
+  Error refusal(const TensorInfo& info) const;
 
  private:
   std::filesystem::path path_;
@@ -73,8 +83,7 @@ Metadata read_metadata(const std::filesystem::path& path);
 /// Writes the tensors, widest elements first and by name within a type (as the reference package orders
 /// them), header padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see
 /// AtomicFile. `written` is told the bytes of each piece of a tensor, and may throw to stop. Throws
-/// Error(invalid_argument) for what no reader would take back: names that are not UTF-8, tensors without
-/// elements that are not last.
+/// Error(invalid_argument) for what no reader would take back: names that are not UTF-8.
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
                        const std::function<void(size_t)>& written = {});
 /// The same as bytes in memory.

@@ -45,7 +45,7 @@ void save_config(const Config& config, const fs::path& directory) {
   fs::create_directories(directory, error);
   if (error) fail(ErrorKind::io, "cannot make directory '", directory.string(), "': ", error.message());
   AtomicFile file(directory / kConfigFile);
-  file.write(plain_config(config).dump(2) + "\n");
+  file.write(plain_config(config).dump(2, NonFinite::python) + "\n");
   file.commit();
 }
 

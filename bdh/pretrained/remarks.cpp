@@ -101,7 +101,7 @@ void write_horizon(const fs::path& directory, const std::vector<float>& horizon)
   std::erase_if(members, [](const Json::Member& member) { return member.first == "horizon"; });
   if (!horizon.empty()) members.emplace_back("horizon", horizon_to_json(horizon));
   AtomicFile file(path);
-  file.write(Json(std::move(members)).dump(2) + "\n");
+  file.write(Json(std::move(members)).dump(2, NonFinite::python) + "\n");
   file.commit();
 }
 

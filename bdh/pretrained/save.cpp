@@ -31,7 +31,7 @@ void write_text(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
-void write_json(const fs::path& path, const Json& json) { write_text(path, json.dump(2) + "\n"); }
+void write_json(const fs::path& path, const Json& json) { write_text(path, json.dump(2, NonFinite::python) + "\n"); }
 
 /// In the order of a state_dict. A model that runs in another dtype than it is stored in is saved as it runs;
 /// float64 that runs as float32 is saved as it is stored.

@@ -25,12 +25,13 @@ struct Form {
   std::string_view format;
   bool index;
 };
+// In the order in which transformers looks for them; model.pt is ours.
 constexpr std::array kForms{
-    Form{kSafetensorsIndex, "safetensors", true},
     Form{kSafetensorsFile, "safetensors", false},
+    Form{kSafetensorsIndex, "safetensors", true},
     Form{kTorchFile, "pt", false},
-    Form{kTorchBinIndex, "pt", true},
     Form{kTorchBinFile, "pt", false},
+    Form{kTorchBinIndex, "pt", true},
 };
 
 void require_format(const std::string& format) {
@@ -60,13 +61,21 @@ std::vector<Form> forms_in(const fs::path& directory, const std::string& format)
        interrupted_update(directory));
 }
 
+/// model.safetensors and model.pt together are how document 000 saves a model, twice the same.
+bool is_saved_twice(const std::vector<Form>& forms) {
+  return forms.size() == 2 && forms[0].file == std::string_view(kSafetensorsFile) &&
+         forms[1].file == std::string_view(kTorchFile);
+}
+
 void warn_of_choice(const fs::path& directory, const std::vector<Form>& forms,
                     std::vector<std::string>* warnings) {
-  if (!warnings || forms.size() < 2) return;
+  if (!warnings || forms.size() < 2 || is_saved_twice(forms)) return;
   std::string others;
-  for (size_t i = 1; i < forms.size(); ++i) others += concat(i > 1 ? ", " : "", forms[i].file);
+  for (size_t i = 1; i < forms.size(); ++i)
+    others +=
+        concat(i > 1 ? ", " : "", forms[i].file, forms[i].index ? " (an older save's, by its look)" : "");
   warnings->push_back(concat(directory.string(), ": reads ", forms.front().file, " and ignores ", others,
-                             ", which also hold weights"));
+                             "; remove what is left over"));
 }
 
 void add_file(WeightFiles& weights, const fs::path& path, bool safetensors) {
@@ -78,14 +87,14 @@ void add_file(WeightFiles& weights, const fs::path& path, bool safetensors) {
   weights.paths.push_back(path);
 }
 
-/// Names in the file that was opened last.
-std::set<std::string> names_in_last(const WeightFiles& weights) {
+/// Names in the i-th file.
+std::set<std::string> names_in(const WeightFiles& weights, size_t i) {
   std::set<std::string> names;
-  if (!weights.files.empty()) {
-    for (const TensorInfo& info : weights.files.back().tensors()) names.insert(info.name);
+  if (i < weights.files.size()) {
+    for (const TensorInfo& info : weights.files[i].tensors()) names.insert(info.name);
   } else {
-    for (const auto& [name, tensor] : weights.torch_files.back().tensors) names.insert(name);
-    for (const auto& [name, error] : weights.torch_files.back().unreadable) names.insert(name);
+    for (const auto& [name, tensor] : weights.torch_files[i].tensors) names.insert(name);
+    for (const auto& [name, error] : weights.torch_files[i].unreadable) names.insert(name);
   }
   return names;
 }
@@ -96,12 +105,17 @@ WeightFiles open_shards(const fs::path& index, bool safetensors) {
   WeightFiles weights;
   weights.source = index;
   for (const auto& [file, tensors] : tensors_by_file) {
+    const size_t place = weights.paths.size();
     add_file(weights, index.parent_path() / file, safetensors);
-    const std::set<std::string> held = names_in_last(weights);
+    const std::set<std::string> held = names_in(weights, place);
     for (const std::string& tensor : tensors) {
-      if (held.contains(tensor)) continue;
-      fail(ErrorKind::bad_file, index.string(), ": tensor ", printable(tensor), " should be in ",
-           printable(file), " but is not");
+      if (held.contains(tensor)) {
+        weights.places[tensor] = place;
+      } else {
+        weights.missing.emplace(
+            tensor, Error(ErrorKind::bad_file, concat(index.string(), ": tensor ", printable(tensor),
+                                                      " should be in ", printable(file), " but is not")));
+      }
     }
   }
   return weights;
@@ -114,25 +128,38 @@ WeightFiles open_single(const fs::path& path, bool safetensors) {
   return weights;
 }
 
-void add_tensor(TensorMap& tensors, const std::string& name, Tensor tensor, const fs::path& path) {
-  if (tensors.emplace(name, std::move(tensor)).second) return;
-  fail(ErrorKind::bad_file, path.string(), ": tensor ", printable(name),
-       " stands in another shard too; each must stand once");
-}
-
 }  // namespace
+
+bool WeightFiles::counts(const std::string& name, size_t file) const {
+  const auto place = places.find(name);
+  return place == places.end() || place->second == file;
+}
 
 TensorMap WeightFiles::state_dict() const {
   TensorMap tensors;
-  for (const SafetensorsFile& file : files) {
-    for (const TensorInfo& info : file.tensors()) {
-      add_tensor(tensors, info.name, file.tensor(info.name), file.path());
+  for (size_t i = 0; i < files.size(); ++i) {
+    for (const TensorInfo& info : files[i].tensors()) {
+      if (info.usable() && counts(info.name, i))
+        tensors.insert_or_assign(info.name, files[i].tensor(info.name));
     }
   }
   for (size_t i = 0; i < torch_files.size(); ++i) {
-    for (const auto& [name, tensor] : torch_files[i].tensors) add_tensor(tensors, name, tensor, paths[i]);
+    for (const auto& [name, tensor] : torch_files[i].tensors) {
+      if (counts(name, i)) tensors.insert_or_assign(name, tensor);
+    }
   }
   return tensors;
+}
+
+std::map<std::string, Error> WeightFiles::unreadable() const {
+  std::map<std::string, Error> all = missing;
+  for (const SafetensorsFile& file : files) {
+    for (const TensorInfo& info : file.tensors()) {
+      if (!info.usable()) all.emplace(info.name, file.refusal(info));
+    }
+  }
+  for (const TorchFile& file : torch_files) all.insert(file.unreadable.begin(), file.unreadable.end());
+  return all;
 }
 
 Metadata WeightFiles::metadata() const {
@@ -148,12 +175,6 @@ Json WeightFiles::values() const {
       if (all.find(key) == nullptr) all.set(key, value);
     }
   }
-  return all;
-}
-
-std::map<std::string, Error> WeightFiles::unreadable() const {
-  std::map<std::string, Error> all;
-  for (const TorchFile& file : torch_files) all.insert(file.unreadable.begin(), file.unreadable.end());
   return all;
 }
 

@@ -12,27 +12,34 @@
 namespace bdh {
 
 /// The tensors of a model's weights files, unconverted and unread, and where they come from.
-struct WeightFiles {
+class WeightFiles {
+ public:
   std::filesystem::path source;              // the weights file, or the index of its shards
   std::vector<std::filesystem::path> paths;  // the files that hold tensors
   std::vector<SafetensorsFile> files;        // one for each path, or none when they are PyTorch's
   std::vector<TorchFile> torch_files;        // one for each path, or none when they are safetensors
+  std::map<std::string, size_t> places;      // of tensors that an index lists: which file has them
+  std::map<std::string, Error> missing;      // of tensors that an index lists and the file has not
 
-  /// Throws Error(bad_file) for a name that stands twice.
+  /// Those that can be read. Of a name that stands in several files the one counts that the index says; where
+  /// it says nothing, the last, as in transformers.
   TensorMap state_dict() const;
   /// The files' __metadata__ together; empty for PyTorch's.
   Metadata metadata() const;
   /// What PyTorch checkpoints hold beside their state_dict: an object.
   Json values() const;
-  /// Entries of PyTorch state_dicts that are no tensors here, and why.
+  /// What the files or their index name and no tensor can be made of, and why.
   std::map<std::string, Error> unreadable() const;
+
+ private:
+  bool counts(const std::string& name, size_t file) const;
 };
 
-/// Looks for model.safetensors.index.json, model.safetensors, model.pt, pytorch_model.bin.index.json,
-/// pytorch_model.bin, in that order; format "safetensors" or "pt" allows only those, "auto" all. Warns when
-/// it chose among several and when a file's format version is newer than ours. Throws Error(not_found) when
-/// there is none, Error(unsupported) for PyTorch's in a build that cannot read them, Error(invalid_argument)
-/// for another format, Error(bad_file) and Error(io) as the files' readers.
+/// Looks for model.safetensors, model.safetensors.index.json, model.pt, pytorch_model.bin,
+/// pytorch_model.bin.index.json, in that order; format "safetensors" or "pt" allows only those, "auto" all.
+/// Warns when it chose among several and when a file's format version is newer than ours. Throws
+/// Error(not_found) when there is none, Error(unsupported) for PyTorch's in a build that cannot read them,
+/// Error(invalid_argument) for another format, Error(bad_file) and Error(io) as the files' readers.
 WeightFiles find_weights(const std::filesystem::path& directory, std::vector<std::string>* warnings = nullptr,
                          const std::string& format = "auto");
 

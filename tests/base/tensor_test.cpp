@@ -45,7 +45,8 @@ TEST_CASE("tensor: element counts and byte sizes") {
   CHECK(thrown_by([] {
           element_count({int64_t{1} << 32, int64_t{1} << 32});
         }).kind == ErrorKind::invalid_argument);
-  CHECK(thrown_by([] { element_count({0, kMax, kMax}); }).says("more elements"));
+  CHECK(element_count({0, kMax, kMax}) == 0);
+  CHECK(contiguous_strides({kMax, kMax, 0}).size() == 3);
   CHECK(byte_size(DType::f64, {3, 5}) == 120);
   CHECK(thrown_by([] { byte_size(DType::f64, {int64_t{1} << 60}); }).says("more bytes"));
   CHECK(thrown_by([] { byte_size(DType::u8, {kMax}); }).message.empty());

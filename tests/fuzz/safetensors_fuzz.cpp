@@ -10,6 +10,7 @@ volatile unsigned sink;
 
 void read_whole(const bdh::SafetensorsFile& file) {
   for (const bdh::TensorInfo& info : file.tensors()) {
+    if (!info.usable()) continue;
     const bdh::Tensor tensor = file.tensor(info.name);
     unsigned sum = 0;
     for (size_t i = 0; i < tensor.bytes(); ++i) sum += static_cast<unsigned>(tensor.data[i]);

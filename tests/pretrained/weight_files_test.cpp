@@ -117,11 +117,11 @@ TEST_CASE("weights: the order in which they are looked for") {
   find_weights(directory.path(), &warnings);
   REQUIRE(warnings.size() == 1);
   CHECK_MESSAGE(
-      warnings[0].find("reads model.safetensors and ignores model.pt, pytorch_model.bin.index.json, "
-                       "pytorch_model.bin") != std::string::npos,
+      warnings[0].find("reads model.safetensors and ignores model.pt, pytorch_model.bin, "
+                       "pytorch_model.bin.index.json (an older save's, by its look)") != std::string::npos,
       warnings[0]);
   for (const char* name :
-       {"model.safetensors", "model.pt", "pytorch_model.bin.index.json", "pytorch_model.bin"}) {
+       {"model.safetensors", "model.pt", "pytorch_model.bin", "pytorch_model.bin.index.json"}) {
     CHECK(chosen(directory) == name);
     fs::remove(directory / name);
   }

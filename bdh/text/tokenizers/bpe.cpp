@@ -178,11 +178,12 @@ Bpe::Bpe(const Fields& fields)
   read_merges(fields);
 }
 
-/// Each is "left right" or ["left", "right"].
+/// Each is "left right" or ["left", "right"]; a line that begins with #version is merges.txt's header.
 void Bpe::read_merges(const Fields& fields) {
   if (!fields.find("merges")) return;
   uint32_t rank = 0;
   for (const Json& merge : fields.array("merges")) {
+    if (merge.is_string() && merge.as_string().starts_with("#version")) continue;
     const std::string where = fields.where("merges") + "[" + std::to_string(rank) + "]";
     if (merge.is_string()) {
       const std::string_view text = merge.as_string();
