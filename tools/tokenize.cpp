@@ -31,20 +31,25 @@ struct Options {
 
 using Tokens = std::vector<int32_t>;
 
-/// That of a directory with tokenizer files and nothing else, too.
+/// What a directory's tokenizer files say, and only where they say nothing, its model.
+TokenizerSource source_in(const std::string& directory, int64_t& vocab_size) {
+  TokenizerSource source = find_tokenizer(directory, vocab_size);
+  if (!source.kind.empty()) return source;
+  const ModelFiles opened = open_model(directory);
+  vocab_size = opened.model.config.vocab_size;
+  return find_tokenizer(directory, vocab_size, opened.model.config.extra, opened.files.values());
+}
+
 std::shared_ptr<const Tokenizer> open_tokenizer(const Options& options) {
-  const TokenizerFiles files = read_tokenizer_files(options.directory);
-  const int64_t vocab_size =
-      files.empty() ? read_config(options.directory).vocab_size : std::numeric_limits<int64_t>::max();
+  int64_t vocab_size = std::numeric_limits<int64_t>::max();
+  const TokenizerSource source = source_in(options.directory, vocab_size);
   std::vector<std::string> warnings;
-  auto tokenizer = tokenizer_from(files, vocab_size, options.directory, &warnings);
+  auto tokenizer = tokenizer_from(source, vocab_size, options.directory, &warnings);
   for (const std::string& warning : warnings) warn(warning);
-  if (!tokenizer && files.empty()) {
-    fail(ErrorKind::not_found, "'", options.directory,
-         "' has no tokenizer.json, and its model is not byte-level");
-  }
-  if (!tokenizer) fail(ErrorKind::unsupported, "this build reads no tokenizer.json");
-  return tokenizer;
+  if (tokenizer) return tokenizer;
+  if (!source.kind.empty()) fail(ErrorKind::unsupported, "this build reads no tokenizer.json");
+  fail(ErrorKind::not_found, "'", options.directory,
+       "' has no tokenizer.json, and its model is not byte-level");
 }
 
 /// Numbers with spaces or commas between.

@@ -18,10 +18,22 @@ inline constexpr const char* kTorchFile = "model.pt";
 inline constexpr const char* kTorchBinFile = "pytorch_model.bin";
 inline constexpr const char* kTorchBinIndex = "pytorch_model.bin.index.json";
 
-/// Kept byte for byte; tokenizer.json makes the tokenizer, the others add to it.
-inline constexpr std::array kTokenizerFiles{"tokenizer.json", "tokenizer_config.json",
-                                            "special_tokens_map.json", "added_tokens.json",
-                                            "chat_template.jinja"};
+/// Kept byte for byte; tokenizer.json makes the tokenizer, the next four add to it, the others are those of
+/// tokenizers that bdh does not read.
+inline constexpr std::array kTokenizerFiles{"tokenizer.json",
+                                            "tokenizer_config.json",
+                                            "special_tokens_map.json",
+                                            "added_tokens.json",
+                                            "chat_template.jinja",
+                                            "tokenizer.model",
+                                            "spiece.model",
+                                            "vocab.json",
+                                            "merges.txt",
+                                            "vocab.txt",
+                                            "meta.pkl",
+                                            "tokenizer.pkl"};
+inline constexpr std::array kForeignTokenizerFiles{
+    "tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt", "meta.pkl", "tokenizer.pkl"};
 
 /// Files that hold or list weights: the five above and shards as model-00001-of-00002.safetensors.
 bool is_weights_file(std::string_view name);

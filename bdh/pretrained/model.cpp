@@ -22,7 +22,6 @@
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/remarks.h"
-#include "bdh/pretrained/tokenizer_files.h"
 #include "kernels/backends.h"
 
 namespace bdh {
@@ -86,15 +85,15 @@ void take_weights(Model& model, const ModelFiles& opened, const LoadOptions& opt
 }
 
 /// What stands beside the weights.
-void take_companions(Model& model, const fs::path& directory, const LoadOptions& options) {
+void take_companions(Model& model, const fs::path& directory, const Json& values,
+                     const LoadOptions& options) {
   model.generation = read_generation_config(model.config(), directory);
   const std::string useless = model.generation.useless_options(model.config().vocab_size);
   if (!useless.empty()) model.warnings.push_back(concat(directory.string(), ": ", useless));
-  model.tokenizer_files = read_tokenizer_files(directory);
-  if (options.tokenizer) {
-    model.tokenizer =
-        tokenizer_from(model.tokenizer_files, model.config().vocab_size, directory, &model.warnings);
-  }
+  const int64_t vocabulary = model.config().vocab_size;
+  model.tokenizer_source = find_tokenizer(directory, vocabulary, model.config().extra, values);
+  if (options.tokenizer)
+    model.tokenizer = tokenizer_from(model.tokenizer_source, vocabulary, directory, &model.warnings);
   Remarks remarks = read_remarks(directory, &model.warnings);
   model.training_args = std::move(remarks.training_args);
   model.details = std::move(remarks.details);
@@ -102,8 +101,9 @@ void take_companions(Model& model, const fs::path& directory, const LoadOptions&
 
 Model load(const fs::path& directory, const LoadOptions& options) {
   Model model;
-  take_weights(model, open_model(directory, &model.warnings, options.format), options);
-  take_companions(model, directory, options);
+  const ModelFiles opened = open_model(directory, &model.warnings, options.format);
+  take_weights(model, opened, options);
+  take_companions(model, directory, opened.files.values(), options);
   return model;
 }
 
@@ -115,8 +115,9 @@ std::optional<int64_t> Model::block_size() const {
 
 Model Model::from_weights_file(const fs::path& file, const fs::path& config, const LoadOptions& options) {
   Model model;
-  take_weights(model, open_model_file(file, config, &model.warnings), options);
-  take_companions(model, file.parent_path(), options);
+  const ModelFiles opened = open_model_file(file, config, &model.warnings);
+  take_weights(model, opened, options);
+  take_companions(model, file.parent_path(), opened.files.values(), options);
   return model;
 }
 

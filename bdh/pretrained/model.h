@@ -13,6 +13,7 @@
 #include "bdh/model/session.h"
 #include "bdh/pretrained/config_file.h"
 #include "bdh/pretrained/model_files.h"
+#include "bdh/pretrained/tokenizer_files.h"
 #include "bdh/pretrained/weight_writer.h"
 #include "bdh/text/generation.h"
 
@@ -48,7 +49,7 @@ struct Model {
   std::shared_ptr<const Weights> weights;
   std::shared_ptr<const Tokenizer> tokenizer;
   GenerationConfig generation;
-  TokenizerFiles tokenizer_files;     // as found, whether or not a tokenizer was made of them
+  TokenizerSource tokenizer_source;   // as found, whether or not a tokenizer was made of it
   Metadata metadata;                  // of the safetensors files, without what bdh writes there itself
   Json training_args;                 // training_args.json; null: none
   Json details;                       // the user's fields of metadata.json; null: none

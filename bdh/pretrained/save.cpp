@@ -22,7 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kByteVocabulary = 256;
 constexpr uint64_t kSpareBytes = 1 << 20;  // for everything beside the weights
 
 void write_text(const fs::path& path, std::string_view text) {
@@ -31,7 +30,9 @@ void write_text(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
-void write_json(const fs::path& path, const Json& json) { write_text(path, json.dump(2, NonFinite::python) + "\n"); }
+void write_json(const fs::path& path, const Json& json) {
+  write_text(path, json.dump(2, NonFinite::python) + "\n");
+}
 
 /// In the order of a state_dict. A model that runs in another dtype than it is stored in is saved as it runs;
 /// float64 that runs as float32 is saved as it is stored.
@@ -157,7 +158,7 @@ class Save {
   std::string tokenizer_kind() const {
     const TokenizerFiles files = tokenizer_files();
     const auto file = files.find("tokenizer.json");
-    if (file == files.end()) return model_.config().vocab_size == kByteVocabulary ? "bytes" : "";
+    if (file == files.end()) return model_.tokenizer_source.kind;
     try {
       const Json json = Json::parse(file->second, file->first);
       const Json* model = json.find("model");
@@ -170,8 +171,8 @@ class Save {
 
   TokenizerFiles tokenizer_files() const {
     if (!options_.save_tokenizer) return {};
-    return model_.tokenizer && model_.tokenizer_files.empty() ? model_.tokenizer->files()
-                                                              : model_.tokenizer_files;
+    const TokenizerFiles& found = model_.tokenizer_source.files;
+    return model_.tokenizer && found.empty() ? model_.tokenizer->files() : found;
   }
 
   const Model& model_;

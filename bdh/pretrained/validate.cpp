@@ -230,16 +230,21 @@ class Validation {
     load.device = options_.device;
     load.threads = options_.threads;
     model_ = Model::from_pretrained(directory_, load);
-    if (!model_->tokenizer && model_->tokenizer_files.empty())
-      return {Verdict::warned,
-              "there is no tokenizer.json, and the model is not byte-level: it reads tokens, no text"};
+    const TokenizerSource& source = model_->tokenizer_source;
+    if (!model_->tokenizer && source.kind.empty()) {
+      const std::string reason = source.unread.empty()
+                                     ? "there is no tokenizer.json, and the model is not byte-level"
+                                     : source.unread + ", which bdh does not read";
+      return {Verdict::warned, reason + ": it reads tokens, no text"};
+    }
     if (!model_->tokenizer) return {Verdict::warned, "this build reads no tokenizer.json"};
     const int64_t tokens = model_->tokenizer->vocab_size();
-    if (tokens > config_->vocab_size)
-      fail(ErrorKind::bad_file, "the tokenizer has ", tokens, " tokens, but the model's vocabulary is ",
-           config_->vocab_size, "; the two belong to different models");
-    return passed(concat(model_->tokenizer_files.empty() ? "bytes as tokens" : "tokenizer.json", ": ", tokens,
-                         " tokens of the vocabulary's ", config_->vocab_size));
+    const std::string detail = concat(source.kind == kBytesKind ? "bytes as tokens" : source.kind, ": ",
+                                      tokens, " tokens of the vocabulary's ", config_->vocab_size);
+    if (tokens <= config_->vocab_size) return passed(detail);
+    if (source.kind == kByt5Kind) return {Verdict::warned, detail + ", which has all that text needs"};
+    fail(ErrorKind::bad_file, "the tokenizer has ", tokens, " tokens, but the model's vocabulary is ",
+         config_->vocab_size, "; the two belong to different models");
   }
 
   Finding settings_read() const {

@@ -219,7 +219,7 @@ TEST_CASE("model: without tokenizer.json only a byte vocabulary reads text; the 
   const Model kept = Model::from_pretrained(directory.path(), files_only);
   CHECK(kept.tokenizer == nullptr);
   CHECK(kept.warnings.empty());
-  CHECK(kept.tokenizer_files.at("tokenizer.json") == "{}");
+  CHECK(kept.tokenizer_source.files.at("tokenizer.json") == "{}");
 }
 
 TEST_CASE("model: strict refuses tensors that are no part of a model") {

@@ -129,7 +129,7 @@ TEST_CASE("save: the files of a directory, and what is in them") {
 TEST_CASE("save: a loaded model keeps its facts when it is saved again") {
   TemporaryDirectory directory;
   Model model = model_of(tiny_config(), 1);
-  model.tokenizer_files = {{"tokenizer.json", "{ }\n"}, {"special_tokens_map.json", "\xff odd"}};
+  model.tokenizer_source.files = {{"tokenizer.json", "{ }\n"}, {"special_tokens_map.json", "\xff odd"}};
   SaveOptions options;
   options.metadata = {{"a", "1"}};
   options.training_args.set("max_iters", 3000);
@@ -145,10 +145,10 @@ TEST_CASE("save: a loaded model keeps its facts when it is saved again") {
   CHECK(twice.metadata == bdh::Metadata{{"a", "1"}, {"b", "2"}});
   CHECK(twice.training_args == options.training_args);
   CHECK(twice.details == options.details);
-  CHECK(twice.tokenizer_files == model.tokenizer_files);
+  CHECK(twice.tokenizer_source.files == model.tokenizer_source.files);
   again.save_tokenizer = false;
   loaded.save_pretrained(directory / "three", again);
-  CHECK(Model::from_pretrained(directory / "three").tokenizer_files.empty());
+  CHECK(Model::from_pretrained(directory / "three").tokenizer_source.files.empty());
 }
 
 TEST_CASE("save: another dtype, asked for at saving or at loading") {
@@ -190,7 +190,7 @@ TEST_CASE("save: an existing model is replaced only when asked, and wholly") {
   shards.max_shard_size = 2000;
   shards.training_args.set("old", true);
   Model with_tokenizer = model_of(tiny_config(), 1);
-  with_tokenizer.tokenizer_files = {{"tokenizer.json", "{}"}};
+  with_tokenizer.tokenizer_source.files = {{"tokenizer.json", "{}"}};
   with_tokenizer.save_pretrained(directory.path(), shards);
   for (const char* name : {"model.pt", "pytorch_model.bin", "pytorch_model-00001-of-00001.bin", "notes.txt",
                            "model-best.safetensors"})

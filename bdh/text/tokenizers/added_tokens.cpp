@@ -12,11 +12,12 @@ namespace bdh::tokenizers {
 namespace {
 
 constexpr size_t kMaxTextBytes = 4096;
+constexpr int32_t kNoToken = -1;  // where a file gives a text alone
 
 AddedToken read_token(const Fields& fields) {
   AddedToken added;
   added.text = fields.string("content");
-  added.token = static_cast<int32_t>(fields.integer("id", 0, kTokenLimit - 1));
+  added.token = static_cast<int32_t>(fields.integer("id", 0, kTokenLimit - 1, kNoToken));
   added.single_word = fields.boolean("single_word", false);
   added.lstrip = fields.boolean("lstrip", false);
   added.rstrip = fields.boolean("rstrip", false);
@@ -63,7 +64,7 @@ AddedTokens::AddedTokens(const Fields& tokenizer, const Vocabulary& vocabulary, 
       const AddedToken added = read_token(fields);
       if (added.text.empty()) continue;
       add(added, vocabulary);
-      if (warnings && tokens_.back().text == added.text && tokens_.back().token != added.token)
+      if (warnings && added.token != kNoToken && tokens_.back().text == added.text && tokens_.back().token != added.token)
         warnings->push_back(concat(fields.where(), ": ", printable(added.text), " is token ",
                                    tokens_.back().token, ", not ", added.token, " as the file says"));
     }
@@ -96,6 +97,7 @@ AddedTokens::Matcher AddedTokens::matcher(bool normalized) const {
   for (const bool special : {true, false}) {
     for (size_t i = 0; i < tokens_.size(); ++i) {
       const AddedToken& added = tokens_[i];
+      if (by_token_.at(added.token) != i) continue;  // added again later
       if (added.normalized != normalized || is_special(added.text) != special || added.shown.empty())
         continue;
       found.emplace_back(added.shown, static_cast<int32_t>(i));
@@ -138,6 +140,7 @@ void AddedTokens::cut(std::string_view text, const Matcher& matcher, std::vector
     Section section{at, end, token};
     at = end;
     if (!widen(text, tokens_[by_token_.at(token)], from, section)) continue;
+    if (section.begin >= section.end) continue;  // the token before has taken these spaces
     if (from < section.begin) sections.push_back({from, section.begin, Vocabulary::kNone});
     sections.push_back(section);
     from = section.end;

@@ -18,6 +18,7 @@
 #include "bdh/text/tokenizers/pre_tokenizer.h"
 #include "bdh/text/tokenizers/special_tokens.h"
 #include "bdh/text/tokenizers/text_budget.h"
+#include "bdh/text/tokenizers/token_files.h"
 #include "bdh/text/tokenizers/word_cache.h"
 #include "bdh/text/utf8.h"
 
@@ -233,6 +234,15 @@ std::unique_ptr<DecodeStream> JsonTokenizer::decode_stream(bool skip_special_tok
   return std::make_unique<Stream>(*this, skip_special_tokens);
 }
 
+/// Behind those that the file lists itself.
+void append_tokens(Json& tokenizer, const Json::Array& more) {
+  if (more.empty()) return;
+  const Json* listed = tokenizer.find("added_tokens");
+  Json::Array all = listed && listed->is_array() ? listed->as_array() : Json::Array{};
+  all.insert(all.end(), more.begin(), more.end());
+  tokenizer.set("added_tokens", std::move(all));
+}
+
 }  // namespace
 }  // namespace tokenizers
 
@@ -241,7 +251,8 @@ std::shared_ptr<const Tokenizer> make_tokenizer(TokenizerFiles files, const std:
   const auto file = files.find(tokenizers::kFile);
   if (file == files.end()) fail(ErrorKind::not_found, source, " has no ", tokenizers::kFile);
   const std::string where = source + "/" + tokenizers::kFile;
-  const Json json = Json::parse(file->second, where);
+  Json json = Json::parse(file->second, where);
+  tokenizers::append_tokens(json, tokenizers::tokens_to_add(files, json, source));
   const tokenizers::Fields tokenizer(json, where);
   const tokenizers::TextBudget budget(file->second.size());  // for added tokens, which are normalized
   const tokenizers::TokenizerSettings settings = tokenizers::read_settings(files, source);

@@ -46,10 +46,10 @@ TEST_CASE("tokenizer files: more tokens than the model has are warned about") {
   write_file(directory / "tokenizer.json", kTokenizer);
   std::vector<std::string> warnings;
   CHECK(
-      tokenizer_from(read_tokenizer_files(directory.path()), 4, directory.path(), &warnings)->vocab_size() ==
+      tokenizer_from(find_tokenizer(directory.path(), 4), 4, directory.path(), &warnings)->vocab_size() ==
       4);
   CHECK(warnings.empty());
-  tokenizer_from(read_tokenizer_files(directory.path()), 3, directory.path(), &warnings);
+  tokenizer_from(find_tokenizer(directory.path(), 3), 3, directory.path(), &warnings);
   CHECK(warnings.size() == 1);
 }
 

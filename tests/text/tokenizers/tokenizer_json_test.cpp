@@ -72,13 +72,13 @@ TEST_CASE("tokenizers: tokens with a role, from either file") {
   CHECK(!tokenizer->token_text(4));
 }
 
-TEST_CASE("tokenizers: an eos_token without a token is warned about, as are ids that are not the package's") {
+TEST_CASE("tokenizers: an eos_token without a token becomes the next one; ids that are not the package's warn") {
   std::vector<std::string> warnings;
   const auto tokenizer = tokenizer_of(document(kWords, R"("added_tokens": [{"id": 9, "content": "x"}])"),
                                       R"({"eos_token": "none"})", &warnings);
-  CHECK(!tokenizer->eos());
-  CHECK(warnings.size() == 2);
-  CHECK(tokenizer->encode("x") == Tokens{3});
+  CHECK(tokenizer->eos() == 4);
+  CHECK(warnings.size() == 1);
+  CHECK(tokenizer->encode("xnone") == Tokens{3, 4});
 }
 
 TEST_CASE("tokenizers: what is not UTF-8 counts as U+FFFD") {
