@@ -99,8 +99,8 @@ void take_weights(Model& model, const Config& config, const WeightFiles& files, 
 /// What stands beside the weights.
 void take_companions(Model& model, const fs::path& directory, const LoadOptions& options) {
   model.generation = read_generation_config(model.config(), directory);
-  const std::string useless = model.generation.useless_options(model.config().vocab_size);
-  if (!useless.empty()) model.warnings.push_back(concat(directory.string(), ": ", useless));
+  for (const std::string& useless : model.generation.useless_options(model.config().vocab_size))
+    model.warnings.push_back(concat(directory.string(), ": ", useless));
   model.tokenizer_files = read_tokenizer_files(directory);
   if (options.tokenizer) {
     model.tokenizer =
