@@ -89,8 +89,8 @@ auto named(const Table& table, std::string_view name) {
 /// Reads the option of that name into `options`, unless it is null; false where the table has none.
 template <class Table, class Options>
 bool read_named(const Table& table, Options& options, const Json::Member& member) {
-  const auto& [name, value] = member;
-  const auto option = named(table, name);
+  const Json& value = member.second;
+  const auto option = named(table, member.first);
   if (option == std::end(table)) return false;
   if (!value.is_null()) std::visit([&](auto place) { read_option(options.*place, value); }, option->member);
   return true;

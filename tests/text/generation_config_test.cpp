@@ -129,10 +129,10 @@ TEST_CASE("the options of the table are read and written") {
   Json written = config.to_json();
   Json wanted = Json::parse(text, "");
   CHECK(written.as_object().size() == wanted.as_object().size());
-  for (const auto& [name, value] : wanted.as_object()) {
-    CAPTURE(name);
-    REQUIRE(written.find(name));
-    CHECK(written.find(name)->dump() == value.dump());
+  for (const Json::Member& member : wanted.as_object()) {
+    CAPTURE(member.first);
+    REQUIRE(written.find(member.first));
+    CHECK(written.find(member.first)->dump() == member.second.dump());
   }
 }
 
