@@ -80,6 +80,8 @@ def random_config(draw, likely, prompt):
         config["transformers_version"] = "5.0.0"
     if set(config) - {"seed"} == {"max_new_tokens", "temperature", "top_k"}:
         config["do_sample"] = False
+    if config.get("do_sample") is not True and draw.random() < 0.05:  # until nothing is left, and on
+        config |= {"suppress_tokens": list(range(8, VOCAB)), "no_repeat_ngram_size": draw.choice((1, 2))}
     return config, length == "none"
 
 
