@@ -79,6 +79,7 @@ parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 	$$python tests/parity/tokenizer_parity.py check --bdh $(BUILD)/bdh --count $(TEXTS) && \
 	$$python tests/parity/pretrained_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/huggingface_parity.py check --bdh $(BUILD)/bdh --build $(BUILD) --demo $(DEMO) && \
+	$$python tests/parity/generation_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/logits_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO)
 
 bench: ## measure kernels and paths against their limits and peers

@@ -105,7 +105,9 @@ const bdh::Tokenizer& tokenizer_of(const bdh::Model& model) {
 
 bdh::GenerationConfig generation_config(const bdh::Model& model, const bdh_generation_options* given) {
   bdh::GenerationConfig config = model.generation;
+  config.num_return_sequences = 1;
   if (!given) return config;
+  if (given->max_new_tokens != config.max_new_tokens) config.max_length = 0;
   config.max_new_tokens = given->max_new_tokens;
   bdh::SamplingOptions& sampling = config.sampling;
   sampling.do_sample = given->do_sample != 0;

@@ -107,8 +107,9 @@ typedef struct {
   uint64_t seed;
 } bdh_generation_options;
 
-/* What the model's generation_config.json says, or its defaults. Its stop strings and eos_token_id end a text
- * whatever the options are. */
+/* What the model's generation_config.json says, or its defaults. What else it says holds whatever the options
+ * are: stop strings and eos_token_id, min_p, no_repeat_ngram_size, suppressed tokens and so on; its
+ * max_length unless max_new_tokens is changed. num_return_sequences does not: there is one text. */
 void bdh_generation_defaults(const bdh_model* model, bdh_generation_options* options);
 
 /* Told each piece of text as it becomes certain: whole UTF-8 characters, not closed by a zero. Returning 0

@@ -14,13 +14,21 @@ constexpr double kAny = std::numeric_limits<double>::infinity();
 
 constexpr SamplingOption kOptions[] = {
     {"temperature", &SamplingOptions::temperature, 0, kLargest, "0 (greedy) or a positive number",
-     "above 1 more surprising, below 1 less; 0 is greedy", true},
+     "above 1 more surprising, below 1 less; 0 is greedy", true, true},
     {"top_k", &SamplingOptions::top_k, 0, kAny, "0 (all tokens) or a positive number",
-     "choose among the K likeliest tokens; 0: among all", true},
+     "choose among the K likeliest tokens; 0: among all", true, true},
     {"top_p", &SamplingOptions::top_p, 0, 1, "in [0, 1]",
-     "choose among the likeliest that together have this probability", true},
+     "choose among the likeliest that together have this probability", true, true},
+    {"min_p", &SamplingOptions::min_p, 0, 1, "in [0, 1]",
+     "choose among those at least this times as likely as the likeliest", true, false},
+    {"typical_p", &SamplingOptions::typical_p, kSmallest, 1, "above 0 and at most 1",
+     "choose among those of ordinary surprise that together have this probability", true, false},
+    {"epsilon_cutoff", &SamplingOptions::epsilon_cutoff, 0, 1, "in [0, 1]",
+     "choose among those that are at least this likely", true, false},
+    {"eta_cutoff", &SamplingOptions::eta_cutoff, 0, 1, "in [0, 1]",
+     "the same, with less where many tokens are likely", true, false},
     {"repetition_penalty", &SamplingOptions::repetition_penalty, kSmallest, kLargest, "a positive number",
-     "above 1: avoid tokens that were there", false},
+     "above 1: avoid tokens that were there", false, false},
 };
 
 }  // namespace

@@ -19,6 +19,7 @@ struct SamplingOption {
   const char* rule;  // in words
   const char* help;  // of the flag
   bool warper;       // has no effect on greedy text: a flag that gives it asks for sampling
+  bool written;      // to generation_config.json always, others where they are not the default
 };
 
 /// In the order of --help.

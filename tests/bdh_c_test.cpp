@@ -148,6 +148,32 @@ TEST_CASE("C API: eos_token_id of generation_config.json ends a text") {
   CHECK(ended.second == 5);
 }
 
+TEST_CASE("C API: generation_config.json holds beside the options") {
+  TemporaryDirectory directory;
+  bdh::test::write_model(directory.path());
+  bdh::test::write_file(directory / "generation_config.json",
+                        R"({"max_length": 9, "no_repeat_ngram_size": 1, "num_return_sequences": 2})");
+  bdh_model* model = nullptr;
+  REQUIRE(bdh_model_load(directory.path().c_str(), nullptr, &model) == BDH_OK);
+  bdh_generation_options defaults;
+  bdh_generation_defaults(model, &defaults);
+  CHECK(defaults.do_sample == 0);
+  bdh_generation_options longer = defaults;
+  longer.max_new_tokens = 6;
+  const auto position_after = [&](const bdh_generation_options* options) {
+    bdh_session* session = nullptr;
+    REQUIRE(bdh_session_new(model, &session) == BDH_OK);
+    REQUIRE(bdh_generate(session, "To be", options, nullptr, nullptr) == BDH_OK);
+    const int64_t position = bdh_session_position(session);
+    bdh_session_free(session);
+    return position;
+  };
+  CHECK(position_after(nullptr) == 8);
+  CHECK(position_after(&defaults) == 8);
+  CHECK(position_after(&longer) == 5 + 5);
+  bdh_model_free(model);
+}
+
 TEST_CASE("C API: a horizon is the session's own, else the model's where text is generated") {
   TemporaryDirectory directory;
   bdh::test::write_model(directory.path());

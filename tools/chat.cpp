@@ -222,6 +222,9 @@ bool Chat::quit(const std::string& argument) {
 void run(const Options& options) {
   const Model model = load_model(options.common);
   GenerationConfig config = with_flags(model.generation, options.sampling);
+  if (std::exchange(config.num_return_sequences, 1) > 1)
+    warn("num_return_sequences is ignored: a chat has one reply");
+  config.require_possible(model.config().vocab_size);
   if (config.stop.empty()) config.stop = {kBlankLine};
   tokenizer_of(model);
   Continuation text;

@@ -52,12 +52,12 @@ double rate(int64_t tokens, double seconds) {
   return tokens > 0 && seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
 }
 
-/// A prompt's result as text for people, with a heading where there are several.
-std::string shown(const Options& options, const std::vector<std::string>& prompts, size_t i,
+/// The i-th of `count` texts for people, with a heading where there are several.
+std::string shown(const Options& options, const std::vector<std::string>& prompts, size_t i, size_t count,
                   const std::string& text) {
   std::string out;
-  if (prompts.size() > 1) out += concat(i > 0 ? "\n" : "", "=== ", i + 1, " of ", prompts.size(), " ===\n");
-  if (options.echo) out += prompts[i];
+  if (count > 1) out += concat(i > 0 ? "\n" : "", "=== ", i + 1, " of ", count, " ===\n");
+  if (options.echo) out += prompts[i * prompts.size() / count];
   return out + text;
 }
 
@@ -85,7 +85,7 @@ Json density_json(const Config& config, const std::vector<LayerActivity>& activi
   return layers;
 }
 
-/// One prompt's result stands at the top, and all of them in `texts`.
+/// A single text stands at the top, and all of them in `texts`.
 Json result_json(const Model& model, const GenerationConfig& config, const GenerationResult& result) {
   Json json(Json::Object{});
   if (result.texts.size() == 1) json = text_json(result.texts[0]);
@@ -130,10 +130,14 @@ void warn_past_block(const Model& model, const GenerationConfig& config,
   int64_t longest = 0;
   for (const std::string& prompt : prompts)
     longest = std::max(longest, static_cast<int64_t>(tokenizer_of(model).encode(prompt).size()));
-  const int64_t room = std::numeric_limits<int64_t>::max() - longest;
+  const int64_t most = std::numeric_limits<int64_t>::max() - longest;
   const std::string warning =
-      past_block_warning(model, config.horizon, longest + std::min(config.max_new_tokens, room));
+      past_block_warning(model, config.horizon, longest + std::min(config.room_after(longest), most));
   if (!warning.empty()) warn(warning);
+}
+
+size_t texts_of(const std::vector<std::string>& prompts, const GenerationConfig& config) {
+  return prompts.size() * static_cast<size_t>(config.num_return_sequences);
 }
 
 GenerationResult continue_prompts(const Model& model, const Options& options, const GenerationConfig& config,
@@ -142,7 +146,7 @@ GenerationResult continue_prompts(const Model& model, const Options& options, co
   std::vector<Session*> pointers;
   for (Session& session : sessions) pointers.push_back(&session);
 
-  const bool streams = prompts.size() == 1 && !options.common.json;
+  const bool streams = texts_of(prompts, config) == 1 && !options.common.json;
   Progress progress("reading", "tokens");
   ReadOptions read;
   if (!options.form.form.empty()) read.form = parse_form(options.form.form);
@@ -164,7 +168,10 @@ void run(const Options& options) {
   const std::vector<std::string> prompts = prompts_of(options);
   const Model model = load_model(options.common);
   GenerationConfig config = with_flags(model.generation, options.sampling);
-  const bool several = prompts.size() > 1;
+  config.require_possible(model.config().vocab_size);
+  const size_t count = texts_of(prompts, config);
+  if (count > 1 && !options.session.save.empty())
+    throw UsageError("--save-session keeps one text: ask for one (--num-return-sequences 1)");
   Continuation before;
   std::vector<Session> sessions;
   for (size_t i = 0; i < prompts.size(); ++i) {
@@ -172,15 +179,16 @@ void run(const Options& options) {
                                      options.sampling.seed.has_value(), before));
   }
   warn_past_block(model, config, prompts);
-  if (!options.common.json && !several) write_out(shown(options, prompts, 0, ""));
+  if (!options.common.json && count == 1) write_out(shown(options, prompts, 0, 1, ""));
   const GenerationResult result = continue_prompts(model, options, config, prompts, sessions, before);
+  if (result.exhausted) warn("every token was banned or suppressed at some point: token 0 was taken there");
   keep(options, sessions[0], result.texts[0]);
   if (options.common.json) {
     write_out(result_json(model, config, result).dump() + "\n");
   } else {
-    for (size_t i = 0; several && i < prompts.size(); ++i)
-      write_out(shown(options, prompts, i, result.texts[i].text) + "\n");
-    if (!several) end_line(shown(options, prompts, 0, result.texts[0].text));
+    for (size_t i = 0; count > 1 && i < count; ++i)
+      write_out(shown(options, prompts, i, count, result.texts[i].text) + "\n");
+    if (count == 1) end_line(shown(options, prompts, 0, 1, result.texts[0].text));
     print_rates(model, config, result);
   }
   stop_if_interrupted();
@@ -204,9 +212,9 @@ void add_generate(Command& program) {
   add_json_option(command, options->common);
   command.footer(
       "Example: bdh generate model --prompt \"ROMEO:\" --max-new-tokens 300 --seed 7\n"
-      "The text goes to standard output, rates to standard error. With --json everything is one object: the "
-      "result of\n"
-      "a single prompt at its top, those of all in `texts`, density of active neurons by layer while "
+      "The text goes to standard output, rates to standard error. With --json everything is one object: a "
+      "single\n"
+      "text's result at its top, those of all in `texts`, density of active neurons by layer while "
       "decoding.");
   command.run([options] { run(*options); });
 }

@@ -12,22 +12,29 @@
 
 namespace bdh::tools {
 
-using GivenNumber = std::variant<std::optional<float>, std::optional<int64_t>>;
+/// Of a flag: a number, or token ids, as often as they were given.
+using Given = std::variant<std::optional<float>, std::optional<int64_t>, std::vector<std::string>>;
 
 /// One for each of sampling_options(), empty.
-std::vector<GivenNumber> no_numbers();
+std::vector<Given> no_sampling();
+/// One for each of generation_options(), empty.
+std::vector<Given> no_generation();
 
 /// What was given; the rest comes from the model's generation_config.json.
 struct SamplingFlags {
   std::optional<int64_t> max_new_tokens;
-  std::vector<GivenNumber> numbers = no_numbers();
+  std::vector<Given> sampling = no_sampling();
+  std::vector<Given> generation = no_generation();
   std::optional<uint64_t> seed;
   bool greedy = false;
   std::vector<std::string> stop;
-  std::string horizon;  // "": not given
+  std::string horizon;               // "": not given
+  std::vector<std::string> ignored;  // keys of generation_config.json
 };
 
-/// --max-new-tokens, a flag for each of sampling_options(), --seed, --greedy, --stop, --horizon.
+/// --max-new-tokens, a flag for each of sampling_options() and generation_options(), --seed, --greedy,
+/// --stop,
+/// --horizon, --ignore.
 void add_sampling_options(Command& command, SamplingFlags& flags);
 
 /// `defaults` with what was given put in its place, and a random seed where neither has one.

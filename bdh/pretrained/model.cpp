@@ -88,9 +88,9 @@ void take_weights(Model& model, const ModelFiles& opened, const LoadOptions& opt
 void take_companions(Model& model, const fs::path& directory, const Json& values,
                      const LoadOptions& options) {
   model.generation = read_generation_config(model.config(), directory);
-  const std::string useless = model.generation.useless_options(model.config().vocab_size);
-  if (!useless.empty()) model.warnings.push_back(concat(directory.string(), ": ", useless));
   const int64_t vocabulary = model.config().vocab_size;
+  for (const std::string& useless : model.generation.useless_options(vocabulary))
+    model.warnings.push_back(concat(directory.string(), ": ", useless));
   model.tokenizer_source = find_tokenizer(directory, vocabulary, model.config().extra, values);
   if (options.tokenizer)
     model.tokenizer = tokenizer_from(model.tokenizer_source, vocabulary, directory, &model.warnings);

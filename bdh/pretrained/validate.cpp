@@ -256,8 +256,9 @@ class Validation {
       const Json json = Json::parse(read_text(path, kMaxSettingsBytes), path.string());
       if (name == kGenerationFile) {
         const GenerationConfig generation = GenerationConfig::from_json(json, path.string());
-        const std::string useless = config_ ? generation.useless_options(config_->vocab_size) : "";
-        if (!useless.empty()) warnings.push_back(concat(name, ": ", useless));
+        if (config_)
+          for (const std::string& useless : generation.useless_options(config_->vocab_size))
+            warnings.push_back(concat(name, ": ", useless));
       }
       if (name == kMetadataFile) read_model_metadata(directory_);
       found += concat(found.empty() ? "" : ", ", name);
@@ -266,6 +267,7 @@ class Validation {
   }
 
   Finding generates() const {
+    model_->generation.require_possible(config_->vocab_size);
     Session session(model_->weights);
     std::vector<int32_t> tokens;
     if (model_->tokenizer) tokens = model_->tokenizer->encode(kTestPrompt);

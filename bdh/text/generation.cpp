@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "bdh/base/error.h"
+#include "bdh/text/banned_tokens.h"
 #include "bdh/text/drafts.h"
 #include "bdh/text/stop_strings.h"
 
@@ -31,15 +32,20 @@ class Stopwatch {
 /// One prompt's way from logits to text.
 struct Sequence {
   size_t index;
-  Session* session;
+  Session* session;              // or null: a clone is to be made once the prompt has been read
   std::vector<int32_t> history;  // the prompt and what was generated
+  bool begins;                   // what is generated first is the first of the text
+  int64_t room;                  // tokens to generate, at most
   SamplingOptions sampling;
   uint64_t step;  // draws before the first of these
+  BannedTokens banned;
   StopStrings stops;
   std::unique_ptr<DecodeStream> decoder;
   GeneratedText out;
+  std::unique_ptr<Session> clone = nullptr;
   bool finished = false;
 
+  bool full() const { return std::ssize(out.tokens) == room; }
   void finish(FinishReason reason) {
     finished = true;
     out.finish = reason;
@@ -55,6 +61,7 @@ class Generation {
         callbacks_(callbacks),
         cache_(context.cache),
         drafts_(context.drafts),
+        draws_(config.max_new_tokens > 0 || config.max_length > 0),
         ends_(config.eos.begin(), config.eos.end()) {
     if (tokenizer.eos()) ends_.insert(*tokenizer.eos());
   }
@@ -67,11 +74,13 @@ class Generation {
   int64_t read_cached(ReadOptions& options);
   void decode();
   bool read_draft(Sequence& sequence);
-  Draw draw_of(const Sequence& sequence) const;
+  Draw draw_of(Sequence& sequence) const;
+  void fork(const std::vector<float>& logits);
   void take(Sequence& sequence, int32_t token);
   void read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options);
   void emit(Sequence& sequence);
-  int64_t drawable(const Sequence& sequence) const;
+  int64_t drawable(const Session& session) const;
+  size_t copies() const { return static_cast<size_t>(config_.num_return_sequences); }
   GenerationResult take_result();
 
   const Tokenizer& tokenizer_;
@@ -79,6 +88,7 @@ class Generation {
   const GenerationCallbacks& callbacks_;
   PromptCache* cache_;  // or null
   bool drafts_;         // wanted
+  bool draws_;          // any tokens
   Drafts guesses_;
   Sampler sampler_;         // of drafts
   std::set<int64_t> ends_;  // tokens that end a text
@@ -102,21 +112,30 @@ void Generation::add(Session& session, const std::string& prompt, const Continua
   if (tokens.empty()) {
     fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
   }
-  SamplingOptions sampling = config_.sampling;
-  sampling.seed = before.seed.value_or(sampling.seed + sequences_.size());
-  Sequence& sequence = sequences_.emplace_back(Sequence{sequences_.size(),
-                                                        &session,
-                                                        std::move(tokens),
-                                                        sampling,
-                                                        before.step,
-                                                        StopStrings(config_.stop),
-                                                        tokenizer_.decode_stream(true),
-                                                        {}});
-  sequence.out.prompt_tokens = static_cast<int64_t>(sequence.history.size());
+  const int64_t prompt_tokens = std::ssize(tokens);
+  const int64_t room = config_.room_after(prompt_tokens);
+  const int64_t vocab = drawable(session);
+  for (size_t copy = 0; copy < copies(); ++copy) {
+    SamplingOptions sampling = config_.sampling;
+    sampling.seed = before.seed ? *before.seed + copy : sampling.seed + sequences_.size();
+    Sequence& sequence = sequences_.emplace_back(Sequence{sequences_.size(),
+                                                          copy == 0 ? &session : nullptr,
+                                                          tokens,
+                                                          before.unread.empty() || !prompt.empty(),
+                                                          room,
+                                                          sampling,
+                                                          before.step,
+                                                          BannedTokens(config_, ends_, vocab),
+                                                          StopStrings(config_.stop),
+                                                          tokenizer_.decode_stream(true),
+                                                          {}});
+    sequence.out.prompt_tokens = prompt_tokens;
+  }
 }
 
 GenerationResult Generation::run(ReadOptions options) {
-  for (Sequence& sequence : sequences_) active_.push_back(&sequence);
+  for (Sequence& sequence : sequences_)
+    if (sequence.session) active_.push_back(&sequence);
   if (callbacks_.on_prefill) {
     options.progress = [this](int64_t done, int64_t total) {
       cancelled_ = !callbacks_.on_prefill(done, total);
@@ -124,7 +143,7 @@ GenerationResult Generation::run(ReadOptions options) {
     };
   }
   prefill(options);
-  while (!cancelled_ && !active_.empty() && config_.max_new_tokens > 0) {
+  while (!cancelled_ && !active_.empty() && draws_) {
     for (Sequence* sequence : active_) {
       if (!cancelled_ && !sequence->finished) emit(*sequence);
     }
@@ -137,7 +156,7 @@ GenerationResult Generation::run(ReadOptions options) {
 /// Reads the first tokens of a prompt through the cache, where it can be used; returns how many.
 int64_t Generation::read_cached(ReadOptions& options) {
   Session& session = *sequences_.front().session;
-  if (!cache_ || sequences_.size() > 1 || session.position() > 0 || options.form != Form::chunked) return 0;
+  if (!cache_ || active_.size() > 1 || session.position() > 0 || options.form != Form::chunked) return 0;
   const std::span<const int32_t> prompt(sequences_.front().history);
   const int64_t grid = options.chunk.value_or(session.weights().backend().prefill_tokens());
   const int64_t done = cache_->read(session, prompt, grid, options);
@@ -152,10 +171,13 @@ int64_t Generation::read_cached(ReadOptions& options) {
 /// Reads the prompts, or as much of them as was read when that was cancelled.
 void Generation::prefill(ReadOptions options) {
   std::vector<std::span<const int32_t>> prompts;
-  for (const Sequence& sequence : sequences_) {
-    prompts.emplace_back(sequence.history);
-    result_.prefill_tokens -= sequence.session->position();
-  }
+  const auto read = [before = active_] {
+    int64_t position = 0;
+    for (const Sequence* sequence : before) position += sequence->session->position();
+    return position;
+  };
+  result_.prefill_tokens -= read();
+  for (const Sequence* sequence : active_) prompts.emplace_back(sequence->history);
   const Stopwatch watch(result_.prefill_seconds);
   try {
     prompts.front() = prompts.front().subspan(static_cast<size_t>(read_cached(options)));
@@ -164,7 +186,7 @@ void Generation::prefill(ReadOptions options) {
     if (error.kind() != ErrorKind::cancelled) throw;
     cancelled_ = true;
   }
-  for (const Sequence& sequence : sequences_) result_.prefill_tokens += sequence.session->position();
+  result_.prefill_tokens += read();
 }
 
 /// Reads the newest token of every active sequence.
@@ -183,26 +205,46 @@ void Generation::decode() {
 /// Reads tokens[i] into the i-th active sequence, and draws the token that comes next.
 void Generation::read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options) {
   std::vector<Session*> sessions;
+  for (const Sequence* sequence : active_) sessions.push_back(sequence->session);
   std::vector<Draw> draws;
-  for (const Sequence* sequence : active_) {
-    sessions.push_back(sequence->session);
-    draws.push_back(draw_of(*sequence));
-  }
-  if (config_.max_new_tokens > 0) options.draws = draws;
-  read_batch(sessions, tokens, options);
-  if (options.draws.empty() || cancelled_) return;
+  const bool forks = active_.front()->out.tokens.empty() && copies() > 1;
+  for (Sequence* sequence : active_)
+    if (draws_ && !forks) draws.push_back(draw_of(*sequence));
+  options.draws = draws;
+  const std::vector<float> logits = read_batch(sessions, tokens, options);
+  if (!draws_ || cancelled_) return;
+  if (forks) return fork(logits);
   for (size_t i = 0; i < active_.size(); ++i) {
     take(*active_[i], draws[i].token);
   }
 }
 
+/// Draws the first token of every text from the logits after its prompt, and clones sessions for them.
+void Generation::fork(const std::vector<float>& logits) {
+  const size_t vocab = logits.size() / active_.size();
+  active_.clear();
+  for (Sequence& sequence : sequences_) {
+    const size_t prompt = sequence.index / copies();
+    if (!sequence.session) {
+      sequence.clone = std::make_unique<Session>(sequences_[prompt * copies()].session->clone());
+      sequence.session = sequence.clone.get();
+    }
+    take(sequence, sampler_.draw(draw_of(sequence), std::span(logits).subspan(prompt * vocab, vocab)));
+    active_.push_back(&sequence);
+  }
+}
+
 /// The next token of a sequence, to be drawn.
-Draw Generation::draw_of(const Sequence& sequence) const {
-  return {sequence.sampling, drawable(sequence), sequence.step + sequence.out.tokens.size(),
-          sequence.history};
+Draw Generation::draw_of(Sequence& sequence) const {
+  const bool begins = sequence.begins && sequence.out.tokens.empty();
+  Draw draw{sequence.sampling, drawable(*sequence.session), sequence.step + sequence.out.tokens.size(),
+            sequence.history};
+  draw.banned = sequence.banned.after(sequence.history, sequence.out.prompt_tokens, begins);
+  return draw;
 }
 
 void Generation::take(Sequence& sequence, int32_t token) {
+  result_.exhausted = result_.exhausted || sequence.banned.contains(token);
   sequence.history.push_back(token);
   sequence.out.tokens.push_back(token);
 }
@@ -212,7 +254,7 @@ void Generation::take(Sequence& sequence, int32_t token) {
 bool Generation::read_draft(Sequence& sequence) {
   Session& session = *sequence.session;
   const int64_t most = std::min(session.weights().backend().provisional_tokens() - 1,
-                                config_.max_new_tokens - std::ssize(sequence.out.tokens) - 1);
+                                sequence.room - std::ssize(sequence.out.tokens) - 1);
   const std::vector<int32_t> guess = guesses_.next(sequence.history, most);
   if (guess.empty()) return false;
   std::vector<int32_t> tokens{sequence.history.back()};
@@ -235,15 +277,15 @@ bool Generation::read_draft(Sequence& sequence) {
 }
 
 /// Tokens that both the model and the tokenizer have.
-int64_t Generation::drawable(const Sequence& sequence) const {
-  return std::min<int64_t>(sequence.session->weights().config().vocab_size, tokenizer_.vocab_size());
+int64_t Generation::drawable(const Session& session) const {
+  return std::min<int64_t>(session.weights().config().vocab_size, tokenizer_.vocab_size());
 }
 
 /// Turns the newest token into text, and finishes the sequence where it ends.
 void Generation::emit(Sequence& sequence) {
   const int32_t token = sequence.history.back();
   const bool eos = ends_.contains(token);
-  const bool last = eos || static_cast<int64_t>(sequence.out.tokens.size()) == config_.max_new_tokens;
+  const bool last = eos || sequence.full();
   std::string text;
   if (!eos) text += sequence.stops.push(sequence.decoder->push(token));
   if (last) {
@@ -298,6 +340,7 @@ GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& t
          continued.size(), " for ", sessions.size());
   }
   if (prompts.empty()) return {};
+  config.require_possible(sessions.front()->weights().config().vocab_size);
   Generation generation(tokenizer, config, callbacks, context);
   for (size_t i = 0; i < prompts.size(); ++i)
     generation.add(*sessions[i], prompts[i], continued.empty() ? Continuation() : continued[i]);

@@ -5,10 +5,13 @@
 #include <charconv>
 #include <iterator>
 #include <limits>
+#include <set>
 #include <span>
 
 #include "bdh/base/error.h"
 #include "bdh/model/horizon.h"
+#include "bdh/text/foreign_options.h"
+#include "bdh/text/generation_options.h"
 #include "bdh/text/utf8.h"
 #include "kernels/sampling_options.h"
 
@@ -69,6 +72,13 @@ constexpr Key kKeys[] = {
 
 void read_option(float& option, const Json& value) { option = as_float(value); }
 void read_option(int64_t& option, const Json& value) { option = value.as_integer(); }
+void read_option(std::vector<int64_t>& tokens, const Json& value) {
+  for (const Json& token : value.as_array()) tokens.push_back(token.as_integer());
+}
+void read_option(std::vector<std::vector<int64_t>>& words, const Json& value) {
+  if (value.as_array().empty()) fail(ErrorKind::bad_file, "holds no sequence of tokens; give some, or null");
+  for (const Json& word : value.as_array()) read_option(words.emplace_back(), word);
+}
 
 template <class Table>
 auto named(const Table& table, std::string_view name) {
@@ -76,16 +86,52 @@ auto named(const Table& table, std::string_view name) {
                       [&](const auto& candidate) { return candidate.name == name; });
 }
 
-void read_member(GenerationConfig& config, const Json::Member& member) {
-  const std::string& name = member.first;
+/// Reads the option of that name into `options`, unless it is null; false where the table has none.
+template <class Table, class Options>
+bool read_named(const Table& table, Options& options, const Json::Member& member) {
   const Json& value = member.second;
-  const auto key = named(kKeys, name);
-  const std::span<const SamplingOption> options = sampling_options();
-  const auto option = named(options, name);
-  if (key == std::end(kKeys) && option == options.end()) return config.extra.push_back(member);
-  if (value.is_null()) return;
-  if (key != std::end(kKeys)) return key->read(config, value);
-  std::visit([&](auto place) { read_option(config.sampling.*place, value); }, option->member);
+  const auto option = named(table, member.first);
+  if (option == std::end(table)) return false;
+  if (!value.is_null()) std::visit([&](auto place) { read_option(options.*place, value); }, option->member);
+  return true;
+}
+
+bool read_key(GenerationConfig& config, const Json::Member& member) {
+  const auto key = named(kKeys, member.first);
+  if (key == std::end(kKeys)) return false;
+  if (!member.second.is_null()) key->read(config, member.second);
+  return true;
+}
+
+void read_member(GenerationConfig& config, const Json::Member& member) {
+  const bool ours = read_key(config, member) || read_named(sampling_options(), config.sampling, member) ||
+                    read_named(generation_options(), config, member);
+  if (!ours) config.extra.push_back(member);
+}
+
+using Names = std::set<std::string_view>;
+
+/// Of the keys that are not null.
+Names given_names(const Json& json) {
+  Names names;
+  for (const auto& [name, value] : json.as_object())
+    if (!value.is_null()) names.insert(name);
+  return names;
+}
+
+/// Whether the file is one of save_pretrained in Python BDH, or says nothing that transformers would read.
+bool without_transformers(Names names) {
+  for (const char* own : {"seed", "stop", "horizon"}) names.erase(own);
+  return names.empty() || names == Names{"max_new_tokens", "temperature", "top_k"};
+}
+
+/// What transformers takes where its file lacks it.
+SamplingOptions transformers_defaults() {
+  SamplingOptions sampling;
+  sampling.do_sample = false;
+  sampling.temperature = 1;
+  sampling.top_p = 1;
+  return sampling;
 }
 
 /// The double that prints as the float does: 0.8 for 0.8f.
@@ -99,16 +145,37 @@ double shortest(float value) {
 
 Json option_json(float option) { return shortest(option); }
 Json option_json(int64_t option) { return option; }
+Json option_json(const std::vector<int64_t>& tokens) { return Json::Array(tokens.begin(), tokens.end()); }
+Json option_json(const std::vector<std::vector<int64_t>>& words) {
+  Json json(Json::Array{});
+  for (const std::vector<int64_t>& word : words) json.push(option_json(word));
+  return json;
+}
 
-/// Warpers always, others where they are not the default.
-void add_options(Json& json, const SamplingOptions& sampling, bool warpers) {
-  for (const SamplingOption& option : sampling_options()) {
-    if (option.warper != warpers) continue;
-    const auto add = [&](auto member) {
-      if (warpers || sampling.*member != SamplingOptions().*member)
-        json.set(option.name, option_json(sampling.*member));
-    };
-    std::visit(add, option.member);
+template <class Option, class Options>
+void add_option(Json& json, const Option& option, const Options& options, bool always) {
+  const auto add = [&](auto member) {
+    if (always || options.*member != Options().*member) json.set(option.name, option_json(options.*member));
+  };
+  std::visit(add, option.member);
+}
+
+/// Those that are always written, or the others where they are not the default.
+void add_sampling(Json& json, const SamplingOptions& sampling, bool always) {
+  for (const SamplingOption& option : sampling_options())
+    if (option.written == always) add_option(json, option, sampling, always);
+}
+
+void check_option(const GenerationOption& option, int64_t value) {
+  if (value >= option.low && value <= option.high) return;
+  fail(ErrorKind::invalid_argument, option.name, " must be ", option.rule, ", not ", value);
+}
+void check_option(const GenerationOption&, const std::vector<int64_t>&) {}
+void check_option(const GenerationOption& option, const std::vector<std::vector<int64_t>>& words) {
+  for (const std::vector<int64_t>& word : words) {
+    if (word.empty()) fail(ErrorKind::invalid_argument, option.name, " must not hold an empty sequence");
+    for (const int64_t token : word)
+      if (token < 0) fail(ErrorKind::invalid_argument, option.name, " must be tokens, not ", token);
   }
 }
 
@@ -119,23 +186,59 @@ void GenerationConfig::validate() const {
     fail(ErrorKind::invalid_argument, "max_new_tokens must be 0 or a positive number, not ", max_new_tokens);
   }
   sampling.validate();
+  for (const GenerationOption& option : generation_options())
+    std::visit([&](auto member) { check_option(option, this->*member); }, option.member);
   for (const std::string& string : stop) {
     if (string.empty()) fail(ErrorKind::invalid_argument, "stop strings must not be empty");
     if (valid_utf8(string) != string) fail(ErrorKind::invalid_argument, "stop strings must be valid UTF-8");
   }
 }
 
-std::string GenerationConfig::useless_options(int64_t vocab_size) const {
-  const auto strange = [&](int64_t token) { return token < 0 || token >= vocab_size; };
-  const auto found = std::find_if(eos.begin(), eos.end(), strange);
-  if (found == eos.end()) return {};
-  return concat("eos_token_id ", *found, " ends no text: the model's vocab_size is ", vocab_size);
+void GenerationConfig::require_possible(int64_t vocab_size) const {
+  refuse_foreign_options(extra);
+  if (num_return_sequences > 1 && sampling.greedy()) {
+    fail(ErrorKind::invalid_argument, "num_return_sequences ", num_return_sequences,
+         ": greedy texts of one prompt are all the same; ask for one, or sample (do_sample)");
+  }
+  for (const std::vector<int64_t>& word : bad_words_ids) {
+    const auto strange =
+        std::find_if(word.begin(), word.end(), [&](int64_t token) { return token >= vocab_size; });
+    if (strange != word.end()) {
+      fail(ErrorKind::invalid_argument, "bad_words_ids: token ", *strange, " is outside the vocabulary [0, ",
+           vocab_size, "); remove that sequence");
+    }
+  }
+}
+
+std::vector<std::string> GenerationConfig::useless_options(int64_t vocab_size) const {
+  std::vector<std::string> useless;
+  const auto look = [&](const char* name, const std::vector<int64_t>& tokens, const char* effect) {
+    const auto strange = [&](int64_t token) { return token < 0 || token >= vocab_size; };
+    const auto found = std::find_if(tokens.begin(), tokens.end(), strange);
+    if (found == tokens.end()) return;
+    useless.push_back(concat(name, " ", *found, " ", effect, ": the model's vocab_size is ", vocab_size));
+  };
+  look("eos_token_id", eos, "ends no text");
+  look("suppress_tokens", suppress_tokens, "suppresses nothing");
+  look("begin_suppress_tokens", begin_suppress_tokens, "suppresses nothing");
+  const std::vector<std::string> ignored = ignored_options(extra);
+  useless.insert(useless.end(), ignored.begin(), ignored.end());
+  return useless;
+}
+
+int64_t GenerationConfig::room_after(int64_t prompt_tokens) const {
+  if (max_length == 0) return max_new_tokens;
+  if (max_length > prompt_tokens) return max_length - prompt_tokens;
+  fail(ErrorKind::invalid_argument, "the prompt has ", prompt_tokens, " tokens, and max_length ", max_length,
+       " counts prompt and text together; raise it, or set max_new_tokens");
 }
 
 GenerationConfig GenerationConfig::from_json(const Json& json, std::string_view source) {
   if (!json.is_object())
     fail(ErrorKind::bad_file, source, ": expected a JSON object with generation options");
   GenerationConfig config;
+  const Names names = given_names(json);
+  if (!without_transformers(names)) config.sampling = transformers_defaults();
   for (const Json::Member& member : json.as_object()) {
     try {
       read_member(config, member);
@@ -143,6 +246,8 @@ GenerationConfig GenerationConfig::from_json(const Json& json, std::string_view 
       fail(ErrorKind::bad_file, source, ": ", member.first, ": ", error.what());
     }
   }
+  if (names.contains("max_new_tokens")) config.max_length = 0;
+  if (names.contains("min_new_tokens")) config.min_length = 0;
   try {
     config.validate();
   } catch (const Error& error) {
@@ -153,10 +258,11 @@ GenerationConfig GenerationConfig::from_json(const Json& json, std::string_view 
 
 Json GenerationConfig::to_json() const {
   Json json(Json::Object{});
-  json.set("max_new_tokens", max_new_tokens);
-  add_options(json, sampling, true);
+  if (max_length == 0) json.set("max_new_tokens", max_new_tokens);
+  add_sampling(json, sampling, true);
   json.set("do_sample", sampling.do_sample);
-  add_options(json, sampling, false);
+  add_sampling(json, sampling, false);
+  for (const GenerationOption& option : generation_options()) add_option(json, option, *this, false);
   if (seed_given) json.set("seed", sampling.seed);
   if (!stop.empty()) json.set("stop_strings", Json::Array(stop.begin(), stop.end()));
   if (!eos.empty()) json.set("eos_token_id", eos_json(eos));

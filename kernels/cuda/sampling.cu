@@ -192,7 +192,7 @@ bool drawn_on_device(const Draw& draw) {
                               .top_k = options.top_k,
                               .top_p = options.top_p,
                               .seed = options.seed};
-  return options == known;  // the others are as they are when they do nothing
+  return options == known && draw.banned.empty();  // the others are as they are when they do nothing
 }
 
 DrawRequest request_of(const Draw& draw) {

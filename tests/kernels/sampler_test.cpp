@@ -6,10 +6,13 @@
 #include <cmath>
 #include <limits>
 #include <string>
+#include <type_traits>
+#include <variant>
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/json.h"
+#include "kernels/sampling_options.h"
 #include "tests/support/programs.h"
 
 using namespace bdh;
@@ -17,6 +20,7 @@ using namespace bdh;
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+using Tokens = std::vector<int32_t>;
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 Json::Array golden(const std::string& name) {
@@ -46,10 +50,14 @@ SamplingOptions everything() {
 
 SamplingOptions golden_options(const Json& example) {
   SamplingOptions options;
-  options.temperature = static_cast<float>(example.find("temperature")->as_number());
-  options.top_k = example.find("top_k")->as_integer();
-  options.top_p = static_cast<float>(example.find("top_p")->as_number());
-  options.repetition_penalty = static_cast<float>(example.find("repetition_penalty")->as_number());
+  const auto read = [&](const Json& value, auto member) {
+    using Number = std::remove_reference_t<decltype(options.*member)>;
+    options.*member = static_cast<Number>(value.as_number());
+  };
+  for (const SamplingOption& option : sampling_options()) {
+    const Json* value = example.find(option.name);
+    if (value) std::visit([&](auto member) { read(*value, member); }, option.member);
+  }
   return options;
 }
 
@@ -80,16 +88,16 @@ ErrorKind kind_of_failure(const SamplingOptions& options, const std::vector<floa
   return ErrorKind::io;
 }
 
-using Tokens = std::vector<int32_t>;
-
 }  // namespace
 
 TEST_CASE("the tokens kept and their probabilities are PyTorch's") {
   for (const Json& example : golden("distributions.json")) {
     const std::vector<float> logits = floats(*example.find("logits"));
     CAPTURE(example.dump());
+    const Json* banned = example.find("banned");
     const auto found =
-        Sampler(golden_options(example)).distribution(logits, integers(*example.find("history")));
+        Sampler(golden_options(example))
+            .distribution(logits, integers(*example.find("history")), banned ? integers(*banned) : Tokens());
     CHECK(tokens_of(found) == integers(*example.find("tokens")));
     const std::vector<float> expected = floats(*example.find("probabilities"));
     REQUIRE(found.size() == expected.size());
@@ -226,6 +234,35 @@ TEST_CASE("a history token outside the vocabulary is an error") {
   options.repetition_penalty = 1.1f;
   CHECK(kind_of_failure(options, {1, 2}, {2}) == ErrorKind::invalid_argument);
   CHECK(kind_of_failure(options, {1, 2}, {-1}) == ErrorKind::invalid_argument);
+}
+
+TEST_CASE("a banned token is never drawn; where all are, greedy takes token 0 and a draw is an error") {
+  SamplingOptions greedy;
+  greedy.do_sample = false;
+  const std::vector<float> logits = {1, 3, 2};
+  CHECK(Sampler(greedy).next(logits, {}, Tokens{1}) == 2);
+  CHECK(Sampler(greedy).next(logits, {}, Tokens{0, 1, 2, 1}) == 0);
+  CHECK(tokens_of(Sampler(everything()).distribution(logits, {}, Tokens{1})) == Tokens{2, 0});
+  CHECK(Sampler(everything()).next(logits, {}, Tokens{1, 2}) == 0);
+  CHECK_THROWS_WITH_AS(Sampler(everything()).next(logits, {}, Tokens{0, 1, 2}),
+                       doctest::Contains("every token is banned or suppressed"), Error);
+  CHECK_THROWS_AS(Sampler(greedy).next(logits, {}, Tokens{3}), Error);
+  Draw draw{.options = greedy, .vocab = 2};
+  const Tokens banned{1};
+  draw.banned = banned;
+  CHECK(Sampler().draw(draw, logits) == 0);
+}
+
+TEST_CASE("extreme filters keep at least one token") {
+  const std::vector<float> logits = {-1e30f, 0, 1e30f, 5};
+  for (const float small : {std::numeric_limits<float>::denorm_min(), 1e-6f, 0.5f, 1.0f}) {
+    SamplingOptions options = everything();
+    options.min_p = options.typical_p = options.epsilon_cutoff = options.eta_cutoff = small;
+    CHECK(kept(options, logits) == Tokens{2});
+    CHECK(!kept(options, noise(50)).empty());
+    CHECK(!kept(options, std::vector<float>(50, 1.0f)).empty());
+    CHECK(Sampler(options).next(noise(50), {}) >= 0);
+  }
 }
 
 TEST_CASE("options out of range are named") {

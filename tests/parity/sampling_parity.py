@@ -1,5 +1,5 @@
-"""Golden cases for sampling and UTF-8 streams: the filters of Hugging Face's logits processors written with PyTorch's
-own operations, the counter-based draw in Python's integers, and Python's UTF-8 decoder.
+"""Golden cases for sampling and UTF-8 streams: the filters of Hugging Face's logits processors, those of old written with
+PyTorch's own operations, the counter-based draw in Python's integers, and Python's UTF-8 decoder.
 
     python sampling_parity.py check    compares tests/data/sampling with what PyTorch and Python say now
     python sampling_parity.py write    writes tests/data/sampling anew
@@ -11,10 +11,18 @@ import random
 import sys
 
 import torch
+from transformers import EpsilonLogitsWarper, EtaLogitsWarper, MinPLogitsWarper, TypicalLogitsWarper
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data" / "sampling"
 MASK = 2**64 - 1
 DEFAULTS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "history": []}
+# name: the filter of transformers, and whether it is used with a value; after top_p, in this order
+WARPERS = {
+    "min_p": (MinPLogitsWarper, lambda p: True),
+    "typical_p": (TypicalLogitsWarper, lambda p: p < 1),
+    "epsilon_cutoff": (EpsilonLogitsWarper, lambda p: 0 < p < 1),
+    "eta_cutoff": (EtaLogitsWarper, lambda p: 0 < p < 1),
+}
 
 
 def penalise(scores, history, penalty):
@@ -47,8 +55,12 @@ def top_p_filter(scores, p):
 def distribution(case):
     """The tokens that may be drawn and their probabilities, likeliest first, equal ones by token."""
     scores = penalise(torch.tensor(case["logits"], dtype=torch.float32), case["history"], case["repetition_penalty"])
-    scores = top_k_filter(scores / case["temperature"], case["top_k"])
-    probabilities = top_p_filter(scores, case["top_p"]).double().softmax(dim=-1)
+    scores[case.get("banned", [])] = -torch.inf
+    scores = top_p_filter(top_k_filter(scores / case["temperature"], case["top_k"]), case["top_p"])
+    for name, (warper, used) in WARPERS.items():
+        if name in case and used(case[name]):
+            scores = warper(case[name])(None, scores[None])[0]
+    probabilities = scores.double().softmax(dim=-1)
     kept = [(token, p) for token, p in enumerate(probabilities.tolist()) if p > 0]
     kept.sort(key=lambda pair: (-pair[1], pair[0]))
     return {"tokens": [token for token, _ in kept], "probabilities": [float(f"{p:.9g}") for _, p in kept]}
@@ -87,10 +99,30 @@ def distribution_cases():
         {"repetition_penalty": 0.6, "history": [1, 2, 1], "top_k": 5},
         {"repetition_penalty": 1.3, "history": list(range(24)), "top_p": 0.7, "top_k": 20, "temperature": 0.7},
     ]
+    later = [
+        {"min_p": 0.0},
+        {"min_p": 0.1},
+        {"min_p": 1.0},
+        {"min_p": 0.05, "top_p": 0.9, "temperature": 1.4},
+        {"typical_p": 0.2},
+        {"typical_p": 0.6, "temperature": 2.0},
+        {"typical_p": 0.95, "top_k": 9},
+        {"typical_p": 0.5, "top_p": 0.8, "min_p": 0.02},
+        {"epsilon_cutoff": 0.03},
+        {"epsilon_cutoff": 0.9},
+        {"epsilon_cutoff": 1.0, "eta_cutoff": 0.0, "typical_p": 1.0},
+        {"eta_cutoff": 0.05, "temperature": 3.0},
+        {"eta_cutoff": 0.3, "epsilon_cutoff": 0.01, "min_p": 0.01, "typical_p": 0.9, "top_p": 0.95, "temperature": 1.5},
+        {"banned": [0, 4, 4, 23]},
+        {"banned": list(range(20)), "typical_p": 0.3},
+        {"banned": [7, 2], "repetition_penalty": 1.4, "history": [7, 8], "top_k": 6, "top_p": 0.9, "min_p": 0.03},
+    ]
     cases = [DEFAULTS | chosen | {"logits": logits(24)} for chosen in options]
     cases += [DEFAULTS | {"top_k": k, "logits": tied} for k in (1, 2, 5, 9)]
     cases += [DEFAULTS | {"top_k": 3, "logits": [2.0] * 10}, DEFAULTS | {"logits": [0.5]}]
     cases += [DEFAULTS | {"top_k": 200, "top_p": 0.97, "logits": logits(400)}]
+    cases += [DEFAULTS | chosen | {"logits": logits(24)} for chosen in later]
+    cases += [DEFAULTS | {name: 0.4, "logits": tied} for name in WARPERS]
     return [case | distribution(case) for case in cases]
 
 

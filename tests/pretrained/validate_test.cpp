@@ -102,6 +102,12 @@ TEST_CASE("validate: files, config and settings that are missing or broken") {
   check_failed(directory, "settings", "temperature");
   write_file(directory / "generation_config.json", R"({"eos_token_id": 256})");
   check_warned(directory, "settings", "eos_token_id 256");
+  write_file(directory / "generation_config.json", R"({"max_time": 2})");
+  check_warned(directory, "settings", "max_time 2 has no effect");
+  write_file(directory / "generation_config.json", R"({"num_beams": 2})");
+  check_failed(directory, "generation", "num_beams 2");
+  write_file(directory / "generation_config.json", R"({"bad_words_ids": [[1, 256]]})");
+  check_failed(directory, "generation", "token 256 is outside the vocabulary");
   write_file(directory / "config.json", R"({"n_layer": 0})");
   check_failed(directory, "config", "n_layer");
   std::filesystem::remove(directory / "model.safetensors");

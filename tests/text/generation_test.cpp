@@ -57,14 +57,15 @@ class ScriptedBackend : public Backend {
   void answer(const Packed& packed, const Segment& segment) {
     std::string& read = static_cast<ScriptedState*>(segment.state)->read;
     for (const int32_t token : segment.tokens) read.push_back(static_cast<char>(token));
-    if (!segment.draw) return;
+    if (!segment.draw && !segment.logits) return;
     std::vector<float> logits(static_cast<size_t>(packed.dims.vocab), 1.0f);
     const std::string prompt = read.substr(0, read.find('>') + 1);
     const std::string& script = scripts_[prompt];
     const size_t at = read.size() - prompt.size();
     if (script == "NaN") logits[7] = std::numeric_limits<float>::quiet_NaN();
     logits[at < script.size() ? static_cast<unsigned char>(script[at]) : 0] = 100;
-    segment.draw->token = Sampler().draw(*segment.draw, logits);
+    if (segment.logits) std::copy(logits.begin(), logits.end(), segment.logits);
+    if (segment.draw) segment.draw->token = Sampler().draw(*segment.draw, logits);
   }
 
   Scripts scripts_;
@@ -287,7 +288,7 @@ TEST_CASE("cancelled with the whole prompt read, nothing is generated") {
   CHECK(script.sessions[0].position() == 2);
 }
 
-TEST_CASE("prompt i samples with seed + i") {
+TEST_CASE("text i samples with seed + i") {
   const auto sample = [](uint64_t seed, const std::vector<std::string>& prompts) {
     Script script(Scripts{});
     script.config.sampling = {.temperature = 100, .top_k = 0, .top_p = 1, .seed = seed};
@@ -316,6 +317,86 @@ TEST_CASE("the repetition penalty sees the prompt and the text") {
   script.tokenizer = std::make_shared<ByteTokenizer>();
   script.config.max_new_tokens = 4;
   CHECK(script.run("ab>").tokens == std::vector<int32_t>{0, 1, 2, 'x'});
+}
+
+TEST_CASE("max_length counts the prompt, for each prompt its own") {
+  Script script(Scripts{{"a>", "hello"}, {"longer>", "hello"}});
+  script.config.max_length = 8;
+  const GenerationResult result = script.run({std::string("a>"), std::string("longer>")});
+  CHECK(result.texts[0].finish == FinishReason::eos);
+  CHECK(result.texts[1].text == "h");
+  CHECK(result.texts[1].finish == FinishReason::length);
+  Script full(Scripts{});
+  full.config.max_length = 7;
+  CHECK(failure(full, {"a>", "longer>"}, ErrorKind::invalid_argument).find("max_length 7") !=
+        std::string::npos);
+  for (const Session& session : full.sessions) CHECK(session.position() == 0);
+}
+
+TEST_CASE("a text does not end before min_new_tokens, nor begin with what is suppressed there") {
+  Script script(Scripts{{"a>", ""}});
+  script.config.min_new_tokens = 3;
+  CHECK(script.run("a>").tokens == std::vector<int32_t>{1, 1, 1, 0});
+  Script begins(Scripts{{"a>", "hello"}});
+  begins.config.begin_suppress_tokens = {'h', 0};
+  const GeneratedText out = begins.run("a>");
+  CHECK(out.tokens == std::vector<int32_t>{1, 'e', 'l', 'l', 'o', 0});
+  Script longer(Scripts{{"a>", "hi"}});
+  longer.config.min_length = 7;
+  CHECK(longer.run("a>").tokens == std::vector<int32_t>{'h', 'i', 1, 1, 1, 0});
+}
+
+TEST_CASE("where every token is banned, greedy takes token 0 and says so, and sampling is an error") {
+  Script script(Scripts{{"a>", "hello"}});
+  for (int64_t token = 0; token < 256; ++token) script.config.suppress_tokens.push_back(token);
+  const GenerationResult result = script.run(std::vector<std::string>{"a>"});
+  CHECK(result.texts[0].tokens == std::vector<int32_t>{0});
+  CHECK(result.exhausted);
+  script.config.sampling.do_sample = true;
+  script.sessions.clear();
+  CHECK(failure(script, {"a>"}, ErrorKind::invalid_argument).find("every token is banned") == 0);
+  Script some(Scripts{{"a>", "hello"}});
+  some.config.suppress_tokens = {'h'};
+  CHECK(!some.run(std::vector<std::string>{"a>"}).exhausted);
+}
+
+TEST_CASE("several texts of each prompt are those of as many prompts, read once") {
+  const auto sample = [](int64_t copies, const std::vector<std::string>& prompts) {
+    Script script(Scripts{});
+    script.config.sampling = {.temperature = 100, .top_k = 0, .top_p = 1, .seed = 5};
+    script.config.max_new_tokens = 20;
+    script.config.no_repeat_ngram_size = 1;
+    script.config.num_return_sequences = copies;
+    const GenerationResult result = script.run(prompts);
+    std::vector<std::vector<int32_t>> tokens;
+    for (const GeneratedText& text : result.texts) {
+      CHECK(text.text == script.streamed(tokens.size()));
+      tokens.push_back(text.tokens);
+    }
+    CHECK(result.prefill_tokens == 2 * static_cast<int64_t>(prompts.size()));
+    CHECK(script.sessions[0].position() == 2 + std::ssize(tokens[0]) - 1);
+    return tokens;
+  };
+  const auto texts = sample(3, {"a>", "b>"});
+  REQUIRE(texts.size() == 6);
+  CHECK(texts == sample(1, {"a>", "a>", "a>", "b>", "b>", "b>"}));
+  CHECK(texts[0] != texts[1]);
+  Script greedy(Scripts{});
+  greedy.config.num_return_sequences = 2;
+  CHECK(failure(greedy, {"a>"}, ErrorKind::invalid_argument).find("num_return_sequences 2") == 0);
+  Script cancelled(Scripts{});
+  cancelled.config.sampling.do_sample = true;
+  cancelled.config.num_return_sequences = 2;
+  cancelled.callbacks.on_prefill = [](int64_t, int64_t) { return false; };
+  for (const GeneratedText& text : cancelled.run(std::vector<std::string>{"a>"}).texts)
+    CHECK(text.finish == FinishReason::cancelled);
+}
+
+TEST_CASE("what transformers would do and bdh does not is refused before anything is read") {
+  Script script(Scripts{});
+  script.config.extra.emplace_back("num_beams", 4);
+  CHECK(failure(script, {"a>"}, ErrorKind::unsupported).find("num_beams 4") != std::string::npos);
+  CHECK(script.sessions[0].position() == 0);
 }
 
 TEST_CASE("what cannot be generated is an error before anything is read") {

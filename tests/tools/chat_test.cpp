@@ -72,6 +72,19 @@ TEST_CASE("bdh chat: eos_token_id of generation_config.json ends a reply") {
   CHECK(chat.text("hello\nagain\n") == "\n\n");
 }
 
+TEST_CASE(
+    "bdh chat: one reply whatever num_return_sequences says, and none where the text would be another") {
+  const ChatRun chat;
+  const std::string once = chat.text("hello\n");
+  bdh::test::write_file(chat.directory / "generation_config.json", R"({"num_return_sequences": 3})");
+  CHECK(chat.text("hello\n") == once);
+  CHECK(chat.run("hello\n").err.find("a chat has one reply") != std::string::npos);
+  bdh::test::write_file(chat.directory / "generation_config.json", R"({"guidance_scale": 3})");
+  const CommandResult refused = chat.run("hello\n");
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("guidance_scale 3") != std::string::npos);
+}
+
 TEST_CASE("bdh chat: past the model's block it warns once, and not where there is a horizon") {
   const ChatRun chat;
   bdh::test::write_file(chat.directory / "training_args.json", R"({"block_size": 24})");

@@ -183,6 +183,58 @@ TEST_CASE("bdh generate: generation_config.json gives the defaults, options over
   CHECK_MESSAGE(has(result.err, "generation_config.json: top_p"), result.err);
 }
 
+TEST_CASE("bdh generate: every option of generation_config.json has a flag that goes before it") {
+  const GenerateRun command;
+  const std::string settings = (command.directory / "generation_config.json").string();
+  const Arguments base{"--prompt", "hello", "--seed", "3"};
+  const auto tokens = [&](const Arguments& more) {
+    return command.json(joined(base, more)).find("tokens")->dump();
+  };
+  const auto same = [&](const char* file, const Arguments& plain, const Arguments& flags) {
+    CAPTURE(file);
+    write_file(settings, "{}");
+    const std::string without = tokens(plain), flagged = tokens(joined(plain, flags));
+    write_file(settings, file);
+    CHECK(tokens(plain) == flagged);
+    CHECK(flagged != without);
+  };
+  const Arguments greedy{"--greedy"}, sampled{"--temperature", "1", "--top-p", "1", "--top-k", "50"};
+  const std::string first = command.json(joined(base, greedy)).find("tokens")->as_array()[0].dump();
+  same(R"({"max_length": 9})", greedy, {"--max-length", "9"});
+  same(R"({"no_repeat_ngram_size": 1})", greedy, {"--no-repeat-ngram-size", "1"});
+  same((R"({"suppress_tokens": [)" + first + ",3]}").c_str(), greedy, {"--suppress-tokens", first + ",3"});
+  same((R"({"begin_suppress_tokens": [)" + first + "]}").c_str(), greedy, {"--begin-suppress-tokens", first});
+  same((R"({"bad_words_ids": [[111,)" + first + "]]}").c_str(), greedy, {"--bad-words-ids", "111," + first});
+  same(R"({"do_sample": true, "min_p": 1.0})", sampled, {"--min-p", "1"});
+  same(R"({"do_sample": true, "typical_p": 0.1})", sampled, {"--typical-p", "0.1"});
+  same(R"({"do_sample": true, "epsilon_cutoff": 0.5})", sampled, {"--epsilon-cutoff", "0.5"});
+  same(R"({"do_sample": true, "eta_cutoff": 0.9})", sampled, {"--eta-cutoff", "0.9"});
+
+  write_file(settings, R"({"max_length": 9, "suppress_tokens": [)" + first + R"(], "num_beams": 2})");
+  CHECK(has(command.run(base).err, "generation_config.json: num_beams 2: bdh has no beam search"));
+  const Arguments ignoring = joined(base, {"--ignore", "num_beams"});
+  CHECK(tokens_in(command.json(ignoring)) == 4);
+  const Json freed = command.json(joined(ignoring, {"-n", "6", "--suppress-tokens", "none"}));
+  CHECK(tokens_in(freed) == 6);
+  CHECK(freed.find("tokens")->as_array()[0].dump() == first);
+  CHECK(command.run(joined(base, {"--bad-words-ids", "1,,2"})).exit_code == 2);
+}
+
+TEST_CASE("bdh generate: several texts of a prompt") {
+  const GenerateRun command;
+  const Arguments base{"--prompt", "hello", "-n", "5", "--seed", "3"};
+  const Arguments twice = joined(base, {"--num-return-sequences", "2"});
+  const Json both = command.json(twice);
+  REQUIRE(both.find("texts")->as_array().size() == 2);
+  const Json& texts = *both.find("texts");
+  CHECK(texts.as_array()[0].find("tokens")->dump() == command.json(base).find("tokens")->dump());
+  const std::string shown = command.text(twice);
+  CHECK(has(shown, "=== 1 of 2 ==="));
+  CHECK(has(shown, "=== 2 of 2 ===\n" + texts.as_array()[1].find("text")->as_string()));
+  CHECK(has(command.run(joined(twice, {"--greedy"})).err, "num_return_sequences 2"));
+  CHECK(command.run(joined(twice, {"--save-session", command.directory / "s"})).exit_code == 2);
+}
+
 TEST_CASE("bdh generate: the horizon is the model's unless --horizon says otherwise") {
   const GenerateRun command;
   const std::string plain = expected_text(command, "hello", 30);

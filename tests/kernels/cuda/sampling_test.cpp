@@ -143,6 +143,11 @@ TEST_CASE("CUDA sampling: what the device does not draw the host draws, from dec
       penalised{.repetition_penalty = 1.3f, .seed = 5};
   CHECK(cuda::drawn_on_device({.options = drawn}));
   CHECK_FALSE(cuda::drawn_on_device({.options = penalised}));
+  CHECK_FALSE(cuda::drawn_on_device({.options = {.min_p = 0.1f}}));
+  const std::vector<int32_t> banned{0, 7, 9};
+  Draw with_banned{.options = drawn};
+  with_banned.banned = banned;
+  CHECK_FALSE(cuda::drawn_on_device(with_banned));
   const std::vector<int32_t> history = some_tokens(20, config.vocab_size);
   for (const int dense_batch : {8, 2}) {
     const WeightsPointer weights = on_gpu(config, {}, {.dense_batch = dense_batch});
@@ -160,6 +165,7 @@ TEST_CASE("CUDA sampling: what the device does not draw the host draws, from dec
         std::vector<Draw> draws;
         for (const SamplingOptions& options : wanted)
           draws.push_back({.options = options, .vocab = config.vocab_size, .step = 2, .history = history});
+        draws.back().banned = banned;
         read(draws);
         for (size_t i = 0; i < draws.size(); ++i) {
           const auto vocab = static_cast<size_t>(config.vocab_size);
