@@ -7,12 +7,13 @@ Random models differ from run to run; --seed repeats one. Nothing is fetched or 
 import argparse
 import contextlib
 import copy
+import io
 import json
 import logging
+import os
 import pathlib
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +34,7 @@ from logits_parity import Command, relative_difference, write_model
 
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore")
-TOLERANCE = 1e-5  # of the largest logit, float32
+TOLERANCE, HALF_TOLERANCE = 1e-5, 3e-2  # of the largest logit, in float32 and bfloat16
 STEPS = (1, 5, 1, 1, 40, 1, 64, 3, 150)  # tokens at a time
 STARTS = (1000, 100_000, 16_000_000)
 FAR = 2**40  # with a horizon, whose phases are exact
@@ -66,6 +67,13 @@ def to_onnx(folder, module, arguments, dynamic, **options):
     with contextlib.redirect_stdout(None):
         torch.onnx.export(module, arguments, path, input_names=names, verbose=False, **options)
     return onnx_function(path)
+
+
+def command_logits(command, directory, ids, horizon):
+    """What bdh logits says of every row of ids (B, T): (B, T, V)."""
+    given = horizon if isinstance(horizon, list) else [horizon]
+    damped = () if horizon is None else ("--horizon", ",".join(map(str, given)))
+    return torch.stack([command.logits(directory, row.tolist(), "f32", damped, 2, None) for row in ids])
 
 
 class Damped(torch.nn.Module):
@@ -138,16 +146,16 @@ def small_model(folder, generator, tie_layers, name):
 
 
 def check_exports(checks, command, folder, generator):
-    """Every way out, tied and untied, with a horizon and without; the other pairs are alike."""
-    every, several = ("torch.export, strict", "torch.jit.trace", "torch.onnx", "torch.onnx, older"), ("torch.export", "torch.jit.trace", "torch.onnx, older")
-    cases = {"tied": (True, None, every, every), "untied": (False, [4.0, float("inf"), 60.0], several, several)}
+    """Every way out, tied and untied, with a horizon and without; README's recipe is the one that is missing."""
+    light = ("torch.jit.trace", "torch.onnx, older")
+    cases = {"tied": (True, None, ("torch.export, strict", "torch.onnx", *light), ("torch.export", *light)),
+             "untied": (False, [4.0, float("inf"), 60.0], light, ("torch.export, strict", *light))}
     for name, (tie_layers, horizon, whole, steps) in cases.items():
         plain, directory = small_model(folder, generator, tie_layers, name)
         command.run("convert", plain, directory, "--huggingface")
         model, _ = loaded(directory, dtype=torch.float32)
         ids = torch.randint(60, (3, sum(STEPS)), generator=generator)
-        damped = () if horizon is None else ("--horizon", ",".join(map(str, horizon)))
-        want = torch.stack([command.logits(directory, row.tolist(), "f32", damped, 1, None) for row in ids])
+        want = command_logits(command, directory, ids, horizon)
         step = model.as_step(horizon)
         check_step(checks, f"{name}, eager", step, step, ids, want)
         reads = model if horizon is None else Damped(model, horizon).eval()
@@ -161,20 +169,27 @@ def check_exports(checks, command, folder, generator):
         half = copy.deepcopy(reads).bfloat16()
         with torch.no_grad():
             program = forms(half, (traced,), WHOLE, folder)["torch.export"]()
-            checks.that(torch.equal(logits_in(program(ids)), logits_in(half(ids))), f"{name}: torch.export in bfloat16")
+            difference = relative_difference(logits_in(program(ids)).float(), want)
+            checks.that(difference <= HALF_TOLERANCE, f"{name}: torch.export in bfloat16: logits differ by {difference:.1e}")
 
 
-def check_recipe(checks, command, demo, folder):
-    """README's code, as it stands, in a folder where DIR is a model."""
-    work = folder / "recipe"
-    work.mkdir()
-    command.run("convert", demo, work / "DIR", "--huggingface")
+def check_recipe(checks, command, demo, folder, generator):
+    """README's code, as it stands, in a folder where DIR is a model; and the file it writes."""
+    directory = folder / "recipe" / "DIR"
+    command.run("convert", demo, directory, "--huggingface")
     recipes = [text for language, text in snippets(README.parent) if language == "python" and "onnx" in text]
     checks.that(len(recipes) == 1, "README: a recipe")
-    said = subprocess.run([sys.executable, "-W", "ignore", "-c", recipes[0]], cwd=work, capture_output=True, text=True)
+    said, here = io.StringIO(), os.getcwd()
+    os.chdir(directory.parent)
+    with contextlib.redirect_stdout(said):
+        exec(compile(recipes[0], "README.md", "exec"), {})
+    os.chdir(here)
     want = command.run("generate", demo, "--prompt", "ROMEO:", "--greedy", "--max-new-tokens", 100, "--dtype", "f32").decode()
-    checks.that(said.returncode == 0, f"README: the recipe fails:\n{said.stderr[-1500:]}")
-    checks.that(want.strip() in said.stdout, f"README: the recipe says\n{said.stdout}\nnot\n{want}")
+    checks.that(want.strip() in said.getvalue(), f"README: the recipe says\n{said.getvalue()}\nnot\n{want}")
+    model, _ = loaded(directory, dtype=torch.float32)
+    ids = torch.randint(256, (3, sum(STEPS)), generator=generator)
+    want = command_logits(command, directory, ids, 48)
+    check_step(checks, "README's step.onnx", onnx_function(directory.parent / "step.onnx"), model.as_step(48), ids, want)
 
 
 def with_tokenizer(command, folder, generator):
@@ -210,7 +225,7 @@ def check_same_in_bdh(checks, command, directory, model, ids, what):
 
 def check_trainer(checks, command, directory, folder):
     """Ten steps, and two more from the checkpoint; with gradient checkpointing the same."""
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=True)
     ids = torch.tensor(tokenizer("To be, or not to be, that is the question. " * 20)["input_ids"])
     rows = [{"input_ids": row, "labels": row} for row in ids[:len(ids) // 4 * 4].view(4, -1)]
     losses = {}
@@ -255,7 +270,7 @@ def pushed(objects, target):
 def check_push(checks, command, directory, folder):
     """A model and its tokenizer, pushed, are a directory that loads in both."""
     model, _ = loaded(directory)
-    tokenizer, target = AutoTokenizer.from_pretrained(directory), folder / "pushed"
+    tokenizer, target = AutoTokenizer.from_pretrained(directory, trust_remote_code=True), folder / "pushed"
     files = pushed((model, tokenizer), target)
     needed = {"config.json", "generation_config.json", "model.safetensors", "modeling_bdh.py", "configuration_bdh.py", "README.md",
               "tokenizer.json", "tokenizer_config.json"}
@@ -317,7 +332,7 @@ def check(arguments):
         command = Command(arguments.bdh, folder)
         spoken = with_tokenizer(command, folder, generator)
         for what, run in {"exports": lambda: check_exports(checks, command, folder, generator),
-                          "recipe": lambda: check_recipe(checks, command, arguments.demo, folder),
+                          "recipe": lambda: check_recipe(checks, command, arguments.demo, folder, generator),
                           "pipeline": lambda: check_pipeline(checks, command, spoken),
                           "Trainer": lambda: check_trainer(checks, command, spoken, folder),
                           "push_to_hub": lambda: check_push(checks, command, spoken, folder),
