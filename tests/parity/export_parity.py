@@ -85,11 +85,20 @@ class Damped(torch.nn.Module):
         return self.model(input_ids, horizon=self.horizon).logits
 
 
+def kept(folder, save, load, made):
+    """What was made, as it comes back from a file."""
+    path = folder / "kept.pt2"
+    save(made, str(path))
+    return load(str(path))
+
+
 def forms(module, arguments, dynamic, folder):
     """name: how to make a function of the arguments, for any batch and length. What is traced knows B 2, T 7 alone."""
-    return {"torch.export, strict": lambda: torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=True).module(),
+    return {"torch.export, strict": lambda: kept(folder, torch.export.save, torch.export.load, torch.export.export(
+                module, arguments, dynamic_shapes=dynamic, strict=True)).module(),
             "torch.export": lambda: torch.export.export(module, arguments, dynamic_shapes=dynamic, strict=False).module(),
-            "torch.jit.trace": lambda: torch.jit.trace(module, arguments, strict=False, check_trace=False),
+            "torch.jit.trace": lambda: kept(folder, torch.jit.save, torch.jit.load,
+                                            torch.jit.trace(module, arguments, strict=False, check_trace=False)),
             "torch.onnx": lambda: to_onnx(folder, module, arguments, dynamic, dynamo=True),
             "torch.onnx, older": lambda: to_onnx(folder, module, arguments, dynamic, dynamo=False)}
 
