@@ -305,7 +305,7 @@ def check_peft(checks, command, folder):
     for name in ("tied", "untied"):
         directory = folder / name
         base, _ = loaded(directory, dtype=torch.float32)
-        names = [key for key in base.state_dict() if key.partition(".")[0] in ("decoder", "encoder", "encoder_v")]
+        names = [key for key in base.state_dict() if key.partition(".")[0] in ("decoder", "encoder", "encoder_v", "lm_head")]
         ids = torch.randint(60, (4, 30), generator=torch.Generator().manual_seed(1))
         wrapped, losses, reached = adapted(copy.deepcopy(base), names, ids)
         checks.that(reached and losses[-1] < losses[0], f"peft, {name}: losses {losses}")

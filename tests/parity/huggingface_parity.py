@@ -180,6 +180,12 @@ def check_training(checks, directory, state, config, tokens):
     checks.that(abs(loss.item() - want) < 1e-5, f"{directory.name}: loss {loss.item()}, not {want}")
     loss.backward()
     checks.that(all(parameter.grad is not None for parameter in model.parameters()), f"{directory.name}: gradients")
+    double = {name: 2 * tensor for name, tensor in model.state_dict().items() if name != "attn.freqs"}
+    other, _ = loaded(directory, dtype=torch.float32)
+    other.load_state_dict(double, strict=False)
+    with torch.no_grad():
+        called = torch.func.functional_call(model.eval(), double, (ids,)).logits
+        checks.that(torch.equal(called, other(ids).logits), f"{directory.name}: functional_call by the names of the state_dict")
 
 
 def check_saved_back(checks, command, directory, folder, tokens):
