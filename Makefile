@@ -68,7 +68,7 @@ soak: ## what takes minutes each: the fuzzers, SECONDS=60 each; kills and attack
 	@tests/neon/run.sh build-neon
 	@$(MAKE) fuzz
 
-parity: ## compare with PyTorch, safetensors, tokenizers and transformers
+parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxruntime and peft
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_command bdh_tests
@@ -77,9 +77,11 @@ parity: ## compare with PyTorch, safetensors, tokenizers and transformers
 	$$python tests/parity/safetensors_parity.py check --tests $(BUILD)/bdh_tests && \
 	$$python tests/parity/torch_parity.py check --tests $(BUILD)/bdh_tests && \
 	$$python tests/parity/tokenizer_parity.py check --bdh $(BUILD)/bdh --count $(TEXTS) && \
+	$$python tests/parity/token_files_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/pretrained_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/huggingface_parity.py check --bdh $(BUILD)/bdh --build $(BUILD) --demo $(DEMO) && \
 	$$python tests/parity/generation_parity.py check --bdh $(BUILD)/bdh && \
+	$$python tests/parity/export_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO) && \
 	$$python tests/parity/logits_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO)
 
 bench: ## measure kernels and paths against their limits and peers

@@ -5,6 +5,9 @@
 Random models differ from run to run; --seed repeats one. Nothing is fetched: the hub is switched off.
 """
 import argparse
+import contextlib
+import copy
+import io
 import json
 import math
 import os
@@ -14,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import traceback
+from unittest import mock
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -30,6 +35,7 @@ import bdh_torch
 from logits_parity import Command, random_model, relative_difference, write_model
 
 logging.set_verbosity_error()
+torch.set_num_threads(1)  # small models: threads wait for each other longer than they work
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 3e-2}  # of the largest logit
 SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
@@ -98,6 +104,9 @@ def check_generation(checks, directory, state, config, draw):
         alone = [generated(model, [prompt], 30, use_cache=cached)[0] for prompt in prompts]
         checks.that(alone == want, f"{directory.name}: greedy, use_cache {cached}")
         checks.that(generated(model, prompts, 30, use_cache=cached) == want, f"{directory.name}: padded batch, use_cache {cached}")
+    with mock.patch.object(type(model), "read", autospec=True, side_effect=type(model).read) as read:
+        generated(model, [prompts[0]], 5)
+    checks.that([call.args[1].shape[1] for call in read.call_args_list] == [9, 1, 1, 1, 1], f"{directory.name}: generate keeps what it has read")
     beams = [generated(model, prompts, 20, use_cache=cached, num_beams=3) for cached in (True, False)]
     checks.that(beams[0] == beams[1], f"{directory.name}: beam search")
     checks.that(beams[0] == [generated(model, [prompt], 20, num_beams=3)[0] for prompt in prompts], f"{directory.name}: padded beams")
@@ -109,7 +118,12 @@ def check_generation(checks, directory, state, config, draw):
     with torch.no_grad():
         whole = model(torch.tensor([prompts[0]]), use_cache=True)
         parts = model(torch.tensor([prompts[0][:4]]), use_cache=True)
+        before, its_name = copy.deepcopy(parts.past_key_values), sys.modules[type(model).__module__].CACHE
         parts = model(torch.tensor([prompts[0][4:]]), past_key_values=parts.past_key_values)
+        renamed = model(torch.tensor([prompts[0][4:]]), cache=copy.deepcopy(before))
+        told = generated(model, [prompts[0]], 30, **{its_name: before})[0]
+    checks.that(torch.equal(renamed.logits, parts.logits), f"{directory.name}: a cache under its other name")
+    checks.that(told == want[0], f"{directory.name}: generate from a cache")
     checks.that(relative_difference(parts.logits[:, -1], whole.logits[:, -1]) <= 1e-5, f"{directory.name}: in two calls")
     checks.that(parts.past_key_values.get_seq_length() == len(prompts[0]), f"{directory.name}: tokens read")
 
@@ -166,6 +180,12 @@ def check_training(checks, directory, state, config, tokens):
     checks.that(abs(loss.item() - want) < 1e-5, f"{directory.name}: loss {loss.item()}, not {want}")
     loss.backward()
     checks.that(all(parameter.grad is not None for parameter in model.parameters()), f"{directory.name}: gradients")
+    double = {name: 2 * tensor for name, tensor in model.state_dict().items() if name != "attn.freqs"}
+    other, _ = loaded(directory, dtype=torch.float32)
+    other.load_state_dict(double, strict=False)
+    with torch.no_grad():
+        called = torch.func.functional_call(model.eval(), double, (ids,)).logits
+        checks.that(torch.equal(called, other(ids).logits), f"{directory.name}: functional_call by the names of the state_dict")
 
 
 def check_saved_back(checks, command, directory, folder, tokens):
@@ -295,7 +315,7 @@ def check_card_numbers(checks, directory):
     card = ModelCard.load(directory / "README.md")
     rows = table(card)
     model, _ = loaded(directory)
-    parameters = dict(model.named_parameters())
+    parameters = {name: tensor for name, tensor in model.state_dict().items() if name != "attn.freqs"}
     total = sum(parameter.numel() for parameter in parameters.values())
     checks.that(number(rows["parameters"][0]) == number(rows["all"][-1]) == total, f"{directory.name}: card: parameters")
     for name, parameter in parameters.items():
@@ -372,6 +392,22 @@ CMAKE = """
 """
 
 
+def run_python(text, folder):
+    """A piece of Python, as in a process of its own in that folder, but for what it imports; what it printed and its failure."""
+    said, here, path = io.StringIO(), os.getcwd(), list(sys.path)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    try:
+        with contextlib.redirect_stdout(said):
+            exec(compile(text, "snippet", "exec"), {"__name__": "__main__"})
+        return said.getvalue(), ""
+    except Exception:
+        return said.getvalue(), traceback.format_exc()
+    finally:
+        os.chdir(here)
+        sys.path[:] = path
+
+
 def run(words, **options):
     return subprocess.run([str(word) for word in words], capture_output=True, stdin=subprocess.DEVNULL, **options)
 
@@ -383,7 +419,7 @@ class Snippets:
         self.prefix, self.work, self.programs = folder / "installed", folder / "snippets", {}
         (self.work / "path" / "to").mkdir(parents=True)
         (self.work / "bdh.py").write_text(textwrap.dedent(AUTHORS))
-        self.options = {"cwd": self.work, "env": dict(os.environ, PATH=f"{command.path.parent}:{os.environ['PATH']}", PYTHONPATH=str(self.work))}
+        self.options = {"cwd": self.work, "env": dict(os.environ, PATH=f"{command.path.parent}:{os.environ['PATH']}")}
         run(["cmake", "--install", build, "--prefix", self.prefix], check=True)
 
     def program(self, language, text):
@@ -402,8 +438,11 @@ class Snippets:
         link = self.work / "path" / "to" / "model"
         link.unlink(missing_ok=True)
         link.symlink_to(directory)
-        interpreter = {"sh": ["sh", "-e", "-c", text], "python": [sys.executable, "-c", text]}.get(language)
-        return run(interpreter or self.program(language, text), **self.options)
+        if language == "python":
+            return run_python(text, self.work)
+        done = run(["sh", "-e", "-c", text] if language == "sh" else self.program(language, text), **self.options)
+        said = (done.stdout + done.stderr).decode(errors="replace")
+        return said, "" if done.returncode == 0 else f"exit code {done.returncode}"
 
 
 def check_snippets(checks, command, build, directories, folder):
@@ -414,12 +453,11 @@ def check_snippets(checks, command, build, directories, folder):
             if language not in counts:
                 continue
             try:
-                done = runner.run(directory, language, text)
+                said, failure = runner.run(directory, language, text)
             except subprocess.CalledProcessError as error:
-                done = error
+                said, failure = (error.stdout + error.stderr).decode(errors="replace"), str(error)
             counts[language] += 1
-            said = ((done.stdout or b"") + (done.stderr or b"")).decode(errors="replace")
-            checks.that(done.returncode == 0, f"{directory.name}: {language}:\n{text}\n{said[-1500:]}")
+            checks.that(not failure, f"{directory.name}: {language}:\n{text}\n{said[-1500:]}\n{failure}")
     print("snippets run:", ", ".join(f"{count} {language}" for language, count in counts.items()))
     checks.that(all(counts.values()), "a card has commands, Python, C++ and C")
 
