@@ -17,7 +17,7 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr size_t kMaxPickleBytes = size_t{128} << 20;
-constexpr size_t kMaxStack = size_t{1} << 20;
+constexpr size_t kMaxStack = size_t{1} << 22;
 constexpr size_t kMaxMarks = 10'000;
 constexpr size_t kMaxObjects = size_t{1} << 22;   // containers, and values remembered
 constexpr size_t kMaxElements = size_t{1} << 24;  // of all containers
@@ -79,7 +79,7 @@ class Machine {
 
   Pickle run(size_t* used) {
     if (bytes_.size() > kMaxPickleBytes && used == nullptr)
-      bad("has ", bytes_.size(), " bytes, more than the ", kMaxPickleBytes, " allowed");
+      too_much("has ", bytes_.size(), " bytes, more than the ", kMaxPickleBytes, " allowed");
     bytes_ = bytes_.substr(0, kMaxPickleBytes);
     result_.size = bytes_.size();
     result_.containers.emplace_back();  // the empty tuple
@@ -95,6 +95,12 @@ class Machine {
   [[noreturn]] void bad(const Parts&... reason) const {
     fail(ErrorKind::bad_file, source_, ": byte ", at_, " of the pickle: ", reason...,
          "; the file is damaged, get it again from its source");
+  }
+
+  template <class... Parts>
+  [[noreturn]] void too_much(const Parts&... reason) const {
+    fail(ErrorKind::unsupported, source_, ": byte ", at_, " of the pickle: ", reason...,
+         "; nothing was executed; save the model's state_dict alone with torch.save");
   }
 
   void step(uint8_t opcode) {
@@ -173,7 +179,7 @@ class Machine {
   // --- the stack
 
   void push(PickleValue value) {
-    if (stack_.size() >= kMaxStack) bad("puts more than ", kMaxStack, " values on its stack");
+    if (stack_.size() >= kMaxStack) too_much("puts more than ", kMaxStack, " values on its stack");
     stack_.push_back(value);
   }
 
@@ -196,7 +202,7 @@ class Machine {
   }
 
   void mark() {
-    if (marks_.size() >= kMaxMarks) bad("is nested more than ", kMaxMarks, " levels deep");
+    if (marks_.size() >= kMaxMarks) too_much("is nested more than ", kMaxMarks, " levels deep");
     marks_.push_back(stack_.size());
   }
 
@@ -224,12 +230,12 @@ class Machine {
 
   void count_object() const {
     if (result_.containers.size() + memory_.size() >= kMaxObjects)
-      bad("makes more than ", kMaxObjects, " objects");
+      too_much("makes more than ", kMaxObjects, " objects");
   }
 
   void count_elements(size_t added) {
     elements_ += added;
-    if (elements_ > kMaxElements) bad("fills its containers with more than ", kMaxElements, " values");
+    if (elements_ > kMaxElements) too_much("fills its containers with more than ", kMaxElements, " values");
   }
 
   PickleValue new_container(Kind kind, std::vector<PickleValue> items) {
@@ -263,7 +269,7 @@ class Machine {
   std::string_view name(std::string text) {
     const auto [kept, is_new] = result_.names.insert(std::move(text));
     if (is_new) names_ += kept->size();
-    if (names_ > kMaxNames + bytes_.size()) bad("makes names out of proportion to its size");
+    if (names_ > kMaxNames + bytes_.size()) too_much("makes names out of proportion to its size");
     return *kept;
   }
 

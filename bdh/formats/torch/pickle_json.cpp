@@ -164,11 +164,13 @@ Json members_as_json(const Pickle& pickle, const PickleValue& value,
   size_t work = kMembersWork + kWorkPerByte * pickle.size;
   for (size_t i = 0; held != nullptr && i + 1 < held->size() && work > 0; i += 2) {
     const PickleValue& key = (*held)[i];
+    const PickleValue& member = (*held)[i + 1];
     if (key.kind != Kind::string || !is_utf8(key.text()) || members.size() == kMostMembers) continue;
+    if (member.kind == Kind::tensor) continue;
     if (std::find(without.begin(), without.end(), key.text()) != without.end()) continue;
     const size_t share = std::min(work, kBaseWork + pickle.size);
     Converter converter(pickle, share);
-    members.insert_or_assign(std::string(key.text()), converter.convert((*held)[i + 1], 0));
+    members.insert_or_assign(std::string(key.text()), converter.convert(member, 0));
     work -= share - converter.work();
   }
   return Json::Object(members.begin(), members.end());

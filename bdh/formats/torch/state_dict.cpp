@@ -27,6 +27,9 @@ constexpr std::string_view kParameters = "_parameters";
 constexpr std::string_view kBuffers = "_buffers";
 constexpr std::string_view kModules = "_modules";
 constexpr std::array kModuleParts = {kParameters, kBuffers, kModules};
+// What a module calls the one that it wraps.
+constexpr std::array<std::string_view, 5> kWrappedModules = {"module", "_orig_mod", "model", "network",
+                                                             "backbone"};
 constexpr int kMaxModules = 32;  // one in another
 constexpr int kMaxWrappers = 8;
 constexpr size_t kMaxRank = 64;
@@ -54,6 +57,15 @@ const PickleValue* wrapped_state_dict(const Pickle& pickle, const PickleValue& d
 
 bool is_module(const Pickle& pickle, const PickleValue& value) {
   return value.kind == Kind::object && pickle.find(value, kParameters) && pickle.find(value, kModules);
+}
+
+const PickleValue* wrapped_module(const Pickle& pickle, const PickleValue& module) {
+  const PickleValue* modules = pickle.find(module, kModules);
+  for (const std::string_view name : kWrappedModules) {
+    const PickleValue* inner = modules == nullptr ? nullptr : pickle.find(*modules, name);
+    if (inner != nullptr && is_module(pickle, *inner)) return inner;
+  }
+  return nullptr;
 }
 
 // Makes one tensor. Every error names the file and the tensor.
@@ -230,11 +242,8 @@ class StateDictReader {
   void take_entry(const std::string& prefix, std::string_view key, const PickleValue& value) {
     const bool worth_telling = value.kind == Kind::tensor || value.kind == Kind::object;
     if (!worth_telling) return;
+    if (!is_utf8(key)) return;  // nothing that a model has
     const std::string name = prefix + std::string(key);
-    if (!is_utf8(name)) {
-      fail(ErrorKind::bad_file, source_, ": tensor name ", printable(name),
-           " is not UTF-8; the file is damaged, get it again from its source");
-    }
     if (file_.tensors.contains(name) || file_.unreadable.contains(name)) {
       fail(ErrorKind::bad_file, source_, ": tensor ", printable(name),
            " stands twice; the file is damaged, get it again from its source");
@@ -298,6 +307,15 @@ void add_values(TorchFile& file, const Pickle& pickle, const PickleValue& holder
   }
 }
 
+// Attributes of a module, and of those that it wraps.
+void add_attributes(TorchFile& file, const Pickle& pickle, const PickleValue& module) {
+  const PickleValue* holder = &module;
+  for (int level = 0; holder != nullptr && level < kMaxWrappers; ++level) {
+    add_values(file, pickle, *holder, kModuleParts);
+    holder = wrapped_module(pickle, *holder);
+  }
+}
+
 }  // namespace
 
 TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, uint64_t largest,
@@ -315,9 +333,10 @@ TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, u
   StateDictReader reader(pickle, storages, largest, source, file);
   if (is_module(pickle, dict)) {
     reader.take_module(dict, "", 0);
-    add_values(file, pickle, dict, kModuleParts);
+    add_attributes(file, pickle, dict);
   } else {
     reader.take_entries(dict, "");
+    add_values(file, pickle, dict, {});
   }
   if (file.tensors.empty() && file.unreadable.empty() && !pickle.members(dict)->empty())
     fail_empty(pickle, source);

@@ -119,8 +119,6 @@ void require_setting(const Translation& model, std::string_view key) {
 
 /// Scores that are scaled by N^-1/2 are those of neurons scaled by N^-1/4, which the decoder takes back.
 void fold_scale(Translation& model) {
-  for (const char* key : {"diff_attn", "attn_window", "forget_mode", "per_head_v"})
-    require_setting(model, key);
   modules_of_layers(model);
   const int64_t layers = layers_of(model.tensors, "encoder.", "");
   for (int64_t i = 0; i < layers; ++i) {
@@ -134,7 +132,7 @@ void fold_scale(Translation& model) {
   }
 }
 
-void fold_scale_without_options(Translation& model) {
+void fold_scale_with_options_off(Translation& model) {
   for (const char* key : {"diff_attn", "attn_window", "forget_mode", "per_head_v"})
     require_setting(model, key);
   fold_scale(model);
@@ -192,7 +190,7 @@ constexpr std::array kDialects{
     Dialect{"lists of layers with rho", "gh-arnab21/BDH_interpretability",
             "encoders.0 encoders_v.0 decoders.0", "", fold_rho},
     Dialect{"layers with options", "Hohnik/baby_dragon_hatchling", "layers.0.encoder attn._freq_cplx", "",
-            fold_scale_without_options},
+            fold_scale_with_options_off},
     Dialect{"layers with scaled scores", "Hohnik/baby_dragon_hatchling", "layers.0.encoder attn._cos_cached",
             "", fold_scale},
     Dialect{"layers as modules", "", "layers.0.encoder layers.0.encoder_v layers.0.decoder", "",
