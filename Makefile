@@ -79,6 +79,8 @@ parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxrunt
 	$$python tests/parity/tokenizer_parity.py check --bdh $(BUILD)/bdh --count $(TEXTS) && \
 	$$python tests/parity/token_files_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/pretrained_parity.py check --bdh $(BUILD)/bdh && \
+	$$python tests/parity/dialects_parity.py check --bdh $(BUILD)/bdh && \
+	$$python tests/parity/checkpoint_kinds_parity.py check --tests $(BUILD)/bdh_tests && \
 	$$python tests/parity/huggingface_parity.py check --bdh $(BUILD)/bdh --build $(BUILD) --demo $(DEMO) && \
 	$$python tests/parity/generation_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/export_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO) && \

@@ -70,6 +70,8 @@ class Converter {
         return members(pickle_.items(value), depth + 1);
       case Kind::object:
         return object(value, depth + 1);
+      case Kind::tensor:
+        return pickle_.describe(value);
       default:
         return nullptr;
     }
@@ -120,15 +122,16 @@ class Converter {
   }
 
   Json object(const PickleValue& value, int depth) {
-    if (const std::optional<Json> number = scalar(value)) return *number;
+    const std::optional<Json> number = scalar(value);
+    if (number) return number->is_null() ? Json(pickle_.describe(value)) : *number;
     const Items* held = pickle_.members(value);
     return held == nullptr ? argument(value, depth) : members(*held, depth);
   }
 
-  // What is made of one plain value, as an Enum's member, is that value.
+  // What is made of one plain value, as an Enum's member, is that value; all else is named.
   Json argument(const PickleValue& value, int depth) {
     const PickleValue& arguments = pickle_.part(value, PickleObject::arguments);
-    if (arguments.kind != Kind::tuple || pickle_.items(arguments).size() != 1) return nullptr;
+    if (arguments.kind != Kind::tuple || pickle_.items(arguments).size() != 1) return pickle_.describe(value);
     return convert(pickle_.items(arguments)[0], depth);
   }
 

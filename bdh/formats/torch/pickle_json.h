@@ -10,9 +10,9 @@
 namespace bdh {
 
 /// The value as JSON: tuples and sets become arrays, objects their members, dtypes their names, NumPy's
-/// scalars numbers; null stands for what JSON does not have, is nested too deeply, holds itself, or grows out
-/// of proportion to the pickle. Keys that are neither strings nor whole numbers are left out; of equal ones
-/// the last counts.
+/// scalars numbers; objects and tensors without members a few words; null stands for what else JSON does not
+/// have, is nested too deeply, holds itself, or grows out of proportion to the pickle. Keys that are neither
+/// strings nor whole numbers are left out; of equal ones the last counts.
 Json json_of(const Pickle& pickle, const PickleValue& value);
 
 /// The members of `value` (see Pickle::members) but those named in `without`, each as JSON.

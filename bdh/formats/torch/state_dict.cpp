@@ -32,6 +32,8 @@ constexpr std::array<std::string_view, 5> kWrappedModules = {"module", "_orig_mo
                                                              "backbone"};
 constexpr int kMaxModules = 32;  // one in another
 constexpr int kMaxWrappers = 8;
+constexpr int kMostLooked = 3;                         // wrappers in another where several lie side by side
+constexpr std::string_view kPrivateTorch = "torch._";  // what rebuilds tensors of any kind
 constexpr size_t kMaxRank = 64;
 
 // Places in the arguments of _rebuild_tensor, _v2 and _v3.
@@ -47,16 +49,42 @@ constexpr size_t kStorageKey = 2;
 constexpr size_t kStorageElements = 4;
 constexpr size_t kStorageParts = 5;
 
-const PickleValue* wrapped_state_dict(const Pickle& pickle, const PickleValue& dict) {
-  for (const std::string_view key : kStateDictKeys) {
-    const PickleValue* value = pickle.find(dict, key);
-    if (value != nullptr && pickle.members(*value) != nullptr) return value;
-  }
-  return nullptr;
-}
-
 bool is_module(const Pickle& pickle, const PickleValue& value) {
   return value.kind == Kind::object && pickle.find(value, kParameters) && pickle.find(value, kModules);
+}
+
+bool is_tensor(const Pickle& pickle, const PickleValue& value) {
+  if (value.kind != Kind::object) return value.kind == Kind::tensor;
+  const PickleValue& callee = pickle.part(value, PickleObject::callee);
+  return callee.kind == Kind::global && callee.text().starts_with(kPrivateTorch);
+}
+
+bool holds_tensors(const Pickle& pickle, const PickleValue& value) {
+  const Items* items = pickle.members(value);
+  return items != nullptr && std::any_of(items->begin(), items->end(),
+                                         [&](const PickleValue& item) { return is_tensor(pickle, item); });
+}
+
+// `depth` wrappers lie around it.
+bool leads_to_tensors(const Pickle& pickle, const PickleValue& value, int depth) {
+  if (holds_tensors(pickle, value) || is_module(pickle, value)) return true;
+  return depth < kMostLooked &&
+         std::any_of(kStateDictKeys.begin(), kStateDictKeys.end(), [&](std::string_view key) {
+           const PickleValue* inner = pickle.find(value, key);
+           return inner != nullptr && leads_to_tensors(pickle, *inner, depth + 1);
+         });
+}
+
+// A config may lie under such a key too: the first that has tensors, or else the first.
+const PickleValue* wrapped_state_dict(const Pickle& pickle, const PickleValue& dict) {
+  const PickleValue* first = nullptr;
+  for (const std::string_view key : kStateDictKeys) {
+    const PickleValue* value = pickle.find(dict, key);
+    if (value == nullptr || pickle.members(*value) == nullptr) continue;
+    if (leads_to_tensors(pickle, *value, 0)) return value;
+    if (first == nullptr) first = value;
+  }
+  return holds_tensors(pickle, dict) ? nullptr : first;
 }
 
 const PickleValue* wrapped_module(const Pickle& pickle, const PickleValue& module) {

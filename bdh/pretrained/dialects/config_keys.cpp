@@ -258,8 +258,9 @@ Json agreed_config(const std::vector<ConfigSource>& sources, std::vector<std::st
   return agreed;
 }
 
-void refuse_other_functions(const ConfigSource& source) {
-  const Json plain = with_reference_keys(source.values);
+namespace {
+
+void refuse_by_keys(const ConfigSource& source, const Json& plain) {
   for (const Switch& option : kSwitches) {
     const Json* value = plain.find(option.key);
     if (value && !is_off(*value)) refuse(source, option.key, *value, option.effect);
@@ -271,6 +272,20 @@ void refuse_other_functions(const ConfigSource& source) {
   for (const Foreign& foreign : kForeign) {
     const Json* value = plain.find(foreign.key);
     if (value && holds(foreign.foreign, value->dump())) refuse(source, foreign.key, *value, foreign.effect);
+  }
+}
+
+}  // namespace
+
+void refuse_other_functions(const ConfigSource& source) {
+  refuse_by_keys(source, source.values);
+  refuse_by_keys(source, with_reference_keys(source.values));
+}
+
+void refuse_other_functions(const Json& values, const std::string& checkpoint) {
+  for (const std::string_view key : kOwnConfigs) {
+    const Json* config = values.find(key);
+    if (config) refuse_other_functions({concat(checkpoint, ": ", key), *config});
   }
 }
 

@@ -32,5 +32,7 @@ Json agreed_config(const std::vector<ConfigSource>& sources, std::vector<std::st
 /// Throws Error(unsupported) naming a key that is switched on and makes the model another function than the
 /// reference's.
 void refuse_other_functions(const ConfigSource& source);
+/// As that, for every config among a checkpoint's values, whether or not it is the model's.
+void refuse_other_functions(const Json& values, const std::string& checkpoint);
 
 }  // namespace bdh

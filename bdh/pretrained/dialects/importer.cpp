@@ -184,6 +184,7 @@ ImportedModel import_model(const WeightFiles& files, const ConfigSource& given,
   if (ConfigSource own = own_config(files.values(), files.source.string()); !own.values.is_null())
     sources.push_back(std::move(own));
   for (const ConfigSource& source : sources) refuse_other_functions(source);
+  refuse_other_functions(files.values(), files.source.string());
   Json config = agreed_config(sources, warnings);
   ImportedModel model;
   model.weights = import_tensors(files, config);

@@ -252,6 +252,22 @@ TEST_CASE("torch: beside tensors without a wrapper lies what counts too, under a
   CHECK(file.values.find("config")->find("a")->as_integer() == 1);
 }
 
+TEST_CASE("torch: a config under a wrapper's name is no state_dict") {
+  const std::string config = dict({text("n_layer"), number(2), text("model"), dict({text("a"), number(1)})});
+  const TorchFile file = open_bytes(
+      archive(pickle(dict({text("model"), config, text("net"), dict({text("w"), kWeights})})), {kSixteen}));
+  CHECK(file.tensors.size() == 1);
+}
+
+TEST_CASE("torch: what JSON has no value for is named, so that no key looks switched off") {
+  const std::string config =
+      dict({text("tensor"), kWeights, text("object"), call(global("numpy", "array"), {}), text("none"), "N"});
+  const TorchFile file = open_bytes(archive(
+      pickle(dict({text("model"), dict({text("w"), kWeights}), text("config"), config})), {kSixteen}));
+  CHECK(file.values.find("config")->dump() ==
+        R"({"tensor": "a tensor", "object": "an object of 'numpy.array'", "none": null})");
+}
+
 TEST_CASE("torch: attributes of a module that others wrap") {
   const auto module = [](const std::string& weights, const std::string& inner, const std::string& attribute) {
     return call(global("any", "Module"), {}) +
