@@ -205,7 +205,7 @@ def instance(draw):
     slots.a, slots.b = [1], 2
     return draw.choice((lambda: Data("x", object()), lambda: Slotted("x", Data("y")), lambda: Reduced(1, "b"), lambda: Filled(a=1, b=2), lambda: Listed([1, 2]), lambda: Stated(3), lambda: slots,
                         lambda: NewArguments(1, 2, key=3), lambda: SINGLETON, lambda: Outer.Inner(), lambda: Outer.Inner, lambda: argparse.Namespace(a=1), lambda: types.SimpleNamespace(b=[2]),
-                        object, lambda: dialects_parity.PydanticConfig(n_layer=1, n_embd=2)))()
+                        object))()
 
 
 def function(draw):
@@ -332,7 +332,10 @@ def with_objects(draw, members, most):
 def checkpoint(draw, model):
     state = dressed(draw, prefixed(draw.choice(PREFIXES), reference(model)))
     config = {draw.choice(CONFIG_KEYS): CONFIGS[draw.choice(list(CONFIGS))](model.config())}
-    shape = draw.choice(("wrapped", "wrapped", "wrapped", "flat", "whole", "object", "twice", "around", "within", "evil_config"))
+    plain = next(iter(config.values()))
+    if isinstance(plain, dict) and draw.random() < 0.5:
+        plain.update({draw.choice(("dtype", "device", "note", "optimizer", "betas", "path", "schedule")): placed(draw, draw.choice((0, 1))) for _ in range(2)})
+    shape = draw.choice(("wrapped", "wrapped", "wrapped", "flat", "whole", "object", "twice", "around", "within", "evil_config", "evil_state"))
     if shape == "flat":
         return with_objects(draw, {**state, **config}, 4)
     if shape == "whole":
@@ -343,7 +346,7 @@ def checkpoint(draw, model):
         state = type(state)(state) if type(state) is not collections.defaultdict else dict(state)
         state[draw.choice(("note", "_extra_state", "version", "attn._extra_state"))] = placed(draw, draw.choice((0, 1)))
     wrapper, others = draw.choice(WRAPPERS), draw.sample(WRAPPERS, 2)
-    decoys = {key: placed(draw, 0) for key in others if WRAPPERS.index(key) > WRAPPERS.index(wrapper)}
+    decoys = {key: placed(draw, 0) if WRAPPERS.index(key) > WRAPPERS.index(wrapper) else draw.choice((value, number, function, collection))(draw) for key in others if key != wrapper}
     decoys.update({key: item for key, item in (("args", placed(draw, 0)), ("cfg", None), ("hparams", placed(draw, 1))) if draw.random() < 0.2 and key not in config})
     found = with_objects(draw, {wrapper: state, **config, **decoys}, 5)
     if shape == "twice":
@@ -353,6 +356,8 @@ def checkpoint(draw, model):
         return draw.choice((types.SimpleNamespace(**plain), Filled(plain), collections.OrderedDict(found), argparse.Namespace(**plain)))
     if shape == "around":
         return evil(draw, **draw.choice(({"state": found}, {"entries": found}, {"items": [found]})))
+    if shape == "evil_state":
+        found[wrapper] = evil(draw, **draw.choice(({"entries": state}, {"state": dict(state)})))
     if shape == "evil_config":
         found["config"] = {**model.config(), "note": evil(draw)}
     return found

@@ -303,6 +303,8 @@ def references(draw):
         saved = {"model": {"n_layer": 7, "lr": 0.1}, "model_state_dict": {}, "state_dict": None, **model.config(), wrapper: reference(model)}
         yield Case(f"config_under_wrapper_{wrapper}.pt", saved, model, golden=wrapper == "net")
     model = drawn(draw)
+    yield Case("config_function.pt", checkpoint(model, reference(model), {**model.config(), "activation": functional.relu}), model, golden=False)
+    model = drawn(draw)
     yield Case("head_weight.pt", checkpoint(model, turned_head(reference(model))), model, golden=False)
     model = drawn(draw)
     yield Case("legacy.pt", checkpoint(model, prefixed("_orig_mod.", reference(model)), BDHConfig(**model.config())), model,

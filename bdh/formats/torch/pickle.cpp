@@ -16,7 +16,7 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr size_t kMaxPickleBytes = size_t{128} << 20;
+constexpr size_t kMaxPickleBytes = size_t{1} << 30;
 constexpr size_t kMaxStack = size_t{1} << 22;
 constexpr size_t kMaxMarks = 10'000;
 constexpr size_t kMaxObjects = size_t{1} << 22;   // containers, and values remembered
@@ -78,8 +78,7 @@ class Machine {
       : bytes_(reinterpret_cast<const char*>(bytes.data()), bytes.size()), source_(source) {}
 
   Pickle run(size_t* used) {
-    if (bytes_.size() > kMaxPickleBytes && used == nullptr)
-      too_much("has ", bytes_.size(), " bytes, more than the ", kMaxPickleBytes, " allowed");
+    is_cut_ = bytes_.size() > kMaxPickleBytes;
     bytes_ = bytes_.substr(0, kMaxPickleBytes);
     result_.size = bytes_.size();
     result_.containers.emplace_back();  // the empty tuple
@@ -113,8 +112,13 @@ class Machine {
 
   // --- reading the bytes
 
+  [[noreturn]] void end_too_early(const char* what) const {
+    if (is_cut_) too_much("goes on beyond the ", kMaxPickleBytes, " bytes allowed");
+    bad("ends in the middle of a ", what);
+  }
+
   std::string_view take(uint64_t count) {
-    if (count > bytes_.size() - at_) bad("ends in the middle of a value");
+    if (count > bytes_.size() - at_) end_too_early("value");
     const std::string_view taken = bytes_.substr(at_, count);
     at_ += count;
     return taken;
@@ -131,7 +135,7 @@ class Machine {
 
   std::string_view take_line() {
     const size_t end = bytes_.find('\n', at_);
-    if (end == bytes_.npos) bad("ends in the middle of a line");
+    if (end == bytes_.npos) end_too_early("line");
     const std::string_view line = bytes_.substr(at_, end - at_);
     at_ = end + 1;
     return line;
@@ -572,6 +576,7 @@ class Machine {
   const std::string& source_;
   size_t at_ = 0;
   bool stopped_ = false;
+  bool is_cut_ = false;  // more bytes follow than are read
   std::vector<PickleValue> stack_;
   std::vector<size_t> marks_;  // sizes of the stack
   std::unordered_map<uint32_t, PickleValue> memory_;

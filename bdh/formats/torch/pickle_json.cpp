@@ -19,8 +19,9 @@ using Items = std::vector<PickleValue>;
 constexpr int kMaxDepth = 100;
 constexpr size_t kBaseWork = size_t{1} << 20;
 constexpr size_t kMembersWork = size_t{1} << 22;  // of all members together
-constexpr size_t kMostMembers = 1024;
+constexpr size_t kMostMembers = 8192;
 constexpr size_t kWorkPerByte = 4;
+constexpr size_t kMostBytes = size_t{128} << 20;  // that count for work
 constexpr size_t kValueWork = 16;
 constexpr std::string_view kScalar = ".multiarray.scalar";
 constexpr size_t kMostScalarBytes = 8;
@@ -110,9 +111,18 @@ class Converter {
       if (!name) continue;
       const auto [place, is_new] = places.emplace(*name, object.size());
       if (is_new) object.emplace_back(*name, nullptr);
-      object[place->second].second = convert(items[i + 1], depth);
+      object[place->second].second = member(items[i + 1], depth);
     }
     return object;
+  }
+
+  // At most half of what may still be made, so that one without end takes none of the others with it.
+  Json member(const PickleValue& value, int depth) {
+    const size_t others = work_ / 2;
+    work_ -= others;
+    Json json = convert(value, depth);
+    work_ += others;
+    return json;
   }
 
   std::optional<std::string> key(const PickleValue& value) {
@@ -154,17 +164,19 @@ class Converter {
   size_t work_;  // what may still be made
 };
 
+size_t work_for(const Pickle& pickle) { return kWorkPerByte * std::min(pickle.size, kMostBytes); }
+
 }  // namespace
 
 Json json_of(const Pickle& pickle, const PickleValue& value) {
-  return Converter(pickle, kBaseWork + kWorkPerByte * pickle.size).convert(value, 0);
+  return Converter(pickle, kBaseWork + work_for(pickle)).convert(value, 0);
 }
 
 Json members_as_json(const Pickle& pickle, const PickleValue& value,
                      std::span<const std::string_view> without) {
   const Items* held = pickle.members(value);
   std::map<std::string, Json> members;
-  size_t work = kMembersWork + kWorkPerByte * pickle.size;
+  size_t work = kMembersWork + work_for(pickle);
   for (size_t i = 0; held != nullptr && i + 1 < held->size() && work > 0; i += 2) {
     const PickleValue& key = (*held)[i];
     const PickleValue& member = (*held)[i + 1];

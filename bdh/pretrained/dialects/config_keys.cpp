@@ -84,7 +84,7 @@ constexpr std::array kSwitches{
 /// A key whose value makes the reference's function only where it is one of these, as JSON writes them.
 struct Choice {
   std::string_view key;
-  std::array<std::string_view, 4> neutral;
+  std::array<std::string_view, 5> neutral;
   std::string_view effect;
 };
 
@@ -98,7 +98,10 @@ constexpr std::array kChoices{
     Choice{"strict_causal", {"true", "null", "1"}, "lets a token read itself"},
     Choice{"causal", {"true", "null", "1"}, "lets a token read later ones"},
     Choice{"use_rope", {"true", "null", "1"}, "does not rotate its neurons"},
-    Choice{"activation", {"\"relu\"", "null", "\"ReLU\""}, "replaces ReLU"},
+    Choice{"activation",
+           {"\"relu\"", "null", "\"ReLU\"", "\"torch.nn.functional.relu\"",
+            "\"torch.nn.modules.activation.ReLU\""},
+           "replaces ReLU"},
 };
 
 /// A key of which only these values, as JSON writes them, are known to make another function.
@@ -186,6 +189,21 @@ std::string shown(const Json& value) { return value.dump(); }
        ": another function than BDH's reference, which is the one that bdh computes");
 }
 
+void refuse_by_keys(const ConfigSource& source, const Json& plain) {
+  for (const Switch& option : kSwitches) {
+    const Json* value = plain.find(option.key);
+    if (value && !is_off(*value)) refuse(source, option.key, *value, option.effect);
+  }
+  for (const Choice& choice : kChoices) {
+    const Json* value = plain.find(choice.key);
+    if (value && !holds(choice.neutral, value->dump())) refuse(source, choice.key, *value, choice.effect);
+  }
+  for (const Foreign& foreign : kForeign) {
+    const Json* value = plain.find(foreign.key);
+    if (value && holds(foreign.foreign, value->dump())) refuse(source, foreign.key, *value, foreign.effect);
+  }
+}
+
 bool contradict(const Json& a, const Json& b) {
   return a.is_integer() && b.is_integer() && a.as_integer() != b.as_integer();
 }
@@ -257,25 +275,6 @@ Json agreed_config(const std::vector<ConfigSource>& sources, std::vector<std::st
   }
   return agreed;
 }
-
-namespace {
-
-void refuse_by_keys(const ConfigSource& source, const Json& plain) {
-  for (const Switch& option : kSwitches) {
-    const Json* value = plain.find(option.key);
-    if (value && !is_off(*value)) refuse(source, option.key, *value, option.effect);
-  }
-  for (const Choice& choice : kChoices) {
-    const Json* value = plain.find(choice.key);
-    if (value && !holds(choice.neutral, value->dump())) refuse(source, choice.key, *value, choice.effect);
-  }
-  for (const Foreign& foreign : kForeign) {
-    const Json* value = plain.find(foreign.key);
-    if (value && holds(foreign.foreign, value->dump())) refuse(source, foreign.key, *value, foreign.effect);
-  }
-}
-
-}  // namespace
 
 void refuse_other_functions(const ConfigSource& source) {
   refuse_by_keys(source, source.values);

@@ -227,6 +227,19 @@ TEST_CASE("torch: configurations without end are cut, and stop no tensor") {
       {kSixteen}));
   CHECK(twice.values.find("config")->dump() == "{\"a\": 2}");
 }
+TEST_CASE("torch: a config after thousands of other values is found") {
+  std::vector<std::string> members{text("model"), dict({text("w"), kWeights})};
+  for (int64_t i = 0; i < 5000; ++i) members.insert(members.end(), {text(concat("k", i)), number(i)});
+  members.insert(members.end(), {text("config"), dict({text("a"), number(1)})});
+  const TorchFile file = open_bytes(archive(pickle(dict(members)), {kSixteen}));
+  CHECK(file.values.find("config") != nullptr);
+}
+TEST_CASE("torch: a member without end takes none of the others with it") {
+  const std::string config = dict({text("a"), number(1), text("endless"), laughs(), text("b"), number(2)});
+  const TorchFile file = open_bytes(archive(
+      pickle(dict({text("config"), config, text("model"), dict({text("w"), kWeights})})), {kSixteen}));
+  for (const char* key : {"a", "b"}) CHECK(file.values.find("config")->find(key)->is_integer());
+}
 TEST_CASE("torch: files that are something else") { check_refused(shape_attacks(), ErrorKind::bad_file); }
 TEST_CASE("torch: what bdh does not read") { check_refused(unsupported_files(), ErrorKind::unsupported); }
 
