@@ -19,7 +19,6 @@ import tempfile
 import types
 
 import numpy
-import pydantic
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
@@ -196,10 +195,17 @@ class SlottedConfig:
     vocab_size: int
 
 
-class PydanticConfig(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="allow")
-    n_layer: int
-    n_embd: int
+class PydanticConfig:
+    """Pickled as a pydantic.BaseModel is."""
+
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+    def __getstate__(self):
+        return {"__dict__": self.__dict__, "__pydantic_extra__": None, "__pydantic_fields_set__": set(self.__dict__), "__pydantic_private__": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state["__dict__"])
 
 
 class AttributeDict(dict):
