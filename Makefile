@@ -77,6 +77,7 @@ parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxrunt
 	$$python tests/parity/safetensors_parity.py check --tests $(BUILD)/bdh_tests && \
 	$$python tests/parity/torch_parity.py check --tests $(BUILD)/bdh_tests && \
 	$$python tests/parity/tokenizer_parity.py check --bdh $(BUILD)/bdh --count $(TEXTS) && \
+	$$python tests/parity/regex_parity.py check --tests $(BUILD)/bdh_tests && \
 	$$python tests/parity/token_files_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/pretrained_parity.py check --bdh $(BUILD)/bdh && \
 	$$python tests/parity/dialects_parity.py check --bdh $(BUILD)/bdh && \

@@ -33,9 +33,11 @@ GOLDEN = {
     "large_weights": (4, 32, 4, 16, 100, 70, 0.2),
     "untied_layers": (3, 20, 2, 6, 40, 80, 0.05),
     "untied_layers_uneven": (2, 7, 5, 6, 17, 33, 0.2),
+    "negative_frequencies": (2, 12, 2, 8, 40, 60, 0.1),
+    "unequal_frequencies": (2, 12, 3, 8, 40, 60, 0.1),
 }
 UNTIED = ("untied_layers", "untied_layers_uneven")
-DAMPED = ("four_neurons_long", "untied_layers")  # logits with a horizon too
+DAMPED = ("four_neurons_long", "untied_layers", "negative_frequencies", "unequal_frequencies")  # logits with a horizon too
 STARTS = (0, 100_000, 16_000_000, 2**40)
 
 
@@ -43,6 +45,15 @@ def make_model(layers, width, heads, multiplier, vocab, std, generator, tie_laye
     config = bdh_torch.config_of(n_layer=layers, n_embd=width, dropout=0.0, n_head=heads,
                                  mlp_internal_dim_multiplier=multiplier, vocab_size=vocab, tie_layers=tie_layers)
     return config, bdh_torch.random_state(config, generator, std)
+
+
+def with_frequencies(state, kind, generator):
+    """As trained or other code's files hold them: of either sign, and not equal within a pair."""
+    freqs = state["attn.freqs"]
+    drawn = torch.rand(freqs.shape, generator=generator)
+    if kind == "negative":
+        drawn = drawn[..., 0::2].repeat_interleave(2, dim=-1)
+    return {**state, "attn.freqs": (drawn * 2 - 1) * 0.5}
 
 
 def write_model(directory, config, state):
@@ -72,6 +83,8 @@ def generate(directory):
     for seed, (name, (*sizes, count, std)) in enumerate(GOLDEN.items()):
         generator = torch.Generator().manual_seed(seed)
         config, state = make_model(*sizes, std, generator, tie_layers=name not in UNTIED)
+        if name.endswith("_frequencies"):
+            state = with_frequencies(state, name.split("_")[0], generator)
         tokens = torch.randint(config["vocab_size"], (count,), generator=generator)
         golden = {"tokens": tokens}
         for dtype_name, dtype in DTYPES.items():
@@ -126,6 +139,8 @@ def check_logits(command, draw, generator, models):
     worst, bad, runs = {}, [], 0
     for number in range(models):
         config, state = random_model(draw, generator, tie_layers=number % 2 == 0)
+        if number % 3 == 2:
+            state = with_frequencies(state, draw.choice(("negative", "unequal")), generator)
         tokens = [draw.randrange(config["vocab_size"]) for _ in range(draw.randint(2, 200))]
         model = command.folder / f"model{number}"
         write_model(model, config, state)
@@ -156,6 +171,8 @@ def check_horizons(command, draw, generator, models):
     worst, bad, runs = 0.0, [], 0
     for number in range(models):
         config, state = random_model(draw, generator, tie_layers=number % 2 == 0)
+        if number % 3 == 2:
+            state = with_frequencies(state, draw.choice(("negative", "unequal")), generator)
         tokens = [draw.randrange(config["vocab_size"]) for _ in range(draw.randint(100, 400))]
         model = command.folder / f"damped{number}"
         write_model(model, config, state)

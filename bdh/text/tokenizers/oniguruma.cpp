@@ -1,220 +1,208 @@
-// The rewriting: one pass over the pattern, which keeps track of the last atom so that it can be put in a
-// group.
+// The rewriting: one pass over the expression, which keeps track of the last atom so that it can be put in a
+// group. A second pass knows the names that the first has found.
 #include "bdh/text/tokenizers/oniguruma.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include <algorithm>
-#include <cctype>
-#include <iterator>
+#include <charconv>
+#include <map>
 #include <vector>
 
 #include "bdh/base/error.h"
-#include "bdh/base/printable.h"
+#include "bdh/text/tokenizers/case_folds.h"
+#include "bdh/text/tokenizers/character_class.h"
+#include "bdh/text/tokenizers/pattern_reader.h"
 #include "bdh/text/tokenizers/unicode.h"
 
 namespace bdh::tokenizers {
 namespace {
 
-constexpr int kMaxDepth = 200;  // of groups and classes within one another
+constexpr size_t kMaxDepth = 200;  // of groups within one another
+constexpr int kMaxGroups = 10'000;
+constexpr unsigned kMaxRepeat = 100'000, kMaxRepeatHere = 65'535;  // Oniguruma's, PCRE2's
+constexpr unsigned kEndless = ~0U;
+constexpr const char* kAnyCharacter = "(?s:.)";
+constexpr const char* kLineBreak = "(?>\\x{d}\\x{a}|[\\x{a}-\\x{d}\\x{85}\\x{2028}\\x{2029}])";
+constexpr size_t kNowhere = std::string::npos;
 
-// Members of character classes, to stand between brackets.
-constexpr const char* kSpace =
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{"
-    "3000}";
-constexpr const char* kNoSpace =
-    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}"
-    "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}";
-constexpr const char* kWord =
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}"
-    "\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
-constexpr const char* kHexDigit = "0-9a-fA-F";
-#if PCRE2_MAJOR > 10 || PCRE2_MINOR >= 40
-constexpr const char* kAlphabetic = "\\p{Alphabetic}";
-constexpr const char* kUpper = "\\p{Uppercase}";
-constexpr const char* kLower = "\\p{Lowercase}";
-constexpr const char* kScript = "\\p{sc:";
-#else
-constexpr const char* kAlphabetic = "\\p{L}\\p{Nl}\\p{Mc}";
-constexpr const char* kUpper = "\\p{Lu}";
-constexpr const char* kLower = "\\p{Ll}";
-constexpr const char* kScript = "\\p{";
-#endif
-
-struct NamedSet {
-  const char* name;
-  std::string members;
+struct Options {
+  bool any_case = false, dot_all = false, extended = false;
 };
 
-/// Names that PCRE2 does not have or understands otherwise, in lower case without spaces, - and _.
-const std::vector<NamedSet>& named_sets() {
-  static const std::vector<NamedSet> sets{
-      {"alpha", kAlphabetic},
-      {"alphabetic", kAlphabetic},
-      {"alnum", std::string(kAlphabetic) + "\\p{Nd}"},
-      {"digit", "\\p{Nd}"},
-      {"space", kSpace},
-      {"whitespace", kSpace},
-      {"blank", "\\x{9}\\p{Zs}"},
-      {"upper", kUpper},
-      {"uppercase", kUpper},
-      {"lower", kLower},
-      {"lowercase", kLower},
-      {"punct", "\\p{P}\\p{S}"},
-      {"word", kWord},
-      {"xdigit", kHexDigit},
-      {"cntrl", "\\p{Cc}"},
-      {"ascii", "\\x{0}-\\x{7f}"},
-      {"any", "\\x{0}-\\x{10ffff}"},
-      {"letter", "\\p{L}"},
-      {"uppercaseletter", "\\p{Lu}"},
-      {"lowercaseletter", "\\p{Ll}"},
-      {"titlecaseletter", "\\p{Lt}"},
-      {"modifierletter", "\\p{Lm}"},
-      {"otherletter", "\\p{Lo}"},
-      {"mark", "\\p{M}"},
-      {"nonspacingmark", "\\p{Mn}"},
-      {"spacingmark", "\\p{Mc}"},
-      {"enclosingmark", "\\p{Me}"},
-      {"number", "\\p{N}"},
-      {"decimalnumber", "\\p{Nd}"},
-      {"letternumber", "\\p{Nl}"},
-      {"othernumber", "\\p{No}"},
-      {"punctuation", "\\p{P}"},
-      {"connectorpunctuation", "\\p{Pc}"},
-      {"dashpunctuation", "\\p{Pd}"},
-      {"openpunctuation", "\\p{Ps}"},
-      {"closepunctuation", "\\p{Pe}"},
-      {"initialpunctuation", "\\p{Pi}"},
-      {"finalpunctuation", "\\p{Pf}"},
-      {"otherpunctuation", "\\p{Po}"},
-      {"symbol", "\\p{S}"},
-      {"mathsymbol", "\\p{Sm}"},
-      {"currencysymbol", "\\p{Sc}"},
-      {"modifiersymbol", "\\p{Sk}"},
-      {"othersymbol", "\\p{So}"},
-      {"separator", "\\p{Z}"},
-      {"spaceseparator", "\\p{Zs}"},
-      {"lineseparator", "\\p{Zl}"},
-      {"paragraphseparator", "\\p{Zp}"},
-      {"other", "\\p{C}"},
-      {"control", "\\p{Cc}"},
-      {"format", "\\p{Cf}"},
-      {"unassigned", "\\p{Cn}"},
-      {"privateuse", "\\p{Co}"},
-      {"surrogate", "\\p{Cs}"},
-  };
-  return sets;
-}
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
-char upper(char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; }
-
-std::string set_of(const std::string& members, bool negated) {
-  return (negated ? "[^" : "[") + members + "]";
-}
-
-/// What a class matches: members of one bracket, and patterns of one character each.
-struct Class {
-  std::string members;
-  std::vector<std::string> others;
-
-  /// A pattern of one character.
-  std::string pattern(bool negated) const {
-    if (others.empty() && !members.empty()) return set_of(members, negated);
-    std::string either = "(?:";
-    if (!members.empty()) either += set_of(members, false) + "|";
-    for (const std::string& other : others) either += other + "|";
-    either.back() = ')';
-    return negated ? "(?:(?!" + either + ")(?s:.))" : either;
-  }
-};
+/// Numbers of the groups of each name, where only they are counted.
+using GroupNames = std::map<std::string, std::vector<int>, std::less<>>;
 
 class Rewriting {
  public:
-  Rewriting(std::string_view pattern, const std::string& where) : in_(pattern), where_(where) {}
-  std::string run();
+  Rewriting(std::string_view pattern, const std::string& where, const GroupNames& known)
+      : in_(pattern, where), known_(known) {}
+  Pcre2Pattern run();
+  const GroupNames& names() const { return names_; }
 
  private:
   struct Group {
-    size_t start;     // in out_
+    size_t start;
+    Options options;  // those around it
     int closing = 1;  // brackets to write at its end: one, and one for each (?i) inside
+    bool repeatable = true;
+    bool behind = false;        // a lookbehind, or in one
+    bool plain = false;         // (?:...): strings go on across its ends
+    int capture = 0;            // its number
+    bool captures = false;      // a group in it captures, or itself
+    bool filled = false;        // an atom before the last of this branch is never empty
+    bool empty_branch = false;  // a branch before may match nothing
+    bool has_atom = false;      // this branch
+    bool blank_branch = false;  // a branch before has no atom
   };
 
-  [[noreturn]] void fail_here(const std::string& what) const {
-    fail(ErrorKind::bad_file, where_, ": the regular expression ", printable(in_), " is not valid: ", what,
-         " at byte ", at_);
-  }
-  bool more() const { return at_ < in_.size(); }
-  char peek(size_t ahead = 0) const { return at_ + ahead < in_.size() ? in_[at_ + ahead] : '\0'; }
-  bool take(std::string_view text) {
-    if (in_.substr(at_, text.size()) != text) return false;
-    at_ += text.size();
-    return true;
-  }
-  /// What stands before `end`, which is passed over.
-  std::string_view take_until(char end) {
-    const size_t found = in_.find(end, at_);
-    if (found == in_.npos) fail_here(std::string("no '") + end + "' follows");
-    const std::string_view text = in_.substr(at_, found - at_);
-    at_ = found + 1;
-    return text;
-  }
-  /// The character here, passed over.
-  std::string_view take_character() {
-    const std::string_view text = in_.substr(at_, character_bytes(in_[at_]));
-    at_ += text.size();
-    return text;
-  }
-
-  void atom(const std::string& text) {
-    atom_ = out_.size();
-    quantified_ = false;
-    out_ += text;
-  }
+  void atom(const std::string& text);
+  void any_character();
+  void anchor_atom(const std::string& text);
+  void maybe_empty_atom(const std::string& text, bool captures);
+  void settle();
+  void end_branch();
+  void literal(char32_t c);
+  bool folds_with_others(char32_t c);
   void piece();
+  bool skip_blank();
+  void comment();
   void open_group();
+  void push(const char* opening, const Group& group);
+  void named_group(char end);
   void close_group();
   void option_group();
-  void quantifier(const std::string& text);
+  void read_options();
+  void repetition();
+  void quantifier(const std::string& text, unsigned least, unsigned most, bool may_be_possessive);
   bool interval();
+  unsigned bound(std::string_view digits) const;
   void escape();
-  std::string property();
-  std::string code_point(size_t digits);
-  std::string character_escape(char c);
-  Class class_content(int depth);
-  std::string class_pattern(int depth);
-  void class_item(Class& found, int depth, std::string& last);
-  void class_escape(Class& found, std::string& last);
-  bool posix_bracket(Class& found);
+  bool anchor(char32_t c);
+  bool set_escape(char32_t c);
+  bool reference(char32_t c);
+  bool numbered_reference();
+  void refer_back(int group);
+  void named_reference();
+  void call();
+  int relative(std::string_view number) const;
+  std::string_view bracketed_name();
 
-  std::string_view in_;
-  const std::string& where_;
-  size_t at_ = 0;
+  PatternReader in_;
+  const GroupNames& known_;
+  GroupNames names_;
   std::string out_;
-  size_t atom_ = std::string::npos;  // where the last atom begins in out_; npos: there is none
-  bool quantified_ = false;          // the atom has its quantifier
+  Options options_;
+  size_t atom_ = kNowhere;   // where the last atom begins in out_
+  bool repeatable_ = false;  // the atom is no anchor
+  bool quantified_ = false;  // the atom has its quantifier
+  bool empty_ = false;       // the atom may match nothing
+  bool captures_inside_ = false;
+  bool any_ = false;  // the atom is any character, line breaks too
+  // What the pattern has:
+  bool atomic_ = false, looks_ahead_ = false, explicit_lookahead_ = false, any_repeated_ = false;
+  std::u32string string_;  // the last characters without regard to case that stand side by side
+  size_t string_atom_ = kNowhere;
+  bool merged_ = false;  // the last of them are one atom
   std::vector<Group> groups_;
+  int captures_ = 0, named_ = 0, highest_reference_ = 0;
+  bool refers_ = false, calls_ = false, calls_names_ = false;
 };
 
-std::string Rewriting::run() {
-  groups_.push_back({0, 0});
-  while (more()) piece();
-  if (groups_.size() > 1) fail_here("a group has no end");
+Pcre2Pattern Rewriting::run() {
+  groups_.push_back({0, {}, 0});
+  while (in_.more()) piece();
+  if (groups_.size() > 1) in_.invalid("a group has no end");
+  if (highest_reference_ > captures_) in_.invalid("it refers to a group that is not there");
+  if (calls_names_ && names_.empty()) in_.invalid("it calls a group that is not there");
+  if (explicit_lookahead_ && any_repeated_)  // Oniguruma finds it at the beginning of a text alone
+    in_.unsupported("a lookahead and any character, line breaks too, without end");
+  if (refers_ && calls_) in_.unsupported("references and calls of groups");
   out_.append(static_cast<size_t>(groups_.back().closing), ')');
-  return std::move(out_);
+  return {std::move(out_), atomic_, looks_ahead_};
+}
+
+/// The last atom cannot change any more.
+void Rewriting::settle() {
+  if (atom_ != kNowhere) {
+    groups_.back().has_atom = true;
+    groups_.back().filled = groups_.back().filled || !empty_;
+  }
+  atom_ = kNowhere;
+  string_.clear();
+}
+
+void Rewriting::end_branch() {
+  settle();
+  Group& group = groups_.back();
+  group.empty_branch = group.empty_branch || !group.filled;
+  group.blank_branch = group.blank_branch || !group.has_atom;
+  group.filled = group.has_atom = false;
+}
+
+void Rewriting::atom(const std::string& text) {
+  settle();
+  atom_ = out_.size();
+  repeatable_ = true;
+  quantified_ = merged_ = empty_ = captures_inside_ = any_ = false;
+  out_ += text;
+}
+
+void Rewriting::any_character() {
+  atom(kAnyCharacter);
+  any_ = true;
+}
+
+void Rewriting::anchor_atom(const std::string& text) {
+  atom(text);
+  repeatable_ = false;
+  empty_ = true;
+}
+
+void Rewriting::maybe_empty_atom(const std::string& text, bool captures) {
+  atom(text);
+  empty_ = true;
+  captures_inside_ = captures;
+}
+
+/// A character. Without regard to case, two that a third one folds to are matched by it, too.
+void Rewriting::literal(char32_t c) {
+  if (!options_.any_case) return atom(quoted(c));
+  if (folds_with_others(c)) return;
+  const std::u32string before = std::move(string_);
+  atom(quoted(c));
+  string_ = before + case_folded(c);
+  string_atom_ = atom_;
+}
+
+bool Rewriting::folds_with_others(char32_t c) {
+  const char32_t last = case_folded(c);
+  std::u32string pair;
+  std::string either;
+  for (const CaseFold& fold : case_folds()) {
+    if (fold.character == c) in_.unsupported("a character that is several ones without regard to case");
+    const std::u32string& to = fold.folded;
+    if (!(string_ + last).ends_with(to)) continue;
+    pair = to;
+    either += '|' + quoted(fold.character);
+  }
+  if (pair.empty()) return false;
+  const bool side_by_side = string_atom_ == atom_ && atom_ != kNowhere && !quantified_ && !merged_;
+  const bool alone = std::string_view("*+?{").find(in_.peek()) == std::string_view::npos || !in_.more();
+  if (pair.size() != 2 || !side_by_side || !alone || options_.extended || groups_.back().behind)
+    in_.unsupported("characters that another one stands for without regard to case");
+  out_.insert(atom_, "(?:");
+  out_ += quoted(c) + either + ")";
+  string_ += last;
+  merged_ = true;
+  return true;
 }
 
 void Rewriting::piece() {
-  const char c = peek();
-  switch (c) {
+  if (options_.extended && skip_blank()) return;
+  switch (in_.peek()) {
     case '\\':
       return escape();
     case '[':
-      return atom(class_pattern(0));
+      return atom(class_pattern(in_, {options_.any_case, groups_.back().behind}));
     case '(':
       return open_group();
     case ')':
@@ -222,370 +210,396 @@ void Rewriting::piece() {
     case '*':
     case '+':
     case '?':
-      ++at_;
-      return quantifier(std::string(1, c));
+      return repetition();
     case '{':
       if (interval()) return;
-      ++at_;
-      return atom("\\{");
+      break;
     case '|':
-      ++at_;
+      in_.take("|");
       out_ += '|';
-      atom_ = std::string::npos;
-      return;
-    case ']':
-    case '}':
-      ++at_;
-      return atom(std::string("\\") + c);
+      return end_branch();
+    case '^':
+    case '$':
+      return anchor_atom(std::string(1, static_cast<char>(in_.take_character())));
+    case '.':
+      in_.take(".");
+      return options_.dot_all ? any_character() : atom("[^\\x{a}]");
     default:
-      return atom(std::string(take_character()));
+      break;
   }
+  literal(in_.take_character());
+}
+
+/// With (?x): white space, and from # to the end of the line.
+bool Rewriting::skip_blank() {
+  if (in_.take("#")) {
+    while (in_.more() && in_.take_character() != '\n') continue;
+    return true;
+  }
+  const bool blank = std::string_view("\t\n\f\r ").find(in_.peek()) != std::string_view::npos && in_.more();
+  if (blank) in_.take_character();
+  return blank;
+}
+
+void Rewriting::comment() {
+  while (in_.more() && in_.peek() != ')') {
+    if (in_.take("\\") && !in_.more()) break;
+    in_.take_character();
+  }
+  if (!in_.take(")")) in_.invalid("a comment has no end");
 }
 
 void Rewriting::open_group() {
-  if (groups_.size() > kMaxDepth) fail_here("its groups are nested too deeply");
-  ++at_;
-  if (peek() == '*')
-    fail(ErrorKind::unsupported, where_, ": the regular expression ", printable(in_),
-         " has a callout, (*...), which bdh does not support");
-  const Group group{out_.size()};
-  if (!take("?")) {
-    out_ += '(';
-  } else if (take("#")) {
-    take_until(')');
-    return;
-  } else if (is_letter(peek()) || peek() == '-') {
-    return option_group();
-  } else if (take("<") || take("'")) {
-    const char opening = in_[at_ - 1];
-    if (peek() == '=' || peek() == '!') {
-      out_ += std::string("(?<") + peek();
-      ++at_;
+  in_.take("(");
+  if (groups_.size() > kMaxDepth) in_.invalid("its groups are nested too deeply");
+  Group group{out_.size(), options_};
+  group.behind = groups_.back().behind;
+  if (in_.peek() == '*') in_.unsupported("a callout, (*...)");
+  if (!in_.take("?")) {
+    if (!known_.empty()) {  // with names, only they capture
+      push("(?:", group);
     } else {
-      out_ += concat("(?<", take_until(opening == '<' ? '>' : '\''), ">");
+      group.capture = ++captures_;
+      push("(", group);
     }
-  } else if (std::string_view(":=!>").find(peek()) != std::string_view::npos && more()) {
-    out_ += std::string("(?") + peek();
-    ++at_;
-  } else {
-    fail(ErrorKind::unsupported, where_, ": the regular expression ", printable(in_),
-         " has a kind of group that bdh does not support, at byte ", at_);
+    return;
   }
+  if (in_.take("#")) return comment();
+  if (in_.take(":")) {
+    group.plain = true;
+    const std::u32string before = string_;
+    push("(?:", group);
+    string_ = before;
+    return;
+  }
+  if (in_.take(">")) {
+    atomic_ = true;
+    return push("(?>", group);
+  }
+  group.repeatable = false;
+  if (in_.take("=")) {
+    looks_ahead_ = explicit_lookahead_ = true;
+    return push("(?=", group);
+  }
+  if (in_.take("!")) return push("(?!", group);
+  group.behind = true;
+  if (in_.take("<=")) return push("(?<=", group);
+  if (in_.take("<!")) return push("(?<!", group);
+  if (in_.take("<")) return named_group('>');
+  if (in_.take("'")) return named_group('\'');
+  option_group();
+}
+
+void Rewriting::push(const char* opening, const Group& group) {
+  settle();
+  if (captures_ > kMaxGroups) in_.unsupported("too many groups");
+  out_ += opening;
   groups_.push_back(group);
-  atom_ = std::string::npos;
+}
+
+void Rewriting::named_group(char end) {
+  Group group{out_.size(), options_};
+  group.behind = groups_.back().behind;
+  const std::string name(in_.take_until(end));
+  const bool word = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return c == '_' || c >= 0x80 || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+           (c >= 'A' && c <= 'Z');
+  });
+  if (name.empty() || !word || (name[0] >= '0' && name[0] <= '9'))
+    in_.invalid("a group's name is not a word");
+  group.capture = ++captures_;
+  names_[name].push_back(++named_);
+  push("(", group);
+}
+
+void Rewriting::read_options() {
+  bool on = true;
+  while (in_.more() && in_.peek() != ':' && in_.peek() != ')') {
+    const char32_t option = in_.take_character();
+    if (option == '-') {
+      on = false;
+    } else if (option == 'i') {
+      options_.any_case = on;
+    } else if (option == 'm') {
+      options_.dot_all = on;
+    } else if (option == 'x') {
+      options_.extended = on;
+    } else {
+      in_.unsupported("a kind of group or an option");
+    }
+  }
+  if (!in_.more()) in_.invalid("a group has no end");
 }
 
 /// (?i-m:...) is a group; (?i-m) lasts to the end of the group around it, alternatives included.
 void Rewriting::option_group() {
-  const size_t start = out_.size();
-  out_ += "(?";
-  while (more() && peek() != ':' && peek() != ')') {
-    const char option = in_[at_++];
-    if (std::string_view("imx-").find(option) == std::string_view::npos)
-      fail_here(std::string("'") + option + "' is no option");
-    out_ += option == 'm' ? 's' : option;
-  }
-  if (!more()) fail_here("a group has no end");
-  out_ += ':';
-  if (in_[at_++] == ':') {
-    groups_.push_back({start});
-  } else {
-    ++groups_.back().closing;
-    if (groups_.back().closing > kMaxDepth) fail_here("it has too many options");
-  }
-  atom_ = std::string::npos;
+  Group group{out_.size(), options_};
+  group.behind = groups_.back().behind;
+  read_options();
+  const char* opening = options_.any_case ? "(?i:" : "(?-i:";
+  if (in_.take(":")) return push(opening, group);
+  in_.take(")");
+  settle();
+  out_ += opening;
+  if (++groups_.back().closing > static_cast<int>(kMaxDepth)) in_.unsupported("too many options");
 }
 
 void Rewriting::close_group() {
-  if (groups_.size() == 1) fail_here("')' closes no group");
-  ++at_;
-  out_.append(static_cast<size_t>(groups_.back().closing), ')');
-  atom_ = groups_.back().start;
-  quantified_ = false;
+  if (groups_.size() == 1) in_.invalid("')' closes no group");
+  in_.take(")");
+  const std::u32string string = string_;
+  end_branch();
+  const Group group = groups_.back();
   groups_.pop_back();
+  if (group.behind && !group.repeatable && group.blank_branch) in_.unsupported("a lookbehind of nothing");
+  out_.append(static_cast<size_t>(group.closing), ')');
+  atom_ = group.start;
+  repeatable_ = group.repeatable;
+  quantified_ = merged_ = false;
+  empty_ = group.empty_branch || !group.repeatable;
+  captures_inside_ = group.captures || group.capture > 0;
+  groups_.back().captures = groups_.back().captures || captures_inside_;
+  options_ = group.options;
+  if (group.plain && group.closing == 1) string_ = string;
+}
+
+/// *, + or ?, with the ? or + that may follow it.
+void Rewriting::repetition() {
+  const std::string text(1, static_cast<char>(in_.take_character()));
+  quantifier(text, text == "+" ? 1 : 0, text == "?" ? 1 : kEndless, true);
 }
 
 /// A quantifier of a quantified atom repeats the whole.
-void Rewriting::quantifier(const std::string& text) {
-  if (atom_ == std::string::npos) fail_here("there is nothing to repeat");
+void Rewriting::quantifier(const std::string& text, unsigned least, unsigned most, bool may_be_possessive) {
+  if (atom_ == kNowhere) in_.invalid("there is nothing to repeat");
+  if (!repeatable_) in_.invalid("an anchor cannot be repeated");
+  if (merged_) in_.unsupported("a repeated character that is one with another without regard to case");
+  if (empty_ && captures_inside_ && most > 1)
+    in_.unsupported("a repeated group that captures and may be empty");
   if (quantified_) {
     out_.insert(atom_, "(?:");
     out_ += ')';
   }
+  any_repeated_ = any_repeated_ || (any_ && most == kEndless);
+  const bool group = out_.back() == ')';
+  if (most == 0 && group) {  // PCRE2 10.42 takes what is anchored in it for an anchor
+    if (captures_inside_) in_.unsupported("a group that captures, repeated no times");
+    out_.resize(atom_);
+    out_ += "(?:)";
+  }
   out_ += text;
   quantified_ = true;
-  const bool interval = text.back() == '}';
-  const bool fixed = interval && text.find(',') == std::string::npos;
-  if (peek() == '?' && !fixed) {
+  empty_ = empty_ || least == 0;
+  string_.clear();
+  const bool fixed = text.back() == '}' && text.find(',') == std::string::npos;
+  if (!fixed && in_.take("?")) {
     out_ += '?';
-    ++at_;
-  } else if (peek() == '+' && !interval) {
+  } else if (may_be_possessive && in_.take("+")) {
     out_ += '+';
-    ++at_;
+    atomic_ = atomic_ || group;
   }
 }
 
-/// {n}, {n,}, {n,m} and {,m}; anything else is text.
+unsigned Rewriting::bound(std::string_view digits) const {
+  unsigned value = 0;
+  const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (!digits.empty() && (read.ec != std::errc() || value > kMaxRepeat))
+    in_.invalid("a repetition is too long");
+  if (value > kMaxRepeatHere) in_.unsupported("a repetition of more than 65535 times");
+  return value;
+}
+
+/// {n}, {n,}, {n,m} and {,m}; {m,n} with the larger number first is possessive; anything else is text.
 bool Rewriting::interval() {
-  const size_t end = in_.find('}', at_);
-  if (end == in_.npos || atom_ == std::string::npos) return false;
-  const std::string_view inside = in_.substr(at_ + 1, end - at_ - 1);
-  const size_t comma = std::min(inside.find(','), inside.size());
-  const std::string_view low = inside.substr(0, comma),
-                         high = inside.substr(std::min(comma + 1, inside.size()));
-  const auto number = [](std::string_view text) { return std::all_of(text.begin(), text.end(), is_digit); };
-  if (!number(low) || !number(high) || (low.empty() && high.empty())) return false;
-  at_ = end + 1;
-  std::string text = concat("{", low.empty() ? "0" : low);
-  if (comma < inside.size()) text += "," + std::string(high);
-  quantifier(text + "}");
+  const size_t start = in_.at();
+  in_.take("{");
+  const std::string_view low = in_.take_digits();
+  const bool comma = in_.take(",");
+  const std::string_view high = comma ? in_.take_digits() : std::string_view();
+  if (!in_.take("}") || (low.empty() && high.empty())) {
+    in_.go_to(start);
+    return false;
+  }
+  const unsigned least = bound(low);
+  const unsigned most = !comma ? least : high.empty() ? kEndless : bound(high);
+  std::string text = concat("{", least);
+  const bool swapped = most < least;
+  if (swapped) {
+    text = concat("{", most, ",", least);
+  } else if (comma) {
+    text += high.empty() ? std::string(",") : concat(",", most);
+  }
+  if (swapped && in_.peek() == '?') in_.unsupported("a repetition with its numbers the wrong way round");
+  quantifier(text + "}", std::min(least, most), std::max(least, most), false);
+  if (swapped) {
+    out_ += '+';
+    atomic_ = true;
+  }
   return true;
-}
-
-/// As many hexadecimal digits, or {...}, as \x{...}.
-std::string Rewriting::code_point(size_t digits) {
-  std::string_view text;
-  if (take("{")) {
-    text = take_until('}');
-  } else {
-    size_t length = 0;
-    while (length < digits && std::isxdigit(static_cast<unsigned char>(peek(length)))) ++length;
-    text = in_.substr(at_, length);
-    at_ += length;
-  }
-  const bool valid = !text.empty() && text.size() <= 8 && std::all_of(text.begin(), text.end(), [](char c) {
-    return std::isxdigit(static_cast<unsigned char>(c)) != 0;
-  });
-  if (!valid) fail_here("a character's number is not hexadecimal");
-  return concat("\\x{", text, "}");
-}
-
-/// After the backslash: an escape for one character, inside a class or outside. `c` is passed over already.
-std::string Rewriting::character_escape(char c) {
-  switch (c) {
-    case 'x':
-      return code_point(2);
-    case 'u':
-      return code_point(4);
-    case 't':
-    case 'n':
-    case 'r':
-    case 'f':
-    case 'a':
-    case 'e':
-      return std::string("\\") + c;
-    case 'v':
-      return "\\x{b}";
-    default:
-      break;
-  }
-  if (is_letter(c)) return std::string(1, c);
-  if (static_cast<unsigned char>(c) < 0x80) return std::string("\\") + c;
-  --at_;
-  return std::string(take_character());
-}
-
-/// After \p or \P: members of a class, to be negated if it returns them with '^' in front.
-std::string Rewriting::property() {
-  const bool negated = in_[at_ - 1] == 'P';
-  ++at_;
-  const bool caret = take("^");
-  const std::string_view written = take_until('}');
-  std::string plain;
-  for (const char c : written)
-    if (c != ' ' && c != '-' && c != '_') plain += lower(c);
-  const bool valid = !plain.empty() && std::all_of(plain.begin(), plain.end(),
-                                                   [](char c) { return is_letter(c) || is_digit(c); });
-  if (!valid) fail_here("a property has no name");
-  std::string members;
-  const auto& sets = named_sets();
-  const auto found =
-      std::find_if(sets.begin(), sets.end(), [&](const NamedSet& set) { return set.name == plain; });
-  if (found != sets.end()) {
-    members = found->members;
-  } else {  // a category (L, Lu) or a script (Han, Old_Italic)
-    std::string name;
-    bool first = true;
-    for (const char c : written) {
-      if (c == ' ' || c == '-' || c == '_') {
-        name += '_';
-        first = true;
-      } else {
-        name += first ? upper(c) : lower(c);
-        first = false;
-      }
-    }
-    // Since 10.40 a script's name alone means its extensions, too.
-    members = concat(name.size() > 2 ? kScript : "\\p{", name, "}");
-  }
-  return (negated != caret ? "^" : "") + members;
 }
 
 void Rewriting::escape() {
-  ++at_;
-  if (!more()) fail_here("it ends with a backslash");
-  const char c = in_[at_++];
-  const std::string word = set_of(kWord, false);
+  in_.take("\\");
+  if (!in_.more()) in_.invalid("it ends with a backslash");
+  if (numbered_reference()) return;
+  const char32_t c = in_.take_character();
+  if (anchor(c) || set_escape(c) || reference(c)) return;
+  literal(in_.escaped_character(c));
+}
+
+bool Rewriting::anchor(char32_t c) {
+  looks_ahead_ = looks_ahead_ || c == 'b' || c == 'B';
+  const std::string word = set_pattern(word_set(Place::outside), false, options_.any_case);
   switch (c) {
-    case 's':
-    case 'S':
-      return atom(set_of(kSpace, c == 'S'));
-    case 'w':
-    case 'W':
-      return atom(set_of(kWord, c == 'W'));
-    case 'h':
-    case 'H':
-      return atom(set_of(kHexDigit, c == 'H'));
     case 'b':
-      return atom("(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))");
+      anchor_atom("(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))");
+      return true;
     case 'B':
-      return atom("(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))");
-    case 'O':
-      return atom("(?s:.)");
-    case 'k':
-    case 'g':
-      if (peek() != '<') break;
-      return atom(std::string("\\") + c + std::string(take_until('>')) + ">");
-    case 'p':
-    case 'P':
-      if (peek() != '{') break;
-      return atom(concat("[", property(), "]"));
+      anchor_atom("(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))");
+      return true;
+    case 'A':
+    case 'z':
+    case 'Z':
+    case 'G':
+    case 'K':
+      anchor_atom(std::string("\\") + static_cast<char>(c));
+      return true;
+    case 'y':
+    case 'Y':
+      in_.unsupported("a boundary of grapheme clusters, \\y or \\Y");
     default:
-      if (is_digit(c) || std::string_view("dDAzZGRXKN").find(c) != std::string_view::npos)
-        return atom(std::string("\\") + c);
-      break;
+      return false;
   }
-  atom(character_escape(c));
 }
 
-std::string Rewriting::class_pattern(int depth) {
-  if (depth > kMaxDepth) fail_here("its classes are nested too deeply");
-  ++at_;
-  const bool negated = take("^");
-  Class found = class_content(depth);
-  ++at_;
-  return found.pattern(negated);
-}
-
-/// Up to the closing bracket, which is left standing.
-Class Rewriting::class_content(int depth) {
-  Class found;
-  std::string last;  // the member before, if it is a single character: a range may begin with it
-  const size_t start = at_;
-  while (more() && (peek() != ']' || at_ == start)) {
-    if (take("&&")) {
-      if (depth > kMaxDepth) fail_here("its classes are nested too deeply");
-      const Class rest = class_content(depth + 1);
-      if ((found.members + rest.members).empty() && found.others.empty()) fail_here("a class is empty");
-      const std::string both = "(?:(?=" + found.pattern(false) + ")" + rest.pattern(false) + ")";
-      found = {{}, {both}};
-      break;
-    }
-    class_item(found, depth, last);
-  }
-  if (!more()) fail_here("a class has no end");
-  if (found.members.empty() && found.others.empty()) fail_here("a class is empty");
-  return found;
-}
-
-void Rewriting::class_item(Class& found, int depth, std::string& last) {
-  if (peek() == '[') {
-    last.clear();
-    if (!posix_bracket(found)) found.others.push_back(class_pattern(depth + 1));
-    return;
-  }
-  if (peek() == '\\') return class_escape(found, last);
-  const bool range =
-      peek() == '-' && !last.empty() && peek(1) != ']' && peek(1) != '[' && at_ + 1 < in_.size();
-  if (!range) {
-    const std::string_view c = take_character();
-    last = std::string_view("-]^&").find(c) != std::string_view::npos ? concat("\\", c) : std::string(c);
-    found.members += last;
-    return;
-  }
-  ++at_;
-  std::string end;
-  if (peek() == '\\') {
-    Class upper_end;
-    class_escape(upper_end, end);
-    if (end.empty()) fail_here("a class stands at the end of a range");
-    found.members += "-" + end;
-  } else {
-    const std::string_view c = take_character();
-    found.members += concat("-", c == "-" || c == "^" ? "\\" : "", c);
-  }
-  last.clear();
-}
-
-/// [:name:] and [:^name:].
-bool Rewriting::posix_bracket(Class& found) {
-  if (peek(1) != ':') return false;
-  const size_t end = in_.find(":]", at_ + 2);
-  if (end == in_.npos) return false;
-  std::string_view name = in_.substr(at_ + 2, end - at_ - 2);
-  const bool negated = name.starts_with('^');
-  if (negated) name.remove_prefix(1);
-  const auto& sets = named_sets();
-  const auto set = std::find_if(sets.begin(), sets.end(), [&](const NamedSet& s) { return s.name == name; });
-  if (set == sets.end()) return false;
-  at_ = end + 2;
-  if (negated) {
-    found.others.push_back(set_of(set->members, true));
-  } else {
-    found.members += set->members;
-  }
-  return true;
-}
-
-void Rewriting::class_escape(Class& found, std::string& last) {
-  ++at_;
-  if (!more()) fail_here("it ends with a backslash");
-  const char c = in_[at_++];
-  last.clear();
+bool Rewriting::set_escape(char32_t c) {
+  const bool capital = c >= 'A' && c <= 'Z';
+  const auto set = [&](const CharacterSet& found) {
+    atom(set_pattern(found, capital, options_.any_case));
+    return true;
+  };
   switch (c) {
     case 'd':
     case 'D':
-      found.members += std::string("\\") + c;
-      return;
+      return set(digit_set());
     case 's':
     case 'S':
-      found.members += c == 's' ? kSpace : kNoSpace;
-      return;
+      return set(space_set());
     case 'w':
-      found.members += kWord;
-      return;
-    case 'h':
-      found.members += kHexDigit;
-      return;
     case 'W':
+      return set(word_set(Place::outside));
+    case 'h':
     case 'H':
-      found.others.push_back(set_of(c == 'W' ? kWord : kHexDigit, true));
-      return;
+      return set(hex_digit_set());
+    case 'N':
+      atom("[^\\x{a}]");
+      return true;
+    case 'O':
+      any_character();
+      return true;
+    case 'R':
+      atomic_ = true;
+      atom(kLineBreak);
+      return true;
+    case 'X':
+      in_.unsupported("a grapheme cluster, \\X");
     case 'p':
     case 'P': {
-      if (peek() != '{') break;
-      const std::string members = property();
-      if (members.starts_with('^')) {
-        found.others.push_back("[" + members + "]");
-      } else {
-        found.members += members;
-      }
-      return;
+      if (in_.peek() != '{') return false;
+      bool negated = capital;
+      const CharacterSet found = read_property(in_, Place::outside, negated);
+      atom(set_pattern(found, negated, options_.any_case));
+      return true;
     }
-    case 'b':
-      last = "\\x{8}";
-      break;
     default:
-      break;
+      return false;
   }
-  if (last.empty()) last = character_escape(c);
-  found.members += last;
+}
+
+/// \1 to \9, and more digits if there are as many groups before it.
+bool Rewriting::numbered_reference() {
+  const size_t start = in_.at();
+  const std::string_view digits = in_.take_digits();
+  int number = 0;
+  const auto read = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (digits.empty() || digits[0] == '0' || read.ec != std::errc() || (number > 9 && number > captures_)) {
+    in_.go_to(start);
+    return false;
+  }
+  if (!known_.empty()) in_.invalid("it refers to a group by its number where groups have names");
+  refer_back(number);
+  return true;
+}
+
+void Rewriting::refer_back(int group) {
+  if (options_.any_case) in_.unsupported("a reference to a group without regard to case");
+  const bool counted = names_.empty() || !known_.empty();  // the first pass does not know numbers among names
+  const bool open =
+      std::any_of(groups_.begin(), groups_.end(), [&](const Group& g) { return g.capture == group; });
+  if (counted && (open || group > captures_)) in_.unsupported("a reference to a group that is not complete");
+  if (counted) highest_reference_ = std::max(highest_reference_, group);
+  refers_ = true;
+  maybe_empty_atom(concat("\\g{", group, "}"), false);
+}
+
+bool Rewriting::reference(char32_t c) {
+  if ((c != 'k' && c != 'g') || (in_.peek() != '<' && in_.peek() != '\'')) return false;
+  c == 'k' ? named_reference() : call();
+  return true;
+}
+
+/// The group that a number stands for; -1 is the last before this place. 0: it is no number.
+int Rewriting::relative(std::string_view number) const {
+  int value = 0;
+  const bool plus = number.starts_with('+');
+  if (plus) number.remove_prefix(1);
+  const auto read = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (number.empty() || read.ec != std::errc() || read.ptr != number.data() + number.size()) return 0;
+  if (!known_.empty()) in_.invalid("it refers to a group by its number where groups have names");
+  const int group = value < 0 ? captures_ + 1 + value : plus ? captures_ + value : value;
+  if (group < 1) in_.unsupported("a reference to the whole expression, or to a group that is not there");
+  return group;
+}
+
+std::string_view Rewriting::bracketed_name() {
+  if (in_.take("<")) return in_.take_until('>');
+  in_.take("'");
+  return in_.take_until('\'');
+}
+
+void Rewriting::named_reference() {
+  const std::string_view name = bracketed_name();
+  const int number = relative(name);
+  if (number > 0) return refer_back(number);
+  const auto found = names_.find(name);
+  if (found == names_.end()) in_.unsupported("a reference to a group by an unknown name or a level");
+  if (found->second.size() > 1) in_.unsupported("a reference to several groups of one name");
+  refer_back(found->second[0]);
+}
+
+void Rewriting::call() {
+  const std::string_view name = bracketed_name();
+  const int number = relative(name);
+  if (number == 0) calls_names_ = true;
+  const auto found = known_.find(name);
+  if (number == 0 && found == known_.end() && !known_.empty())
+    in_.invalid("it calls a group that is not there");
+  if (found != known_.end() && found->second.size() > 1)
+    in_.unsupported("a call of several groups of one name");
+  const int group = number > 0 ? number : found == known_.end() ? 1 : found->second[0];
+  calls_ = true;
+  if (names_.empty() || !known_.empty()) highest_reference_ = std::max(highest_reference_, group);
+  maybe_empty_atom(concat("(?", group, ")"), true);
 }
 
 }  // namespace
 
-std::string pcre2_pattern(std::string_view pattern, const std::string& where) {
-  return Rewriting(pattern, where).run();
+Pcre2Pattern pcre2_pattern(std::string_view pattern, const std::string& where) {
+  const GroupNames none;
+  Rewriting first(pattern, where, none);
+  Pcre2Pattern rewritten = first.run();
+  if (first.names().empty()) return rewritten;
+  return Rewriting(pattern, where, first.names()).run();
 }
 
 }  // namespace bdh::tokenizers

@@ -79,20 +79,21 @@ struct Regex::Code {
 Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(where)), pattern_(pattern) {
   if (pattern.size() > kMaxPatternBytes)
     fail(ErrorKind::bad_file, where_, ": the regular expression is longer than ", kMaxPatternBytes, " bytes");
-  const std::string rewritten = pcre2_pattern(pattern, where_);
+  const Pcre2Pattern rewritten = pcre2_pattern(pattern, where_);
   const CompileContext context(pcre2_compile_context_create(nullptr));
   if (!context) throw std::bad_alloc();
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
   int error = 0;
   PCRE2_SIZE offset = 0;
   auto code = std::make_shared<Code>();
-  code->compiled.reset(
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rewritten.data()), rewritten.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_AUTO_CALLOUT,
-                    &error, &offset, context.get()));
+  const uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C |
+                           PCRE2_AUTO_CALLOUT | (rewritten.atomic ? PCRE2_NO_AUTO_POSSESS : 0) |
+                           (rewritten.looks_ahead ? PCRE2_NO_START_OPTIMIZE : 0);
+  code->compiled.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(rewritten.text.data()),
+                                     rewritten.text.size(), options, &error, &offset, context.get()));
   if (!code->compiled)
-    fail(ErrorKind::bad_file, where_, ": the regular expression ", printable(pattern),
-         " is not valid: ", message_of(error));
+    fail(ErrorKind::unsupported, where_, ": the regular expression ", printable(pattern),
+         " is not valid, or not one that bdh supports: ", message_of(error));
   pcre2_jit_compile(code->compiled.get(), PCRE2_JIT_COMPLETE);
   code_ = std::move(code);
 }
