@@ -385,7 +385,7 @@ def check_sets(tests):
     count, differ = collections.Counter(), []
     for question, answer, right in zip(questions, asked(tests, questions), packages(questions)):
         differ += [(p, "every character", f"{len(ours)} pieces", f"{len(theirs)} pieces") for p, _, ours, theirs in compared(question, answer, right, count)]
-    print(f"named sets: {count['pairs']} agree over {len(codes)} characters or are listed, {count['refused by bdh, by name']} refused by name, {len(differ)} differ")
+    print(f"named sets: {count['pairs'] - len(differ)} agree over {len(codes)} characters, {count['refused by bdh, by name']} refused by name, {len(differ)} differ")
     return differ
 
 

@@ -39,6 +39,8 @@ class Rewriting {
   const GroupNames& names() const { return names_; }
 
  private:
+  enum class Any { no, in_line, yes };  // the atom is any character: but line breaks, or all
+
   struct Group {
     size_t start;
     Options options;  // those around it
@@ -55,7 +57,8 @@ class Rewriting {
   };
 
   void atom(const std::string& text);
-  void any_character();
+  void any_character(Any any);
+  bool leading() const;
   void anchor_atom(const std::string& text);
   void maybe_empty_atom(const std::string& text, bool captures);
   void settle();
@@ -96,9 +99,9 @@ class Rewriting {
   bool quantified_ = false;  // the atom has its quantifier
   bool empty_ = false;       // the atom may match nothing
   bool captures_inside_ = false;
-  bool any_ = false;  // the atom is any character, line breaks too
+  Any any_ = Any::no;
   // What the pattern has:
-  bool atomic_ = false, looks_ahead_ = false, explicit_lookahead_ = false, any_repeated_ = false;
+  bool atomic_ = false, lookahead_ = false, boundary_ = false;
   std::u32string string_;  // the last characters without regard to case that stand side by side
   size_t string_atom_ = kNowhere;
   bool merged_ = false;  // the last of them are one atom
@@ -113,11 +116,9 @@ Pcre2Pattern Rewriting::run() {
   if (groups_.size() > 1) in_.invalid("a group has no end");
   if (highest_reference_ > captures_) in_.invalid("it refers to a group that is not there");
   if (calls_names_ && names_.empty()) in_.invalid("it calls a group that is not there");
-  if (explicit_lookahead_ && any_repeated_)  // Oniguruma finds it at the beginning of a text alone
-    in_.unsupported("a lookahead and any character, line breaks too, without end");
   if (refers_ && calls_) in_.unsupported("references and calls of groups");
   out_.append(static_cast<size_t>(groups_.back().closing), ')');
-  return {std::move(out_), atomic_, looks_ahead_};
+  return {std::move(out_), atomic_, lookahead_ || boundary_};
 }
 
 /// The last atom cannot change any more.
@@ -142,13 +143,19 @@ void Rewriting::atom(const std::string& text) {
   settle();
   atom_ = out_.size();
   repeatable_ = true;
-  quantified_ = merged_ = empty_ = captures_inside_ = any_ = false;
+  quantified_ = merged_ = empty_ = captures_inside_ = false;
+  any_ = Any::no;
   out_ += text;
 }
 
-void Rewriting::any_character() {
-  atom(kAnyCharacter);
-  any_ = true;
+void Rewriting::any_character(Any any) {
+  atom(any == Any::yes ? kAnyCharacter : "[^\\x{a}]");
+  any_ = any;
+}
+
+/// Whether what stands before the last atom matches nothing but the empty text.
+bool Rewriting::leading() const {
+  return std::none_of(groups_.begin(), groups_.end(), [](const Group& group) { return group.filled; });
 }
 
 void Rewriting::anchor_atom(const std::string& text) {
@@ -223,7 +230,7 @@ void Rewriting::piece() {
       return anchor_atom(std::string(1, static_cast<char>(in_.take_character())));
     case '.':
       in_.take(".");
-      return options_.dot_all ? any_character() : atom("[^\\x{a}]");
+      return any_character(options_.dot_all ? Any::yes : Any::in_line);
     default:
       break;
   }
@@ -278,7 +285,7 @@ void Rewriting::open_group() {
   }
   group.repeatable = false;
   if (in_.take("=")) {
-    looks_ahead_ = explicit_lookahead_ = true;
+    lookahead_ = true;
     return push("(?=", group);
   }
   if (in_.take("!")) return push("(?!", group);
@@ -380,7 +387,10 @@ void Rewriting::quantifier(const std::string& text, unsigned least, unsigned mos
     out_.insert(atom_, "(?:");
     out_ += ')';
   }
-  any_repeated_ = any_repeated_ || (any_ && most == kEndless);
+  // Oniguruma then looks at the beginnings of lines, or of the text, alone.
+  const bool anchored = (any_ == Any::in_line && boundary_) || (any_ == Any::yes && lookahead_);
+  if (anchored && most == kEndless && leading() && in_.peek() != '?')
+    in_.unsupported("any character without end after nothing but a word's boundary or a lookahead");
   const bool group = out_.back() == ')';
   if (most == 0 && group) {  // PCRE2 10.42 takes what is anchored in it for an anchor
     if (captures_inside_) in_.unsupported("a group that captures, repeated no times");
@@ -448,7 +458,7 @@ void Rewriting::escape() {
 }
 
 bool Rewriting::anchor(char32_t c) {
-  looks_ahead_ = looks_ahead_ || c == 'b' || c == 'B';
+  boundary_ = boundary_ || c == 'b' || c == 'B';
   const std::string word = set_pattern(word_set(Place::outside), false, options_.any_case);
   switch (c) {
     case 'b':
@@ -492,10 +502,10 @@ bool Rewriting::set_escape(char32_t c) {
     case 'H':
       return set(hex_digit_set());
     case 'N':
-      atom("[^\\x{a}]");
+      any_character(Any::in_line);
       return true;
     case 'O':
-      any_character();
+      any_character(Any::yes);
       return true;
     case 'R':
       atomic_ = true;
