@@ -44,7 +44,8 @@ typedef struct {
   int threads;        /* 0: the cores */
 } bdh_load_options;
 
-/* Maps the weights; they are read when a session first needs them. options may be NULL. */
+/* A model directory, or a weights file by itself, of any form that README lists. Maps the weights; they are
+   read when a session first needs them. options may be NULL. */
 bdh_status bdh_model_load(const char* directory, const bdh_load_options* options, bdh_model** model);
 /* Sessions keep what they need: a model may be freed before them. NULL is allowed. */
 void bdh_model_free(bdh_model* model);

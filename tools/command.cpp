@@ -38,7 +38,10 @@ void add_backend_options(Command& command, CommonOptions& options) {
 }
 
 void add_model_options(Command& command, CommonOptions& options) {
-  command.option("DIR", &options.directory, "model directory: config.json and model.safetensors").required();
+  command
+      .option("DIR", &options.directory,
+              "model directory: config.json and model.safetensors; or a weights file by itself")
+      .required();
   add_backend_options(command, options);
 }
 

@@ -130,7 +130,10 @@ void run(const Options& options) {
 void add_convert(Command& program) {
   const auto options = std::make_shared<Options>();
   Command command = program.subcommand("convert", "Save a model in another form");
-  command.option("SRC", &options->source, "model directory, or a .safetensors, .pt or .bin file").required();
+  command
+      .option("SRC", &options->source,
+              "model directory, or a weights file: safetensors, PyTorch's (.pt, .bin, .ckpt, ...) or .npz")
+      .required();
   command.option("DST", &options->target, "directory, or a .safetensors, .pt or .bin file for weights alone")
       .required();
   command.option("--to", &options->form, "weights as safetensors (the default) or pt")

@@ -10,6 +10,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/model/horizon.h"
+#include "bdh/pretrained/model_files.h"
 #include "bdh/pretrained/remarks.h"
 #include "tools/command.h"
 #include "tools/horizon_search.h"
@@ -80,8 +81,10 @@ void tell(const std::vector<float>& horizon, const std::optional<HorizonTable>& 
   std::string text = table ? horizon_table(*table) + "\n" : "";
   text +=
       concat("horizon ", horizon_text(horizon), table ? "" : concat(": a quarter of the block of ", block));
-  text += options.write ? concat(", written to ", options.common.directory, "/generation_config.json\n")
-                        : "; --write puts it into generation_config.json\n";
+  text += options.write
+              ? concat(", written to ",
+                       (model_folder(options.common.directory) / "generation_config.json").string(), "\n")
+              : "; --write puts it into generation_config.json\n";
   write_out(text);
 }
 

@@ -281,7 +281,9 @@ void run(const Options& options) {
 void add_inspect(Command& program) {
   const auto options = std::make_shared<Options>();
   Command command = program.subcommand("inspect", "Show what a model directory or a weights file holds");
-  command.option("PATH", &options->common.directory, "model directory, or a .safetensors, .pt or .bin file")
+  command
+      .option("PATH", &options->common.directory,
+              "model directory, or a weights file: safetensors, PyTorch's (.pt, .bin, .ckpt, ...) or .npz")
       .required();
   add_backend_options(command, options->common);
   Option sparsity =

@@ -33,11 +33,14 @@ using Tokens = std::vector<int32_t>;
 
 /// What a directory's tokenizer files say, and only where they say nothing, its model.
 TokenizerSource source_in(const std::string& directory, int64_t& vocab_size) {
-  TokenizerSource source = find_tokenizer(directory, vocab_size);
-  if (!source.kind.empty()) return source;
+  const std::filesystem::path folder = model_folder(directory);
+  if (folder == directory) {
+    TokenizerSource source = find_tokenizer(directory, vocab_size);
+    if (!source.kind.empty()) return source;
+  }
   const ModelFiles opened = open_model(directory);
   vocab_size = opened.model.config.vocab_size;
-  return find_tokenizer(directory, vocab_size, opened.model.config.extra, opened.files.values());
+  return find_tokenizer(folder, vocab_size, opened.model.config.extra, opened.files.values());
 }
 
 std::shared_ptr<const Tokenizer> open_tokenizer(const Options& options) {

@@ -117,12 +117,13 @@ Model Model::from_weights_file(const fs::path& file, const fs::path& config, con
   Model model;
   const ModelFiles opened = open_model_file(file, config, &model.warnings);
   take_weights(model, opened, options);
-  take_companions(model, file.parent_path(), opened.files.values(), options);
+  take_companions(model, model_folder(file), opened.files.values(), options);
   return model;
 }
 
 // A save may replace the model between the reading of two files: then it is read again.
 Model Model::from_pretrained(const fs::path& directory, const LoadOptions& options) {
+  if (model_folder(directory) != directory) return from_weights_file(directory, {}, options);
   const fs::path config = directory / kConfigFile;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     const FileIdentity before = identity_of(config);

@@ -55,7 +55,8 @@ struct Model {
   Json details;                       // the user's fields of metadata.json; null: none
   std::vector<std::string> warnings;  // what was odd about the directory, a sentence each
 
-  /// Throws Error naming the file and the remedy.
+  /// A weights file in the directory's place is from_weights_file. Throws Error naming the file and the
+  /// remedy.
   static Model from_pretrained(const std::filesystem::path& directory, const LoadOptions& options = {});
   /// A weights file by itself, .safetensors, .npz or PyTorch's; `config` is its config.json, by default the
   /// one beside it or what the checkpoint says of itself. A tokenizer and the other files beside it count

@@ -18,6 +18,11 @@ namespace fs = std::filesystem;
 
 constexpr std::array kSizes{"n_layer", "n_embd", "n_head", "mlp_internal_dim_multiplier", "vocab_size"};
 
+bool is_file(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored);
+}
+
 bool present(const fs::path& path) {
   std::error_code ignored;
   return fs::exists(path, ignored);
@@ -27,20 +32,23 @@ void require_directory(const fs::path& directory) {
   std::error_code error;
   const fs::file_status status = fs::status(directory, error);
   if (status.type() == fs::file_type::not_found) {
-    fail(ErrorKind::not_found, "no such directory: '", directory.string(), "'");
+    fail(ErrorKind::not_found, "no such file or directory: '", directory.string(), "'");
   }
   if (error) fail(ErrorKind::io, "cannot open directory '", directory.string(), "': ", error.message());
   if (status.type() != fs::file_type::directory) {
     fail(ErrorKind::invalid_argument, "'", directory.string(),
-         "' is not a directory; give the directory that holds config.json and model.safetensors");
+         "' is neither a file nor a directory; give the directory that holds config.json and "
+         "model.safetensors");
   }
 }
 
 [[noreturn]] void fail_without_config(const fs::path& directory) {
   const std::string interrupted = interrupted_update(directory);
+  const std::string other = other_weights(directory);
   fail(ErrorKind::not_found, "'", directory.string(), "' has no config.json",
-       interrupted.empty() ? ", so it is no model directory; it needs config.json and model.safetensors"
-                           : interrupted);
+       interrupted.empty()
+           ? ", so it is no model directory; it needs config.json and model.safetensors" + other
+           : interrupted);
 }
 
 bool has_torch_file(const fs::path& directory) {
@@ -63,8 +71,14 @@ bool says_all_sizes(const Json& values) {
 
 }  // namespace
 
+fs::path model_folder(const fs::path& path) {
+  if (!is_file(path)) return path;
+  return path.has_parent_path() ? path.parent_path() : ".";
+}
+
 ModelFiles open_model(const fs::path& directory, std::vector<std::string>* warnings,
                       const std::string& format) {
+  if (is_file(directory)) return open_model_file(directory, {}, warnings);
   const ConfigSource config = config_of(directory);
   const bool own = config.values.is_null();
   ModelFiles opened{find_weights(directory, warnings, own && format == "auto" ? "pt" : format), {}};
@@ -88,6 +102,7 @@ ModelFiles open_model_file(const fs::path& file, const fs::path& config, std::ve
 }
 
 Config read_config(const fs::path& directory, std::vector<std::string>* warnings) {
+  if (is_file(directory)) return open_model_file(directory, {}, warnings).model.config;
   const ConfigSource config = config_of(directory);
   if (!config.values.is_null() && says_all_sizes(config.values))
     return Config::from_json(config.values, config.name, warnings);

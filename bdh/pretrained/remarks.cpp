@@ -91,11 +91,11 @@ GenerationConfig read_generation_config(const Config& config, const fs::path& di
 }
 
 void write_horizon(const fs::path& directory, const std::vector<float>& horizon) {
-  const fs::path path = directory / kGenerationFile;
+  const fs::path path = model_folder(directory) / kGenerationFile;
   Json json = read_optional_json(path, kMaxGenerationBytes);
   if (json.is_null()) {
     std::vector<std::string> ignored;
-    json = read_generation_config(read_config(directory, &ignored), directory).to_json();
+    json = read_generation_config(read_config(directory, &ignored), model_folder(directory)).to_json();
   }
   Json::Object members = json.as_object();
   std::erase_if(members, [](const Json::Member& member) { return member.first == "horizon"; });

@@ -150,6 +150,9 @@ class Validation {
   }
 
   Finding files_there() const {
+    if (model_folder(directory_) != directory_)
+      fail(ErrorKind::invalid_argument, "'", directory_.string(),
+           "' is a file, and a model directory is wanted; bdh convert makes one of it");
     std::error_code error;
     if (fs::status(directory_, error).type() != fs::file_type::directory) read_config(directory_);
     std::set<std::string> found;

@@ -51,6 +51,11 @@ std::vector<Form> forms_in(const fs::path& directory, const std::string& format)
   return found;
 }
 
+bool looks_like_weights(const fs::path& path) {
+  constexpr std::string_view kEndings[] = {".pt", ".pth", ".ckpt", ".bin", ".npz", ".safetensors"};
+  return std::find(std::begin(kEndings), std::end(kEndings), path.extension().string()) != std::end(kEndings);
+}
+
 [[noreturn]] void fail_without_weights(const fs::path& directory, const std::string& format) {
   const char* needed = format == "pt" ? "model.pt or pytorch_model.bin"
                        : format == "safetensors"
@@ -58,7 +63,7 @@ std::vector<Form> forms_in(const fs::path& directory, const std::string& format)
                            : "model.safetensors, model.safetensors.index.json, model.pt or "
                              "pytorch_model.bin";
   fail(ErrorKind::not_found, "'", directory.string(), "' has no weights; it needs ", needed,
-       interrupted_update(directory));
+       interrupted_update(directory), other_weights(directory));
 }
 
 /// model.safetensors and model.pt together are how document 000 saves a model, twice the same.
@@ -194,6 +199,16 @@ WeightFiles find_weights(const fs::path& directory, std::vector<std::string>* wa
     check_format_version(version->second, file.path().string(), warnings);
   }
   return weights;
+}
+
+std::string other_weights(const fs::path& directory) {
+  std::error_code ignored;
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(directory, ignored))
+    if (looks_like_weights(entry.path())) names.insert(entry.path().filename().string());
+  if (names.empty()) return {};
+  const char* more = names.size() > 1 ? " or another weights file there" : "";
+  return concat("; give ", printable(*names.begin()), more, " itself, if that is the model");
 }
 
 WeightFiles open_weights_file(const fs::path& path) {

@@ -43,7 +43,11 @@ class WeightFiles {
 WeightFiles find_weights(const std::filesystem::path& directory, std::vector<std::string>* warnings = nullptr,
                          const std::string& format = "auto");
 
-/// One weights file by itself: .safetensors, or PyTorch's under any other name.
+/// For errors: what can be given instead of a directory in which no weights are found, the weights files
+/// there under other names. Empty: there are none.
+std::string other_weights(const std::filesystem::path& directory);
+
+/// One weights file by itself: .safetensors, or PyTorch's or .npz under any other name.
 WeightFiles open_weights_file(const std::filesystem::path& path);
 
 /// Warns about a format version that is newer than ours, or none at all. `source` names its file.

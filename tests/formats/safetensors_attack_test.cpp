@@ -295,9 +295,10 @@ TEST_CASE("safetensors: what the package reads and no weights are is listed, and
   const std::vector<std::pair<std::string, std::string>> others{
       {"U16", "[4]"}, {"U32", "[2]"}, {"U64", "[1]"}, {"U64", "[]"},        {"C64", "[1]"},
       {"F4", "[16]"}, {"F31", "[7]"}, {"f32", "[2]"}, {"F32\\u0000", "[2]"}};
-  for (const auto& [type, shape] : others) {
-    CAPTURE(type);
-    const auto path = directory.write("model.safetensors", with_header(entry(type, shape), "").file);
+  for (const auto& other : others) {
+    CAPTURE(other.first);
+    const auto path =
+        directory.write("model.safetensors", with_header(entry(other.first, other.second), "").file);
     const SafetensorsFile file = SafetensorsFile::open(path);
     REQUIRE(file.tensors().size() == 3);
     CHECK(file.tensor("b").bytes() == 0);

@@ -126,12 +126,12 @@ TEST_CASE("model: a tensor that stands in two shards") {
 
 TEST_CASE("model: missing pieces") {
   TemporaryDirectory directory;
-  check_error(ErrorKind::not_found, "no such directory",
+  check_error(ErrorKind::not_found, "no such file or directory",
               [&] { Model::from_pretrained(directory / "nowhere"); });
   check_refused(directory, ErrorKind::not_found, "no config.json");
   write_file(directory / "config.json", "{}");
   check_refused(directory, ErrorKind::not_found, "has no weights");
-  check_error(ErrorKind::invalid_argument, "is not a directory",
+  check_error(ErrorKind::bad_file, "is not a PyTorch file",
               [&] { Model::from_pretrained(directory / "config.json"); });
 }
 
@@ -280,6 +280,18 @@ TEST_CASE("model: loaded at its first use, by whichever thread comes first") {
   lazy.release();
   CHECK_FALSE(lazy.loaded());
   CHECK(lazy.get() != found[0]);
+}
+
+TEST_CASE("model: a weights file stands for its directory, and is named where nothing else is found") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  const Model whole = Model::from_pretrained(directory.path());
+  const Model one = Model::from_pretrained(directory / "model.safetensors");
+  CHECK(logits_of(one) == logits_of(whole));
+  CHECK(bool(one.tokenizer) == bool(whole.tokenizer));
+  std::filesystem::rename(directory / "model.safetensors", directory / "best.safetensors");
+  check_refused(directory, ErrorKind::not_found, "give 'best.safetensors' itself");
+  CHECK(logits_of(Model::from_pretrained(directory / "best.safetensors")) == logits_of(whole));
 }
 
 TEST_CASE("devices: auto and cpu are there; a GPU that is not is an error that says what to do") {

@@ -59,7 +59,7 @@ TEST_CASE("bdh: wrong usage is exit code 2") {
 TEST_CASE("bdh: what cannot be loaded is exit code 1 and one line") {
   TemporaryDirectory directory;
   const std::string path = directory.path().string();
-  check_failure(run_command({"inspect", path + "/none"}), 1, "no such directory");
+  check_failure(run_command({"inspect", path + "/none"}), 1, "no such file or directory");
   check_failure(run_command({"inspect", path}), 1, "config.json");
   check_failure(run_command({"inspect", path + "/bad\nname"}), 1, "bad\\nname");
   write_model(directory.path());

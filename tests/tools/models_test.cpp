@@ -107,6 +107,6 @@ TEST_CASE("load_model, the example: describes a model and continues a prompt") {
   CHECK(result.out.size() > prompt + 20);
   const CommandResult missing = bdh::test::run_program(bdh::test::kExample, {(folder / "none").string()});
   CHECK(missing.exit_code == 1);
-  CHECK(missing.err.find("no such directory") != std::string::npos);
+  CHECK(missing.err.find("no such file or directory") != std::string::npos);
   CHECK(bdh::test::run_program(bdh::test::kExample, {}).exit_code == 2);
 }

@@ -64,6 +64,7 @@ class Rewriting {
   void settle();
   void end_branch();
   void literal(char32_t c);
+  void remember(const std::u32string& before, char32_t last);
   bool folds_with_others(char32_t c);
   void piece();
   bool skip_blank();
@@ -102,7 +103,7 @@ class Rewriting {
   Any any_ = Any::no;
   // What the pattern has:
   bool atomic_ = false, lookahead_ = false, boundary_ = false;
-  std::u32string string_;  // the last characters without regard to case that stand side by side
+  std::u32string string_;  // the last two characters without regard to case that stand side by side
   size_t string_atom_ = kNowhere;
   bool merged_ = false;  // the last of them are one atom
   std::vector<Group> groups_;
@@ -176,8 +177,12 @@ void Rewriting::literal(char32_t c) {
   if (folds_with_others(c)) return;
   const std::u32string before = std::move(string_);
   atom(quoted(c));
-  string_ = before + case_folded(c);
+  remember(before, case_folded(c));
   string_atom_ = atom_;
+}
+
+void Rewriting::remember(const std::u32string& before, char32_t last) {
+  string_ = before.substr(before.size() > 1 ? before.size() - 1 : 0) + last;
 }
 
 bool Rewriting::folds_with_others(char32_t c) {
@@ -198,7 +203,7 @@ bool Rewriting::folds_with_others(char32_t c) {
     in_.unsupported("characters that another one stands for without regard to case");
   out_.insert(atom_, "(?:");
   out_ += quoted(c) + either + ")";
-  string_ += last;
+  remember(string_, last);
   merged_ = true;
   return true;
 }
