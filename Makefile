@@ -72,20 +72,7 @@ parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxrunt
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_command bdh_tests
-	@python=$$(tools/setup/python.sh) && export PYTHONDONTWRITEBYTECODE=1 && \
-	$$python tests/parity/sampling_parity.py check && \
-	$$python tests/parity/safetensors_parity.py check --tests $(BUILD)/bdh_tests && \
-	$$python tests/parity/torch_parity.py check --tests $(BUILD)/bdh_tests && \
-	$$python tests/parity/tokenizer_parity.py check --bdh $(BUILD)/bdh --count $(TEXTS) && \
-	$$python tests/parity/regex_parity.py check --tests $(BUILD)/bdh_tests && \
-	$$python tests/parity/token_files_parity.py check --bdh $(BUILD)/bdh && \
-	$$python tests/parity/pretrained_parity.py check --bdh $(BUILD)/bdh && \
-	$$python tests/parity/dialects_parity.py check --bdh $(BUILD)/bdh && \
-	$$python tests/parity/checkpoint_kinds_parity.py check --tests $(BUILD)/bdh_tests && \
-	$$python tests/parity/huggingface_parity.py check --bdh $(BUILD)/bdh --build $(BUILD) --demo $(DEMO) && \
-	$$python tests/parity/generation_parity.py check --bdh $(BUILD)/bdh && \
-	$$python tests/parity/export_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO) && \
-	$$python tests/parity/logits_parity.py check --bdh $(BUILD)/bdh --demo $(DEMO)
+	@tests/parity/run.sh $$(tools/setup/python.sh) $(BUILD) $(DEMO) $(TEXTS)
 
 bench: ## measure kernels and paths against their limits and peers
 	$(packages) bench

@@ -22,12 +22,13 @@ struct PackedLayer {
 
 struct PackedParameters : Packed {
   int64_t stride = 0;  // padded(D): the length of a row of encoder, encoder_v, decoder and of every x
-  std::vector<PackedLayer> layers;                  // one for all, or L
-  Rows embed{};                                     // (V, D)
-  Rows lm_head{};                                   // (D, padded(V))
-  std::vector<float> freqs;                         // (padded(N)) turns per token
-  std::vector<uint64_t> fixed_freqs;                // (padded(N)) the same, times 2^64
-  int64_t rotated_positions = 0;  // below this position the kernels compute phases; 0 where a freq is negative
+  std::vector<PackedLayer> layers;    // one for all, or L
+  Rows embed{};                       // (V, D)
+  Rows lm_head{};                     // (D, padded(V))
+  std::vector<float> freqs;           // (padded(N)) turns per token
+  std::vector<uint64_t> fixed_freqs;  // (padded(N)) the same, times 2^64
+  int64_t rotated_positions =
+      0;  // below this position the kernels compute phases; 0 where a freq is negative
   std::vector<std::shared_ptr<const void>> owners;  // what the rows lie in
 
   const PackedLayer& layer(int64_t i) const { return layers[static_cast<size_t>(i) % layers.size()]; }

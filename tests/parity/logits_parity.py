@@ -171,15 +171,18 @@ def check_horizons(command, draw, generator, models):
     worst, bad, runs = 0.0, [], 0
     for number in range(models):
         config, state = random_model(draw, generator, tie_layers=number % 2 == 0)
-        if number % 3 == 2:
-            state = with_frequencies(state, draw.choice(("negative", "unequal")), generator)
-        tokens = [draw.randrange(config["vocab_size"]) for _ in range(draw.randint(100, 400))]
+        kind = ("formula", "negative", "unequal")[number % 3]
+        if kind != "formula":
+            state = with_frequencies(state, kind, generator)
+        tokens = [draw.randrange(config["vocab_size"]) for _ in range(40 if kind == "unequal" else draw.randint(100, 400))]
         model = command.folder / f"damped{number}"
         write_model(model, config, state)
         state = bdh_torch.rounded(state, torch.float32)
         for horizon in horizons(config["n_head"]).values():
             want = bdh_torch.logits(state, config, tokens, horizon)
             for start in STARTS:
+                if kind == "unequal":  # then it matters where a text starts
+                    want = bdh_torch.logits(state, config, tokens, horizon, start)
                 for form in (("parallel",), ("recurrent",), ("chunked", "--chunk", draw.choice((3, 7, 33, 64)))):
                     options = ("--form", *form, "--horizon", ",".join(map(str, horizon)), "--start", start)
                     difference = relative_difference(command.logits(model, tokens, "f32", options, 2, None), want)

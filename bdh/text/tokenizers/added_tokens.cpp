@@ -64,7 +64,8 @@ AddedTokens::AddedTokens(const Fields& tokenizer, const Vocabulary& vocabulary, 
       const AddedToken added = read_token(fields);
       if (added.text.empty()) continue;
       add(added, vocabulary);
-      if (warnings && added.token != kNoToken && tokens_.back().text == added.text && tokens_.back().token != added.token)
+      if (warnings && added.token != kNoToken && tokens_.back().text == added.text &&
+          tokens_.back().token != added.token)
         warnings->push_back(concat(fields.where(), ": ", printable(added.text), " is token ",
                                    tokens_.back().token, ", not ", added.token, " as the file says"));
     }

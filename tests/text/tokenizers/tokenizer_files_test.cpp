@@ -45,9 +45,8 @@ TEST_CASE("tokenizer files: more tokens than the model has are warned about") {
   TemporaryDirectory directory;
   write_file(directory / "tokenizer.json", kTokenizer);
   std::vector<std::string> warnings;
-  CHECK(
-      tokenizer_from(find_tokenizer(directory.path(), 4), 4, directory.path(), &warnings)->vocab_size() ==
-      4);
+  CHECK(tokenizer_from(find_tokenizer(directory.path(), 4), 4, directory.path(), &warnings)->vocab_size() ==
+        4);
   CHECK(warnings.empty());
   tokenizer_from(find_tokenizer(directory.path(), 3), 3, directory.path(), &warnings);
   CHECK(warnings.size() == 1);

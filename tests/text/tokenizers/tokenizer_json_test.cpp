@@ -72,7 +72,8 @@ TEST_CASE("tokenizers: tokens with a role, from either file") {
   CHECK(!tokenizer->token_text(4));
 }
 
-TEST_CASE("tokenizers: an eos_token without a token becomes the next one; ids that are not the package's warn") {
+TEST_CASE(
+    "tokenizers: an eos_token without a token becomes the next one; ids that are not the package's warn") {
   std::vector<std::string> warnings;
   const auto tokenizer = tokenizer_of(document(kWords, R"("added_tokens": [{"id": 9, "content": "x"}])"),
                                       R"({"eos_token": "none"})", &warnings);

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Every comparison of this folder, as many at once as there are cores: run.sh PYTHON BUILD DEMO TEXTS. Prints what each said when it
+# has ended, and how long it took; exit code 1 when one found a difference.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=$1 build=$2 demo=$3 texts=$4
+export PYTHONDONTWRITEBYTECODE=1 RUST_BACKTRACE=0
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# The longest first.
+checks=(
+  "huggingface --bdh $build/bdh --build $build --demo $demo"
+  "logits --bdh $build/bdh --demo $demo"
+  "export --bdh $build/bdh --demo $demo"
+  "tokenizer --bdh $build/bdh --count $texts"
+  "generation --bdh $build/bdh"
+  "pretrained --bdh $build/bdh"
+  "token_files --bdh $build/bdh"
+  "dialects --bdh $build/bdh"
+  "checkpoint_kinds --tests $build/bdh_tests"
+  "safetensors --tests $build/bdh_tests"
+  "torch --tests $build/bdh_tests"
+  "regex --tests $build/bdh_tests"
+  "sampling"
+)
+
+# check NAME OPTIONS...
+check() {
+  local name=$1 began=$SECONDS
+  shift
+  if "$python" "tests/parity/${name}_parity.py" check "$@" >"$logs/$name" 2>&1; then
+    touch "$logs/$name.ok"
+  fi
+  { cat "$logs/$name"; printf '%s: %d s\n\n' "$name" $((SECONDS - began)); } >"$logs/$name.said"
+  cat "$logs/$name.said"
+}
+
+began=$SECONDS
+for line in "${checks[@]}"; do
+  while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+  read -ra words <<<"$line"
+  check "${words[@]}" &
+done
+wait
+
+failed=""
+for line in "${checks[@]}"; do
+  [ -e "$logs/${line%% *}.ok" ] || failed+=" ${line%% *}"
+done
+printf 'parity: %d comparisons in %d s%s\n' "${#checks[@]}" $((SECONDS - began)) "${failed:+; FAILED:$failed}"
+[ -z "$failed" ]
