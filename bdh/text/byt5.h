@@ -18,7 +18,7 @@ class Byt5Tokenizer : public Tokenizer {
   Byt5Tokenizer(TokenizerFiles files, const std::string& source);
 
   int64_t vocab_size() const override { return limit_; }
-  std::vector<int32_t> encode(std::string_view text) const override;
+  std::vector<int32_t> encode(std::string_view raw) const override;
   /// With special_tokens: </s> at the end, unless it is there.
   std::vector<int32_t> encode_with(const EncodeOptions& options, std::string_view text) const override;
   /// Bytes that make no UTF-8 together are left out, as transformers leaves them out.

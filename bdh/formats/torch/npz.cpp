@@ -145,7 +145,7 @@ bool is_npz(std::string_view bytes) {
   return bytes.substr(kNameAt, length).ends_with(kExtension);
 }
 
-TorchFile read_npz(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+TorchFile read_npz(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
                    const std::string& source) {
   ZipReader zip(bytes, source);
   TorchFile file;

@@ -16,7 +16,7 @@ bool is_npz(std::string_view bytes);
 
 /// Its arrays by name, as tensors; views where they are stored uncompressed. What has no dtype of ours is
 /// unreadable: objects, which NumPy pickles, are never made. Throws Error(bad_file) naming `source`.
-TorchFile read_npz(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
+TorchFile read_npz(std::span<const std::byte> bytes, const std::shared_ptr<const void>& owner,
                    const std::string& source);
 
 }  // namespace bdh

@@ -47,7 +47,7 @@ TorchFile read_torch_file(std::span<const std::byte> bytes, std::shared_ptr<cons
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (LegacyTorchFile::recognise(text)) return read_legacy(bytes, std::move(owner), source);
   check_format(text, source);
-  if (is_npz(text)) return read_npz(bytes, std::move(owner), source);
+  if (is_npz(text)) return read_npz(bytes, owner, source);
   TorchArchive archive(bytes, std::move(owner), source);
   const Pickle pickle = read_pickle(archive.pickle(), source);
   return read_state_dict(

@@ -95,7 +95,7 @@ std::string ClassReader::run() {
   in_.take("[");
   const bool negated = in_.take("^");
   const Content found = content(0);
-  const std::string pattern = found.pattern(negated, context_.any_case);
+  std::string pattern = found.pattern(negated, context_.any_case);
   if (!context_.any_case || negated) return pattern;
   for (const CaseFold& fold : case_folds())
     for (const auto& [first, last] : found.ranges)

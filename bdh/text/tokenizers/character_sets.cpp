@@ -317,9 +317,9 @@ std::optional<CharacterSet> property_set(std::string_view written, Place place) 
       std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) != 0 && c < 0x80; });
   if (name.empty() || !letters || among(kNotScripts, name)) return std::nullopt;
   if (name == "word") return word_set(place);
-  if (const auto set = named(kProperties, name)) return set;
-  if (const auto set = category_set(name)) return set;
-  if (const auto set = block_set(name)) return set;
+  if (auto set = named(kProperties, name)) return set;
+  if (auto set = category_set(name)) return set;
+  if (auto set = block_set(name)) return set;
   const std::string quoted = name + "}";
   if (among(kCaseless, name)) return CharacterSet{"\\p{" + quoted, Cased::none};
   if (among(kWithCase, name)) return CharacterSet{"\\p{" + quoted, Cased::some};
