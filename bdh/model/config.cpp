@@ -38,22 +38,21 @@ constexpr std::array<std::string_view, 28> kSwitchParts{
     "fast_", "window", "scale", "softmax",    "norm",       "gate",   "bias",
     "pos_",  "latent", "spik",  "decay_mode", "activation", "causal", "variant"};
 
-// What Hugging Face transformers writes into every config.json: kept without a warning.
-constexpr std::array<std::string_view, 15> kFamiliarKeys{"max_position_embeddings",
-                                                         "sliding_window",
-                                                         "model_type",
-                                                         "architectures",
-                                                         "auto_map",
-                                                         "dtype",
-                                                         "torch_dtype",
-                                                         "eos_token_id",
-                                                         "bos_token_id",
-                                                         "transformers_version",
-                                                         "pad_token_id",
-                                                         "use_cache",
-                                                         "tie_word_embeddings",
-                                                         "tokenizer_class",
-                                                         "_name_or_path"};
+constexpr std::array<std::string_view, 15> kTransformersKeys{"max_position_embeddings",
+                                                             "sliding_window",
+                                                             "model_type",
+                                                             "architectures",
+                                                             "auto_map",
+                                                             "dtype",
+                                                             "torch_dtype",
+                                                             "eos_token_id",
+                                                             "bos_token_id",
+                                                             "transformers_version",
+                                                             "pad_token_id",
+                                                             "use_cache",
+                                                             "tie_word_embeddings",
+                                                             "tokenizer_class",
+                                                             "_name_or_path"};
 
 /// The product, or nothing when it exceeds int64. Factors must not be negative.
 std::optional<int64_t> product(std::initializer_list<int64_t> factors) {
@@ -160,9 +159,7 @@ Config Config::from_json(const Json& json, std::string_view source, std::vector<
   for (const Json::Member& member : json.as_object()) {
     if (read_member(config, member, source)) continue;
     config.extra.push_back(member);
-    const bool familiar =
-        std::find(kFamiliarKeys.begin(), kFamiliarKeys.end(), member.first) != kFamiliarKeys.end();
-    if (!familiar) unknown.push_back(member.first);
+    if (!is_written_by_transformers(member.first)) unknown.push_back(member.first);
   }
   if (warnings && !unknown.empty()) warnings->push_back(unknown_keys_warning(unknown, source));
   const std::string wrong = problem(config);
@@ -180,6 +177,10 @@ Json Config::to_json() const {
   if (!tie_layers) object.emplace_back("tie_layers", false);
   object.insert(object.end(), extra.begin(), extra.end());
   return object;
+}
+
+bool is_written_by_transformers(std::string_view key) {
+  return std::find(kTransformersKeys.begin(), kTransformersKeys.end(), key) != kTransformersKeys.end();
 }
 
 }  // namespace bdh

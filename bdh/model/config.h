@@ -45,4 +45,7 @@ struct Config {
   Json to_json() const;
 };
 
+/// A key that transformers writes into every config.json: kept without a warning.
+bool is_written_by_transformers(std::string_view key);
+
 }  // namespace bdh

@@ -2,7 +2,6 @@
 #include "bdh/pretrained/config_file.h"
 
 #include <algorithm>
-#include <array>
 #include <system_error>
 
 #include "bdh/base/error.h"
@@ -15,23 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxConfigBytes = 16'000'000;
-
-// What transformers, and huggingface_config() for it, write into every config.json.
-constexpr std::array<std::string_view, 15> kTransformersKeys{"max_position_embeddings",
-                                                             "sliding_window",
-                                                             "model_type",
-                                                             "architectures",
-                                                             "auto_map",
-                                                             "dtype",
-                                                             "torch_dtype",
-                                                             "eos_token_id",
-                                                             "bos_token_id",
-                                                             "transformers_version",
-                                                             "pad_token_id",
-                                                             "use_cache",
-                                                             "tie_word_embeddings",
-                                                             "tokenizer_class",
-                                                             "_name_or_path"};
 
 }  // namespace
 
@@ -61,9 +43,7 @@ Json plain_config(const Config& config) {
 std::vector<std::string> keys_of_transformers(const Config& config) {
   std::vector<std::string> keys;
   for (const Json::Member& member : config.extra) {
-    if (std::find(kTransformersKeys.begin(), kTransformersKeys.end(), member.first) !=
-        kTransformersKeys.end())
-      keys.push_back(member.first);
+    if (is_written_by_transformers(member.first)) keys.push_back(member.first);
   }
   const bool made_for_transformers = std::find(keys.begin(), keys.end(), "model_type") != keys.end();
   return made_for_transformers ? keys : std::vector<std::string>{};

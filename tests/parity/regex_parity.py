@@ -31,7 +31,7 @@ AT_ONCE = 5_000  # patterns in one process
 MEMORY = 4 << 30  # bytes that the package may take
 
 LETTERS = "abcdefstxyzABSTZ"
-OTHERS = "ßſKéÉñйЖαΩσςﬁŉǅⅫ½²³٣३_-'’\"#&^][}{)(|.,:;!?/\\ \t\n\r\v\f\x0b\x1c\x85\xa0\u2028\u3000\u200d\u0301\u0345ⓐⒶ漢字かカ한😀👍🏽🇩👨\ufe0f\x00\x7f\x01"
+OTHERS = "ßſKéÉñйЖαΩσςﬁŉǅⅫ½²³٣३_-'’\"#&^][}{)(|.,:;!?/\\ \t\n\r\v\f\x0b\x1c\x85\xa0\u2028\u3000\u200d\u0301\u0345ⓐⒶ漢字かカ한😀👍🏽🇩🇪👨👩\ufe0fकषा\u094d\x00\x7f\x01"
 MOVED = {0x1171E}  # its category is another one since Unicode 14
 SCRIPTS = "Latin Greek Cyrillic Han Hiragana Katakana Hangul Arabic Hebrew Thai Devanagari Common Inherited Latn Grek Hani".split()
 ALL_SCRIPTS = (
@@ -218,7 +218,7 @@ FIELD = [  # of tokenizers that people use
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"[\p{P}\p{S}]|[\r\n]|\s?\p{L}+|\s?\p{P}+|[一-龥ࠀ-一가-퟿]+|\p{N}",
     r"\w+|[^\w\s]+", r"[^\w\s]+|\w+", r"\p{Punct}+", r"\d{1,3}(?=(?:\d{3})*\b)", r"(?x) [a-z]+ # words", r"\p{Emoji}|\p{So}", r"[[:graph:]]+|[[:print:]]",
-    r"(?<![a-z])[A-Z]+(?![a-z])|[A-Z]?[a-z]+", r"\b\w+\b", r"(?:\r\n|\R)", r"(?m).+?\z", r" ?(?:[^\s[:punct:]])+", r"\p{Han}|\p{Hiragana}+",
+    r"(?<![a-z])[A-Z]+(?![a-z])|[A-Z]?[a-z]+", r"\b\w+\b", r"(?:\r\n|\R)", r"(?m).+?\z", r"\X", r"\y", r" ?(?:[^\s[:punct:]])+", r"\p{Han}|\p{Hiragana}+",
 ]
 
 
@@ -231,7 +231,7 @@ EVERY_KIND = [  # one of each thing that the rewriting knows
     r"a{2}", r"a{2,}?", r"a{,2}", r"a{1,2}+", r"a{3,1}a?", r"a{2}?", r"a*?b", r"a++b|a", r"a?+a", r"a**", r"(?:a+?)*b",
     r".", r"(?m).", r"(?m:.)\n", r"\N+", r"\O", r"\R", r"^a|b$", r"\Aa|b\z|c\Z", r"\Ga", r"a\Kb", r"(?#no)a", r"(?#a\)b)c", r"(?x) a b # c", "(?x) a [ ] b # c\n d",
     r"(?i)a|É", r"(?i)ss", r"(?i)k[a-z]", r"(?i)[^a-z]", r"(?i)\p{Lu}", r"(?i)[\p{L}]+", r"(?i)[\w']", r"a(?i)b|c", r"(?i:a)b", r"(?-i:a)",
-    r"(a)(b)\2", r"(a)\k<1>", r"(a)(b)\k<-2>", r"(?<n>a)(b)\k<n>", r"(b)(?<n>a)(?<m>c)\g<n>", r"(?<p>\((?:[^()]|\g<p>)*\))", r"(a)\g<1>", r"(?:(a)|b)*\1",
+    r"\X", r"\y", r"(a)(b)\2", r"(a)\k<1>", r"(a)(b)\k<-2>", r"(?<n>a)(b)\k<n>", r"(b)(?<n>a)(?<m>c)\g<n>", r"(?<p>\((?:[^()]|\g<p>)*\))", r"(a)\g<1>", r"(?:(a)|b)*\1",
     r"(?>a+)b|a", r"(?=a)\w+", r"(?!a)\w", r"(?<=a|bc)d", r"(?<!a)b", r"|a", r"(?:)", r"()", r"",
 ]
 

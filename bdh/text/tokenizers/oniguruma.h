@@ -15,10 +15,10 @@ struct Pcre2Pattern {
 };
 
 /// The pattern for PCRE2 with UTF, UCP and MULTILINE that matches what `pattern` matches in Oniguruma. What
-/// cannot be exact is refused by name: grapheme clusters (\X, \y), callouts, conditions, absence, levels of
-/// references, bytes beyond ASCII, and without regard to case what other characters stand for (ß for ss)
-/// where it would take more than an alternative. `where` names it in errors. Throws Error(bad_file): not
-/// valid there either; Error(unsupported).
+/// cannot be exact is refused by name: grapheme clusters (\X, \y; Regex knows them alone), callouts,
+/// conditions, absence, levels of references, bytes beyond ASCII, and without regard to case what other
+/// characters stand for (ß for ss) where it would take more than an alternative. `where` names it in errors.
+/// Throws Error(bad_file): not valid there either; Error(unsupported).
 Pcre2Pattern pcre2_pattern(std::string_view pattern, const std::string& where);
 
 }  // namespace bdh::tokenizers

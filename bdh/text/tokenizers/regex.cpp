@@ -63,6 +63,26 @@ Workspace& workspace() {
   return of_this_thread;
 }
 
+// The only expressions with them that PCRE2 is not asked for.
+constexpr std::string_view kGraphemes = "\\X", kGraphemeBoundaries = "\\y";
+
+void find_graphemes(std::string_view text, std::vector<Match>& matches) {
+  size_t at = 0;
+  each_grapheme(text, [&](std::string_view cluster) {
+    matches.push_back({at, at + cluster.size()});
+    at += cluster.size();
+  });
+}
+
+void find_grapheme_boundaries(std::string_view text, std::vector<Match>& matches) {
+  size_t at = 0;
+  matches.push_back({at, at});
+  each_grapheme(text, [&](std::string_view cluster) {
+    at += cluster.size();
+    matches.push_back({at, at});
+  });
+}
+
 std::string message_of(int error) {
   if (error == PCRE2_ERROR_CALLOUT) return "it takes too long; the tokenizer is broken or made to do harm";
   std::array<PCRE2_UCHAR8, 256> buffer{};
@@ -79,6 +99,7 @@ struct Regex::Code {
 Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(where)), pattern_(pattern) {
   if (pattern.size() > kMaxPatternBytes)
     fail(ErrorKind::bad_file, where_, ": the regular expression is longer than ", kMaxPatternBytes, " bytes");
+  if (pattern == kGraphemes || pattern == kGraphemeBoundaries) return;
   const Pcre2Pattern rewritten = pcre2_pattern(pattern, where_);
   const CompileContext context(pcre2_compile_context_create(nullptr));
   if (!context) throw std::bad_alloc();
@@ -99,11 +120,13 @@ Regex::Regex(std::string_view pattern, std::string where) : where_(std::move(whe
 }
 
 void Regex::find_all(std::string_view text, std::vector<Match>& matches) const {
+  matches.clear();
+  if (pattern_ == kGraphemes) return find_graphemes(text, matches);
+  if (pattern_ == kGraphemeBoundaries) return find_grapheme_boundaries(text, matches);
   const TextBudget budget(text.size());
   const Workspace& space = workspace();
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data() ? text.data() : "");
   const pcre2_code* code = code_->compiled.get();
-  matches.clear();
   for (size_t at = 0; at <= text.size();) {
     const auto search = [&](uint32_t options) {
       return pcre2_match(code, subject, text.size(), at, PCRE2_NO_UTF_CHECK | options, space.data.get(),
