@@ -39,8 +39,6 @@ class Rewriting {
   const GroupNames& names() const { return names_; }
 
  private:
-  enum class Any { no, in_line, yes };  // the atom is any character: but line breaks, or all
-
   struct Group {
     size_t start;
     Options options;  // those around it
@@ -57,7 +55,7 @@ class Rewriting {
   };
 
   void atom(const std::string& text);
-  void any_character(Any any);
+  void any_character(bool line_breaks);
   bool leading() const;
   void anchor_atom(const std::string& text);
   void maybe_empty_atom(const std::string& text, bool captures);
@@ -100,7 +98,7 @@ class Rewriting {
   bool quantified_ = false;  // the atom has its quantifier
   bool empty_ = false;       // the atom may match nothing
   bool captures_inside_ = false;
-  Any any_ = Any::no;
+  bool any_ = false;  // the atom is any character
   // What the pattern has:
   bool atomic_ = false, lookahead_ = false, boundary_ = false;
   std::u32string string_;  // the last two characters without regard to case that stand side by side
@@ -145,13 +143,13 @@ void Rewriting::atom(const std::string& text) {
   atom_ = out_.size();
   repeatable_ = true;
   quantified_ = merged_ = empty_ = captures_inside_ = false;
-  any_ = Any::no;
+  any_ = false;
   out_ += text;
 }
 
-void Rewriting::any_character(Any any) {
-  atom(any == Any::yes ? kAnyCharacter : "[^\\x{a}]");
-  any_ = any;
+void Rewriting::any_character(bool line_breaks) {
+  atom(line_breaks ? kAnyCharacter : "[^\\x{a}]");
+  any_ = true;
 }
 
 /// Whether what stands before the last atom matches nothing but the empty text.
@@ -235,7 +233,7 @@ void Rewriting::piece() {
       return anchor_atom(std::string(1, static_cast<char>(in_.take_character())));
     case '.':
       in_.take(".");
-      return any_character(options_.dot_all ? Any::yes : Any::in_line);
+      return any_character(options_.dot_all);
     default:
       break;
   }
@@ -393,7 +391,7 @@ void Rewriting::quantifier(const std::string& text, unsigned least, unsigned mos
     out_ += ')';
   }
   // Oniguruma then looks at the beginnings of lines, or of the text, alone.
-  const bool anchored = (any_ == Any::in_line && boundary_) || (any_ == Any::yes && lookahead_);
+  const bool anchored = any_ && (boundary_ || lookahead_);
   if (anchored && most == kEndless && leading() && in_.peek() != '?')
     in_.unsupported("any character without end after nothing but a word's boundary or a lookahead");
   const bool group = out_.back() == ')';
@@ -507,10 +505,10 @@ bool Rewriting::set_escape(char32_t c) {
     case 'H':
       return set(hex_digit_set());
     case 'N':
-      any_character(Any::in_line);
+      any_character(false);
       return true;
     case 'O':
-      any_character(Any::yes);
+      any_character(true);
       return true;
     case 'R':
       atomic_ = true;
