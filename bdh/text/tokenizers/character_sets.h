@@ -34,8 +34,8 @@ CharacterSet word_set(
 /// [:name:]; nothing: there is none.
 std::optional<CharacterSet> posix_set(std::string_view name);
 
-/// \p{written}, whatever the case, spaces, - and _ of the name; nothing: the name is not one that bdh knows to
-/// be the same set in PCRE2.
+/// \p{written}, whatever the case, spaces, - and _ of the name; nothing: the name is not one that bdh knows
+/// to be the same set in PCRE2.
 std::optional<CharacterSet> property_set(std::string_view written, Place place);
 
 }  // namespace bdh::tokenizers
