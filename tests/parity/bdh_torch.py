@@ -79,10 +79,14 @@ def phases(freqs, count, start, exact):
     return torch.tensor([[t * f % whole / whole for f in fixed] for t in range(start, start + count)], dtype=torch.float64)
 
 
-def rotate(n, freqs, start, exact):
-    """n (..., T, N): turns each pair by its phase at positions from start on."""
-    angle = phases(freqs.float().flatten(), n.shape[-2], start, exact) * (2 * math.pi)
-    cos, sin = torch.cos(angle).to(n.dtype), torch.sin(angle).to(n.dtype)
+def turns(freqs, count, start, exact, dtype):
+    """Cosine and sine of each neuron's phase at positions from start on, (T, N)."""
+    angle = phases(freqs.float().flatten(), count, start, exact) * (2 * math.pi)
+    return torch.cos(angle).to(dtype), torch.sin(angle).to(dtype)
+
+
+def rotate(n, cos, sin):
+    """n (..., T, N): turns each pair by its phase."""
     partner = torch.stack((-n[..., 1::2], n[..., 0::2]), dim=-1).flatten(-2)
     return n * cos + partner * sin
 
@@ -99,10 +103,11 @@ def logits(state, config, tokens, horizon=None, start=0):
     if horizon is not None:
         worth = torch.exp(-(at[:, None] - at[None, :]).clamp(min=0) / torch.tensor(horizon, dtype=torch.float64)[:, None, None])
     x = norm(state["embed.weight"][torch.as_tensor(tokens)])
+    cos, sin = turns(state["attn.freqs"], len(tokens), start, worth is not None, x.dtype)
     for layer in range(config["n_layer"]):
         encoder, encoder_v, decoder = (state[layer_name(config, name, layer)] for name in ("encoder", "encoder_v", "decoder"))
         n = functional.relu(x @ encoder)                                       # H T N
-        r = rotate(n, state["attn.freqs"], start, worth is not None)
+        r = rotate(n, cos, sin)
         scores = torch.tril(r @ r.transpose(1, 2), diagonal=-1)                # H T T
         if worth is not None:
             scores = scores * worth.to(scores.dtype)

@@ -508,7 +508,7 @@ def check_accepted(command, case):
     done = command.convert(case)
     if done.returncode != 0:
         return [f"{case.file}: exit code {done.returncode}: {done.stderr.decode().strip()[:300]}"]
-    want, bound, bad = forward(case.model), max(TOLERANCE, 4 * own_error(case.model)), []
+    want, bound, bad = forward(case.model), max(TOLERANCE, 20 * own_error(case.model)), []
     for form in FORMS:
         got = command.logits(form)
         if isinstance(got, str):

@@ -19,6 +19,7 @@ import bdh_torch
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 TOLERANCE = {"f32": 1e-5, "bf16": 3e-2, "f16": 3e-2}  # of the largest logit
+OWN_ERRORS = 10  # or so many times what PyTorch's float32 is off itself, for models that magnify rounding
 EVAL_TOLERANCE = 5e-4  # nats a token
 
 # name: layers, width, heads, multiplier, vocabulary, tokens, std of the weights; UNTIED ones have weights for each layer
@@ -64,6 +65,15 @@ def write_model(directory, config, state):
 
 def relative_difference(got, want):
     return ((got - want).abs().max() / want.abs().max()).item()
+
+
+def too_far(difference, want, state, config, tokens, horizon=None, start=0):
+    """Whether a float32 difference is more than rounding."""
+    if difference <= TOLERANCE["f32"]:
+        return False
+    exact = bdh_torch.logits(bdh_torch.cast(state, torch.float64), config, tokens, horizon, start)
+    own = relative_difference(want.double(), exact)
+    return not difference <= OWN_ERRORS * own
 
 
 def horizons(heads):
@@ -156,7 +166,7 @@ def check_logits(command, draw, generator, models):
                     where = f"{dtype_name} {' '.join(map(str, form))} {isa} {config} T {len(tokens)}"
                     key = (dtype_name, form_name)
                     worst[key] = max(worst.get(key, 0.0), difference)
-                    if not difference <= TOLERANCE[dtype_name]:
+                    if not difference <= TOLERANCE[dtype_name] and (dtype_name != "f32" or too_far(difference, want, state, config, tokens)):
                         bad.append(f"differs from PyTorch by {difference:.1e}: {where}")
                     if not torch.equal(one, two):
                         bad.append(f"one and two threads differ: {where}")
@@ -187,7 +197,7 @@ def check_horizons(command, draw, generator, models):
                     options = ("--form", *form, "--horizon", ",".join(map(str, horizon)), "--start", start)
                     difference = relative_difference(command.logits(model, tokens, "f32", options, 2, None), want)
                     worst, runs = max(worst, difference), runs + 1
-                    if not difference <= TOLERANCE["f32"]:
+                    if too_far(difference, want, state, config, tokens, horizon, start if kind == "unequal" else 0):
                         bad.append(f"differs from PyTorch by {difference:.1e}: {' '.join(map(str, options))} {config} T {len(tokens)}")
     print(f"horizons: {models} models, {runs} runs; largest difference / largest logit {worst:.1e}")
     return bad
@@ -250,7 +260,7 @@ def main():
     checking.add_argument("--demo", type=pathlib.Path, required=True)
     checking.add_argument("--text", type=pathlib.Path, default=pathlib.Path(__file__), help="text to evaluate")
     checking.add_argument("--limit", type=int, default=20000, help="bytes of it")
-    checking.add_argument("--models", type=int, default=6)
+    checking.add_argument("--models", type=int, default=4)
     checking.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     arguments = parser.parse_args()
     if arguments.mode == "generate":

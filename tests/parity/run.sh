@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$1 build=$2 demo=$3 texts=$4
-export PYTHONDONTWRITEBYTECODE=1 RUST_BACKTRACE=0
+cores=$(nproc)  # before OMP_NUM_THREADS, which nproc heeds
+export PYTHONDONTWRITEBYTECODE=1 RUST_BACKTRACE=0 OMP_NUM_THREADS=1  # PyTorch on one thread each
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
@@ -38,7 +39,7 @@ check() {
 
 began=$SECONDS
 for line in "${checks[@]}"; do
-  while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+  while [ "$(jobs -pr | wc -l)" -ge "$cores" ]; do wait -n || true; done
   read -ra words <<<"$line"
   check "${words[@]}" &
 done
