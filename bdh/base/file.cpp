@@ -73,6 +73,15 @@ const char* write_remedy(int error) {
   fail(ErrorKind::io, "cannot write ", path.string(), ": ", reason_of(error), "; ", write_remedy(error));
 }
 
+void write_all(int descriptor, std::span<const std::byte> bytes, const fs::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), std::min(bytes.size(), kLargestWrite));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_write(path, errno);
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
 fs::path directory_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
@@ -91,15 +100,6 @@ void remove_if_abandoned(const fs::path& path) {
   struct stat info {};
   if (file.number < 0 || ::fstat(file.number, &info) != 0 || !S_ISREG(info.st_mode)) return;
   if (::flock(file.number, LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
-}
-
-// What programs left that were killed while they wrote. Whatever goes wrong here, the new file can be
-// written.
-void remove_abandoned(const fs::path& directory) {
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    if (is_temporary(entry->path().filename().string())) remove_if_abandoned(entry->path());
-  }
 }
 
 // False when somebody took the file for abandoned before it was locked, and removed it. File systems without
@@ -169,9 +169,27 @@ void sync_directory(const fs::path& directory) {
   if (opened.number >= 0 && ::fsync(opened.number) != 0 && errno == EIO) fail_write(directory, EIO);
 }
 
+// A rename onto another name of the same file leaves both names.
+bool link_file(const fs::path& file, const fs::path& name) {
+  const fs::path temporary = temporary_beside(name);
+  if (::link(file.c_str(), temporary.c_str()) != 0) return false;
+  const bool renamed = ::rename(temporary.c_str(), name.c_str()) == 0;
+  ::unlink(temporary.c_str());
+  if (renamed) sync_directory(directory_of(name));
+  return renamed;
+}
+
+// Whatever goes wrong here, new files can be written.
+void remove_abandoned_files(const fs::path& directory) {
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    if (is_temporary(entry->path().filename().string())) remove_if_abandoned(entry->path());
+  }
+}
+
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   const std::optional<mode_t> mode = existing_mode(path_);
-  remove_abandoned(directory_of(path_));
+  remove_abandoned_files(directory_of(path_));
   while (!open_temporary(mode.value_or(0666))) {
   }
   if (mode) ::fchmod(descriptor_, *mode);
@@ -196,14 +214,7 @@ AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
-void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kLargestWrite));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail_write(path_, errno);
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
-}
+void AtomicFile::write(std::span<const std::byte> bytes) { write_all(descriptor_, bytes, path_); }
 
 void AtomicFile::overwrite(uint64_t offset, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
@@ -222,6 +233,18 @@ void AtomicFile::commit() {
   temporary_.clear();
   ::close(std::exchange(descriptor_, -1));  // its lock kept others from removing the temporary name
   sync_directory(directory_of(path_));
+}
+
+AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {
+  existing_mode(path_);
+  descriptor_ = open_retrying(path_, O_WRONLY | O_CREAT | O_APPEND, 0666);
+  if (descriptor_ < 0) fail_write(path_, errno);
+}
+
+AppendFile::~AppendFile() { ::close(descriptor_); }
+
+void AppendFile::write(std::string_view text) {
+  write_all(descriptor_, std::as_bytes(std::span(text)), path_);
 }
 
 }  // namespace bdh

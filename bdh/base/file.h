@@ -38,6 +38,13 @@ std::string read_text(const std::filesystem::path& path, size_t max_bytes);
 /// directories are forgiven. Throws Error(io).
 void sync_directory(const std::filesystem::path& directory);
 
+/// Gives a file another name in its own directory, in place of what has that name: whole or not at all. False
+/// where the file system has no such links, or does not allow one.
+bool link_file(const std::filesystem::path& file, const std::filesystem::path& name);
+
+/// Removes what killed programs left of AtomicFiles in the directory.
+void remove_abandoned_files(const std::filesystem::path& directory);
+
 /// A file that appears complete or not at all: written under a temporary name in the same directory, synced,
 /// renamed. Destroyed without commit(), it leaves nothing behind; what a killed program left, the next
 /// AtomicFile in that directory removes. Every failure is Error(io) naming the file and the reason.
@@ -60,6 +67,23 @@ class AtomicFile {
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;
+  int descriptor_ = -1;
+};
+
+/// A file that grows piece by piece, made where there is none: what was written stays, whatever becomes of
+/// the program. Every failure is Error(io) naming the file and the reason.
+class AppendFile {
+ public:
+  explicit AppendFile(std::filesystem::path path);
+  ~AppendFile();
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+
+  /// At the end, handed to the system before it returns.
+  void write(std::string_view text);
+
+ private:
+  std::filesystem::path path_;
   int descriptor_ = -1;
 };
 

@@ -263,3 +263,19 @@ TEST_CASE("file: a name as long as the system allows") {
   file.commit();
   CHECK(read_file(path) == "x");
 }
+
+TEST_CASE("file: what is appended is there at once, after what was there") {
+  const TemporaryDirectory directory;
+  const fs::path path = directory.write("log", "old\n");
+  AppendFile file(path);
+  file.write("a\n");
+  CHECK(read_file(path) == "old\na\n");
+  file.write("b\n");
+  CHECK(read_file(path) == "old\na\nb\n");
+  AppendFile(directory / "new").write("x");
+  CHECK(read_file(directory / "new") == "x");
+  CHECK(thrown_by([&] { AppendFile(directory / "none" / "x"); }).says("create its directory"));
+  CHECK(thrown_by([&] { AppendFile(directory.path()); }).says("not a regular file"));
+  const FileSizeLimit limit(10);
+  CHECK(thrown_by([&] { file.write("1234567890"); }).says("free some space"));
+}
