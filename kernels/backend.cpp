@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "bdh/base/error.h"
+#include "kernels/training.h"
 
 namespace bdh {
 
@@ -28,11 +29,14 @@ void refuse_unbuilt(const Read& read) {
   const auto adapted = [](const Segment& segment) { return segment.adapter != nullptr; };
   if (std::any_of(read.segments.begin(), read.segments.end(), adapted))
     fail(ErrorKind::unsupported, "no backend applies adapters yet; merge them into the weights");
-  if (read.tape) fail(ErrorKind::unsupported, "no backend keeps a tape for training yet");
 }
 
 void Backend::accept(State&, int64_t) {
   fail(ErrorKind::invalid_argument, "accept: no tokens were read provisionally");
+}
+
+std::unique_ptr<Training> Backend::new_training(const Dimensions&, const Tensor&, const TrainingOptions&) {
+  fail(ErrorKind::unsupported, name(), ": this backend does not train yet; use --device cpu");
 }
 
 bool is_decode(std::span<const Segment> segments) {

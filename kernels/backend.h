@@ -24,8 +24,6 @@
 //   - weights for each layer: built; Parameters::layers holds one for all, or L
 //   - weights of 8 and 4 bits: Matrix::scales, which pack() hands to kernels that multiply by them
 //   - adapters: Segment::adapter, low-rank, chosen for each sequence of a batch
-//   - training: Read::tape keeps each layer's x; backward(packed, tape) recomputes the rest and adds to
-//     gradients, which have the shapes of Parameters
 #pragma once
 
 #include <cstdint>
@@ -42,7 +40,8 @@
 namespace bdh {
 
 class Adapter;
-class Tape;
+class Training;
+struct TrainingOptions;
 
 struct Dimensions {
   int64_t layers = 0;   // L
@@ -136,7 +135,6 @@ struct Read {
   /// Up to kMostProvisional tokens of each segment are read, each with the bits of reading it alone, but none
   /// is added to its state yet: Backend::accept takes them.
   bool provisional = false;
-  Tape* tape = nullptr;
 };
 
 /// One kind of hardware. Calls may come from several threads; one read runs at a time.
@@ -162,6 +160,11 @@ class Backend {
   /// After a provisional read: its first `tokens` tokens are read, the others were not. Without this none
   /// was. Throws Error(invalid_argument) for more than were read provisionally since the last other call.
   virtual void accept(State& state, int64_t tokens);
+  /// A model of those sizes to be trained (training.h); freqs (N) float32, turns per token. Throws
+  /// Error(invalid_argument) for options that make no sense, Error(unsupported) where the backend trains
+  /// none.
+  virtual std::unique_ptr<Training> new_training(const Dimensions& dims, const Tensor& freqs,
+                                                 const TrainingOptions& options);
 };
 
 /// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.

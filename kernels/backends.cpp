@@ -30,9 +30,11 @@ std::optional<int> gpu_index(std::string_view device) {
 
 #ifdef BDH_CUDA
 bool gpu_runs() { return cuda::why_unusable().empty(); }
+int count_gpus() { return cuda::count_devices(); }
 std::shared_ptr<Backend> gpu_backend(int index) { return cuda::make_backend(index); }
 #else
 bool gpu_runs() { return false; }
+int count_gpus() { return 0; }
 std::shared_ptr<Backend> gpu_backend(int index) {
   fail(ErrorKind::unsupported, "device 'cuda:", index,
        "': this build has no CUDA backend; use --device cpu, or build with make CUDA=all");
@@ -47,5 +49,7 @@ std::shared_ptr<Backend> make_backend(const std::string& device, int threads) {
   if (device == "auto" || device == "cpu") return cpu::make_backend({threads, {}});
   fail(ErrorKind::invalid_argument, "device must be auto, cpu, cuda or cuda:N, not '", device, "'");
 }
+
+int usable_gpus() { return gpu_runs() ? count_gpus() : 0; }
 
 }  // namespace bdh

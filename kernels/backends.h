@@ -14,4 +14,7 @@ namespace bdh {
 /// or driver that it does not run on, Error(not_found) where there is no such GPU.
 std::shared_ptr<Backend> make_backend(const std::string& device, int threads);
 
+/// GPUs that "cuda:N" can name; 0 where this build or this machine can use none.
+int usable_gpus();
+
 }  // namespace bdh

@@ -11,6 +11,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/logits.h"
 #include "kernels/cpu/prefill.h"
+#include "kernels/cpu/training/training.h"
 
 namespace bdh::cpu {
 
@@ -68,6 +69,11 @@ class CpuBackend : public Backend {
       x += static_cast<int64_t>(segment.tokens.size()) * parameters.stride;
       give_logits(parameters, segment, x);
     }
+  }
+
+  std::unique_ptr<Training> new_training(const Dimensions& dims, const Tensor& freqs,
+                                         const TrainingOptions& options) override {
+    return make_training({kernels_, training_kernels_of(kernels_), pool_, mutex_}, dims, freqs, options);
   }
 
   void accept(State& given, int64_t tokens) override {

@@ -5,6 +5,7 @@
 #include <cpuid.h>
 #endif
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "bdh/base/error.h"
@@ -13,6 +14,8 @@
 namespace bdh::cpu {
 
 extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_avx512bf16, kernels_neon;
+extern const TrainingKernels training_kernels_baseline, training_kernels_avx2, training_kernels_avx512,
+    training_kernels_avx512bf16, training_kernels_neon;
 
 namespace {
 
@@ -29,17 +32,23 @@ bool has_avx512() {
 }
 #endif
 
+struct Table {
+  const Kernels* kernels;
+  const TrainingKernels* training;
+};
+
 // Best first.
-std::vector<const Kernels*> runnable() {
-  std::vector<const Kernels*> tables;
+std::vector<Table> runnable() {
+  std::vector<Table> tables;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (has_avx512() && __builtin_cpu_supports("avx512bf16")) tables.push_back(&kernels_avx512bf16);
-  if (has_avx512()) tables.push_back(&kernels_avx512);
-  if (has_avx2()) tables.push_back(&kernels_avx2);
-  tables.push_back(&kernels_baseline);
+  if (has_avx512() && __builtin_cpu_supports("avx512bf16"))
+    tables.push_back({&kernels_avx512bf16, &training_kernels_avx512bf16});
+  if (has_avx512()) tables.push_back({&kernels_avx512, &training_kernels_avx512});
+  if (has_avx2()) tables.push_back({&kernels_avx2, &training_kernels_avx2});
+  tables.push_back({&kernels_baseline, &training_kernels_baseline});
 #else
-  tables.push_back(&kernels_neon);
+  tables.push_back({&kernels_neon, &training_kernels_neon});
 #endif
   return tables;
 }
@@ -48,22 +57,29 @@ std::vector<const Kernels*> runnable() {
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
-  for (const Kernels* table : runnable()) names.emplace_back(table->name);
+  for (const Table& table : runnable()) names.emplace_back(table.kernels->name);
   return names;
 }
 
 const Kernels& kernels_for(const std::string& isa) {
   const char* variable = std::getenv("BDH_ISA");
   const std::string wanted = !isa.empty() ? isa : variable ? variable : "";
-  const std::vector<const Kernels*> tables = runnable();
-  if (wanted.empty()) return *tables.front();
+  const std::vector<Table> tables = runnable();
+  if (wanted.empty()) return *tables.front().kernels;
   std::string names;
-  for (const Kernels* table : tables) {
-    if (wanted == table->name) return *table;
-    names += concat(names.empty() ? "" : ", ", table->name);
+  for (const Table& table : tables) {
+    if (wanted == table.kernels->name) return *table.kernels;
+    names += concat(names.empty() ? "" : ", ", table.kernels->name);
   }
   fail(ErrorKind::invalid_argument, "instruction set '", wanted,
        "' (BDH_ISA) is not one this processor and build can run: ", names);
+}
+
+const TrainingKernels& training_kernels_of(const Kernels& kernels) {
+  const std::vector<Table> tables = runnable();
+  const auto found = std::find_if(tables.begin(), tables.end(),
+                                  [&](const Table& table) { return table.kernels == &kernels; });
+  return *found->training;
 }
 
 }  // namespace bdh::cpu

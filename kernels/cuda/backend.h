@@ -24,6 +24,8 @@ struct Options {
   Mma mma = Mma::warp;
   /// Decode's kernels start while those before them end. Throws Error(unsupported) where the GPU cannot.
   bool overlap = false;
+  /// Of what training treats together, rows of several sequences and heads, about.
+  int64_t training_bytes = int64_t{1} << 30;
 };
 
 /// Everything runs on one stream of GPU `index`, in order; a read returns when its logits are there.

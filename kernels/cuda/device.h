@@ -174,9 +174,14 @@ __device__ inline Number block_sum(Number value, Number* scratch) {
   return sum;
 }
 
+/// What a norm subtracted, and what it multiplied with.
+struct RowNorm {
+  float mean, scale;
+};
+
 /// norm(row) in place: (x - mean) / sqrt(variance + 1e-5) over the first `width` elements, which the block's
 /// threads hold in shared memory. Call with all threads; the row is written when it returns.
-__device__ inline void block_norm(float* row, int width, float* scratch) {
+__device__ inline RowNorm block_norm(float* row, int width, float* scratch) {
   float sum = 0;
   for (int d = threadIdx.x; d < width; d += blockDim.x) sum += row[d];
   const float mean = block_sum(sum, scratch) / static_cast<float>(width);
@@ -186,6 +191,7 @@ __device__ inline void block_norm(float* row, int width, float* scratch) {
   const float scale = 1.0f / sqrtf(variance + 1e-5f);
   for (int d = threadIdx.x; d < width; d += blockDim.x) row[d] = (row[d] - mean) * scale;
   __syncthreads();
+  return {mean, scale};
 }
 
 /// row = norm(x + norm(row)), as block_norm.

@@ -9,6 +9,10 @@ namespace bdh::cuda {
 /// is no error.
 std::string why_unusable();
 
+/// At least 1. Throws Error(not_found) where there is no driver or no GPU, Error(unsupported) for a driver
+/// older than this build's CUDA.
+int count_devices();
+
 /// Throws Error(not_found) where there is no driver, no GPU or not so many of them, and Error(unsupported)
 /// for a driver older than this build's CUDA or a GPU it has no code for.
 void require_device(int index);

@@ -88,4 +88,15 @@ __device__ inline void rotate_pair(float even, float odd, const TokenPlace& plac
   r_odd = rotated(odd, even, true, second);
 }
 
+/// Its transpose: the gradient of n from that of r.
+template <class Result>
+__device__ inline void unrotate_pair(float r_even, float r_odd, const TokenPlace& place, const float* freqs,
+                                     float& even, float& odd) {
+  constexpr auto kRotationAt = std::is_same_v<Result, float> ? rotation_at : fast_rotation_at;
+  const Rotation first = kRotationAt(place, freqs[0]);
+  const Rotation second = freqs[0] == freqs[1] ? first : kRotationAt(place, freqs[1]);
+  even = fmaf(r_even, first.cosine, r_odd * second.sine);
+  odd = fmaf(r_odd, second.cosine, -r_even * first.sine);
+}
+
 }  // namespace bdh::cuda
