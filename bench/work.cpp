@@ -85,6 +85,21 @@ Work prefill_work(const ModelSizes& m, double tokens, double chunk, double logit
           .tokens = tokens};
 }
 
+Work training_work(const ModelSizes& m, double sequences, double tokens) {
+  constexpr double kPlanes =
+      9;  // gradient, parameters and two moments read and written, parameters once more
+  constexpr double kProducts = 3 + 2 + 6;  // forwards, again, and the gradients'
+  const double rows = sequences * tokens, pairs = sequences * causal_pairs(tokens);
+  const double parameters = 3 * m.rows * m.width + 2 * m.vocab * m.width;
+  // The gradient of scores gives both tokens of a pair something.
+  const double attention = 2 * causal_flops(m, pairs) + 4 * pairs * (m.rows + m.heads * m.width);
+  return {.bytes = kPlanes * kFloat * parameters,
+          .flops = m.layers * (kProducts * 2 * rows * m.rows * m.width + attention) +
+                   3 * 2 * rows * m.width * m.vocab,
+          .working_set = kPlanes * kFloat * parameters,
+          .tokens = rows};
+}
+
 Work uncached(Work work) {
   work.bytes += work.cached;
   work.cached = 0;

@@ -40,6 +40,10 @@ Work decode_work(const ModelSizes& m, std::span<const LayerActivity> activity, d
 /// chunk, and with a state its growth and, after the first chunk, readout. logits: rows of them.
 Work prefill_work(const ModelSizes& m, double tokens, double chunk, double logits, bool with_state);
 
+/// A step of training on `sequences` of `tokens` in the parallel form: all but x computed twice, gradients of
+/// every parameter, AdamW on float32.
+Work training_work(const ModelSizes& m, double sequences, double tokens);
+
 /// The same work for a machine whose limits do not tell weights from the rest.
 Work uncached(Work work);
 

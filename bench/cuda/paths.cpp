@@ -7,6 +7,7 @@
 #include "bench/stopwatch.h"
 #include "bench/work.h"
 #include "kernels/cuda/runtime.h"
+#include "kernels/training.h"
 
 namespace bdh::bench {
 
@@ -71,6 +72,45 @@ class Decoding {
   int64_t chosen_ = 0;       // the sum of all tokens: a reason to choose them
 };
 
+// A model in training on the same micro-batch again and again.
+class TrainingSteps {
+ public:
+  TrainingSteps(Subject& subject, int64_t sequences, int64_t tokens)
+      : inputs_(subject.tokens(0, sequences * tokens)), targets_(subject.tokens(1, sequences * tokens)) {
+    const Weights& weights = *subject.weights();
+    const TensorMap state_dict = weights.state_dict();
+    const Config& config = subject.source().config;
+    Tensor freqs = state_dict.at("attn.freqs");
+    freqs.shape = {config.neurons_per_head()};
+    freqs.strides = {1};
+    TrainingOptions options;
+    options.precision = weights.dtype();
+    training_ = weights.backend().new_training(config.dimensions(), freqs, options);
+    for (auto* plane : {&parameters_, &gradient_, &exp_avg_, &exp_avg_sq_}) *plane = training_->new_plane();
+    training_->set(*parameters_, state_dict);
+    batch_ = {.sequences = sequences, .tokens = tokens, .inputs = inputs_, .targets = targets_};
+    update_.decay.assign(training_->names().size(), 0.1);
+    update_.gradient_scale = 1 / static_cast<double>(inputs_.size());
+  }
+
+  void step() {
+    nats_ = training_->gradient(*parameters_, batch_, *gradient_).nats;
+    norm_ += training_->squared_norm(*gradient_);
+    training_->update(*parameters_, *exp_avg_, *exp_avg_sq_, *gradient_, update_);
+    ++update_.step;
+  }
+  double nats_per_token() const { return nats_ / static_cast<double>(inputs_.size()); }
+  double norm() const { return norm_; }
+
+ private:
+  std::vector<int32_t> inputs_, targets_;
+  std::unique_ptr<Training> training_;
+  std::unique_ptr<Plane> parameters_, gradient_, exp_avg_, exp_avg_sq_;
+  MicroBatch batch_;
+  AdamWStep update_;
+  double nats_ = 0, norm_ = 0;
+};
+
 ModelSizes sizes_of(Subject& subject) { return {subject.source().config, subject.weights()->dtype()}; }
 
 }  // namespace
@@ -95,6 +135,13 @@ Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t
           .shape = concat(model, ", chunks of ", chunk, how.empty() ? "" : ", ", how),
           .dtype = option_name(dtype),
           .peers = {at_length(kPeerForward, tokens), at_length(kPeerCompiled, tokens)}};
+}
+
+Case training_case(const std::string& model, DType dtype, int64_t sequences, int64_t tokens) {
+  return {.kind = Kind::path,
+          .name = concat("train ", sequences, " x ", tokens),
+          .shape = model,
+          .dtype = option_name(dtype)};
 }
 
 Result measure_decode(Subject& subject, const Case& of, const DecodePlan& plan) {
@@ -140,6 +187,26 @@ Result measure_prefill(Subject& subject, const Case& of, int64_t tokens, int64_t
   }
   result.work = prefill_work(sizes_of(subject), static_cast<double>(tokens),
                              static_cast<double>(std::min(chunk, tokens)), 1, true);
+  return result;
+}
+
+Result measure_training(Subject& subject, const Case& of, int64_t sequences, int64_t tokens, int samples) {
+  Result result{of, {}, {}, {}, {}};
+  TrainingSteps training(subject, sequences, tokens);
+  training.step();
+  wait_for_device();
+  const double before = memory_in_use();
+  for (int n = 0; n < samples; ++n) {
+    result.samples.push_back(seconds_of([&] {
+      training.step();
+      wait_for_device();
+    }));
+  }
+  result.details = {{"memory_before", before},
+                    {"memory_after", memory_in_use()},
+                    {"nats", training.nats_per_token()},
+                    {"squared_norms", training.norm()}};
+  result.work = training_work(sizes_of(subject), static_cast<double>(sequences), static_cast<double>(tokens));
   return result;
 }
 

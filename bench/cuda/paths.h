@@ -25,6 +25,9 @@ Case decode_case(const std::string& model, DType dtype, int64_t position, int64_
 Case prefill_case(const std::string& model, DType dtype, int64_t tokens, int64_t chunk,
                   const std::string& how = "");
 
+/// A step of training on `sequences` of `tokens`: gradient, its norm, AdamW.
+Case training_case(const std::string& model, DType dtype, int64_t sequences, int64_t tokens);
+
 /// How decoding is measured.
 struct DecodePlan {
   int64_t position, batch;
@@ -36,5 +39,7 @@ struct DecodePlan {
 Result measure_decode(Subject& subject, const Case& of, const DecodePlan& plan);
 /// Details: `memory_before` and `memory_after` the reading, bytes of the GPU in use.
 Result measure_prefill(Subject& subject, const Case& of, int64_t tokens, int64_t chunk, int samples);
+/// Details: `memory_before` and `memory_after` the steps, and the `nats` per token of the last one.
+Result measure_training(Subject& subject, const Case& of, int64_t sequences, int64_t tokens, int samples);
 
 }  // namespace bdh::bench

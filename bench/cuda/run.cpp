@@ -116,6 +116,7 @@ class GpuRun {
         const std::shared_ptr<Subject> subject = subject_of(source, dtype);
         prompts_of(*subject, dtype, main);
         decoding_of(*subject, dtype, main);
+        for (const auto& [sequences, tokens] : sizes_.training) train(*subject, dtype, sequences, tokens);
       }
     }
   }
@@ -200,6 +201,12 @@ class GpuRun {
     if (!wanted_(of)) return;
     const int times = tokens > 10000 ? samples(3, 5) : samples(5, 9);
     add(of, [&] { return std::vector{measure_prefill(subject, of, tokens, chunk, times)}; });
+  }
+
+  void train(Subject& subject, DType dtype, int64_t sequences, int64_t tokens) {
+    const Case of = training_case(subject.source().name, dtype, sequences, tokens);
+    if (!wanted_(of)) return;
+    add(of, [&] { return std::vector{measure_training(subject, of, sequences, tokens, samples(5, 9))}; });
   }
 
   // ---- kernels ----

@@ -9,6 +9,8 @@
 #include "kernels/cuda/devices.h"
 #include "kernels/cuda/prefill_reader.h"
 #include "kernels/cuda/state.h"
+#include "kernels/cuda/training/training.h"
+#include "kernels/training.h"
 
 namespace bdh::cuda {
 
@@ -17,7 +19,7 @@ namespace {
 class CudaBackend : public Backend {
  public:
   CudaBackend(int index, const Options& options)
-      : dense_batch_(static_cast<size_t>(options.dense_batch)),
+      : options_(options),
         name_(concat("cuda:", index, ", ", device_name(index))),
         queue_(std::make_shared<Queue>(index)),
         decode_(queue_, options),
@@ -54,6 +56,11 @@ class CudaBackend : public Backend {
                                          horizons);
   }
 
+  std::unique_ptr<Training> new_training(const Dimensions& dims, const Tensor& freqs,
+                                         const TrainingOptions& options) override {
+    return make_training(queue_, mutex_, options_, dims, freqs, options);
+  }
+
   void read(const Packed& packed, const Read& read) override {
     refuse_unbuilt(read);
     if (read.provisional)
@@ -61,13 +68,13 @@ class CudaBackend : public Backend {
     const std::lock_guard lock(mutex_);
     queue_->select();
     const auto& parameters = static_cast<const PackedParameters&>(packed);
-    const bool decode = is_decode(read.segments) && read.segments.size() < dense_batch_;
+    const bool decode = is_decode(read.segments) && std::ssize(read.segments) < options_.dense_batch;
     if (decode) return decode_.read(parameters, read.segments, read.activity);
     prefill_.read(parameters, read.segments, read.activity);
   }
 
  private:
-  size_t dense_batch_;
+  Options options_;
   std::string name_;
   std::shared_ptr<const Queue> queue_;
   std::mutex mutex_;  // one read at a time: the stream and the working memory are shared

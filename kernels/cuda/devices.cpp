@@ -19,6 +19,19 @@ constexpr const char* kRemedy = "; use --device cpu";
 
 std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
 
+// 10 times its major number and its minor number.
+int capability(int index) {
+  require_device(index);
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
+        "asking for the capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
+        "asking for the capability");
+  return 10 * major + minor;
+}
+
+}  // namespace
+
 int count_devices() {
   int count = 0, driver = 0, runtime = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -37,19 +50,6 @@ int count_devices() {
   check(status, "looking for GPUs");
   return 0;
 }
-
-// 10 times its major number and its minor number.
-int capability(int index) {
-  require_device(index);
-  int major = 0, minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
-        "asking for the capability");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
-        "asking for the capability");
-  return 10 * major + minor;
-}
-
-}  // namespace
 
 void require_device(int index) {
   const int count = count_devices();

@@ -104,6 +104,17 @@ TEST_CASE(
   CHECK(prefill_work(m, 10, 5, 1, false).bytes == 0);
 }
 
+TEST_CASE("bench work: a step of training is two passes forwards but for the decoder's, and the gradients") {
+  const ModelSizes m(kSmall, DType::f32);
+  const Work one = training_work(m, 1, 5), two = training_work(m, 2, 5);
+  // 10 causal pairs; 5 rows of a layer with 48 numbers in each matrix, N 12 in two heads of D 4.
+  const double attention = 2 * (2 * 10 * 12 + 2 * 10 * 2 * 4) + 4 * 10 * (12 + 2 * 4);
+  CHECK(one.flops == 2 * (11 * 2 * 5 * 48 + attention) + 3 * 2 * 5 * 4 * 10);
+  CHECK(two.flops == 2 * one.flops);
+  CHECK(two.bytes == one.bytes);
+  CHECK(two.tokens == 10);
+}
+
 TEST_CASE("bench work: means") {
   const std::vector<Work> works{{.bytes = 2, .flops = 4}, {.bytes = 4, .cached = 6}};
   CHECK(mean(works).bytes == 3);

@@ -35,17 +35,17 @@ find "$build/CMakeFiles/bdh_cuda.dir/kernels/cuda" -name '*.cu.o.resources' | so
       for (i = 1; i <= NF; ++i) if ($i == "smem,") shared = $(i - 2); else if ($i == "smem") shared = $(i - 2)
       for (i = 1; i <= NF; ++i) if ($i == "Used") registers = $(i + 1)
       if (index(wanted, " " architecture " "))
-        printf "%-8s %-16s %-44s %9d %7d %7d %6d %7d\n", architecture, family, kernel, registers, stores, loads, stack, shared
+        printf "%-8s %-18s %-44s %9d %7d %7d %6d %7d\n", architecture, family, kernel, registers, stores, loads, stack, shared
     }'
 done | sort >"$lines"
 
 {
   printf '# What ptxas says of each kernel; written by make cuda-check. Bytes, but for registers (of a thread).\n'
-  printf '%-8s %-16s %-44s %9s %7s %7s %6s %7s\n' GPU family kernel registers stores loads stack shared
+  printf '%-8s %-18s %-44s %9s %7s %7s %6s %7s\n' GPU family kernel registers stores loads stack shared
   cat "$lines"
 } >"$table"
 
-for source in kernels/cuda/*.cu; do
+for source in kernels/cuda/*.cu kernels/cuda/training/*.cu; do
   family=${source##*/}
   grep -q " ${family%.cu} " "$lines" || { echo "resources: $build holds nothing of $source" >&2; exit 1; }
 done

@@ -94,7 +94,7 @@ step "eval as on the CPU, bfloat16" 40 sh -c "$near" "$logs/eval" \
   "$build/bdh" 1e-2 "$model" --text README.md --dtype bf16 --limit 4097 --block 512
 
 # The sanitizers, on small kernels and small models: each kernel family once, and the reading of mixed batches.
-kernels='CUDA attention*,CUDA gate*,CUDA encode*,CUDA embedding*,CUDA packing*,CUDA sampling: a large*'
+kernels='CUDA attention*,CUDA gate*,CUDA encode*,CUDA embedding*,CUDA packing*,CUDA sampling: a large*,CUDA training*'
 reads='CUDA: mixed*,CUDA: states*,CUDA: chunks*'
 for tool in memcheck racecheck initcheck; do
   cases="$kernels,$reads"

@@ -79,6 +79,7 @@ GpuRunSizes small_run() {
   sizes.crossover = {2};
   sizes.prompts = {6, 20};
   sizes.chunks = {8, 4};
+  sizes.training = {{2, 5}};
   sizes.chunk_tokens = 24;
   sizes.chunk_segments = 2;
   sizes.samples = 1;
@@ -201,7 +202,7 @@ TEST_CASE("GPU bench: a whole run has limits, paths and every kernel, and draws 
     CHECK((row.share > 0) == judged);
   }
   CHECK(report.roofs.size() == 4);  // memory, cache, products of bfloat16 and float32
-  for (const char* path : {"decode at 5", "decode at 9", "prefill 6", "prefill 20"})
+  for (const char* path : {"decode at 5", "decode at 9", "prefill 6", "prefill 20", "train 2 x 5"})
     CHECK(row_of(report, path, "") != nullptr);
   for (const char* kernel : {"attention_decode", "gate_decode", "embed_decode", "project_logits",
                              "embed_prefill", "attention_rows", "draw_tokens, greedy"})

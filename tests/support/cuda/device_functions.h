@@ -193,7 +193,10 @@ inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits);
 // --- arithmetic
 
 inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float value) { return std::sqrt(value); }
 inline void __sincosf(float angle, float* sine, float* cosine) { *sine = sinf(angle), *cosine = cosf(angle); }
 inline float __frsqrt_rn(float value) {
   return static_cast<float>(1.0 / std::sqrt(static_cast<double>(value)));
