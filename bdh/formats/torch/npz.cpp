@@ -164,6 +164,7 @@ TorchFile read_npz(std::span<const std::byte> bytes, const std::shared_ptr<const
       tensor.owner = memory ? std::shared_ptr<const void>(memory) : owner;
       if (!memory) tensor.give_back = release_pages;
       file.tensors.emplace(name, std::move(tensor));
+      file.order.push_back(name);
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::out_of_memory) throw;
       file.unreadable.emplace(name, error);

@@ -264,8 +264,51 @@ class StateDictReader {
     }
   }
 
+  /// Every tensor in what a dictionary or module holds, but under the keys in `without`. Those that cannot be
+  /// read are left out.
+  void take_beside(const PickleValue& holder, std::span<const std::string_view> without) {
+    const Items* items = pickle_.members(holder);
+    for (size_t i = 0; items != nullptr && i + 1 < items->size(); i += 2) {
+      const std::string name = key_of((*items)[i]);
+      const bool wanted = !name.empty() && std::find(without.begin(), without.end(), name) == without.end();
+      if (wanted) take_inside((*items)[i + 1], name, 0);
+    }
+  }
+
  private:
   static constexpr size_t kMostModules = 10'000;
+  static constexpr int kDeepest = 8;  // containers around a tensor beside the state_dict
+
+  /// "" for a key that is neither text nor a whole number.
+  static std::string key_of(const PickleValue& key) {
+    if (key.kind == Kind::integer) return std::to_string(key.integer);
+    return key.kind == Kind::string && is_utf8(key.text()) ? std::string(key.text()) : "";
+  }
+
+  void take_inside(const PickleValue& value, const std::string& path, int depth) {
+    if (value.kind == Kind::tensor) return take_quietly(value, path);
+    // A value that is held many times counts each time: no honest pickle has more than it has bytes.
+    if (depth > kDeepest || ++looked_at_ > pickle_.size) return;
+    if (value.kind == Kind::list || value.kind == Kind::tuple) {
+      const Items& items = pickle_.items(value);
+      for (size_t i = 0; i < items.size(); ++i) take_inside(items[i], concat(path, ".", i), depth + 1);
+      return;
+    }
+    const Items* items = pickle_.members(value);
+    for (size_t i = 0; items != nullptr && i + 1 < items->size(); i += 2) {
+      const std::string name = key_of((*items)[i]);
+      if (!name.empty()) take_inside((*items)[i + 1], concat(path, ".", name), depth + 1);
+    }
+  }
+
+  void take_quietly(const PickleValue& value, const std::string& path) {
+    if (++looked_at_ > pickle_.size) return;
+    try {
+      file_.beside.insert_or_assign(path, read_tensor(path, value));
+    } catch (const Error&) {
+      return;
+    }
+  }
 
   void take_entry(const std::string& prefix, std::string_view key, const PickleValue& value) {
     const bool worth_telling = value.kind == Kind::tensor || value.kind == Kind::object;
@@ -278,6 +321,7 @@ class StateDictReader {
     }
     try {
       file_.tensors.emplace(name, read_tensor(name, value));
+      file_.order.push_back(name);
     } catch (const Error& error) {
       file_.unreadable.emplace(name, error);
     }
@@ -302,7 +346,7 @@ class StateDictReader {
   const TorchStorages& storages_;
   const std::string& source_;
   uint64_t left_;  // bytes that tensors may still take
-  size_t modules_ = 0;
+  size_t modules_ = 0, looked_at_ = 0;
   TorchFile& file_;
 };
 
@@ -347,18 +391,19 @@ void add_attributes(TorchFile& file, const Pickle& pickle, const PickleValue& mo
 }  // namespace
 
 TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, uint64_t largest,
-                          const std::string& source) {
+                          const std::string& source, TorchParts parts) {
   if (pickle.members(pickle.root) == nullptr) fail_empty(pickle, source);
   TorchFile file;
   file.values = Json::Object{};
+  StateDictReader reader(pickle, storages, largest, source, file);
   PickleValue dict = pickle.root;
   for (int level = 0; level < kMaxWrappers && !is_module(pickle, dict); ++level) {
     const PickleValue* inner = wrapped_state_dict(pickle, dict);
     if (inner == nullptr) break;
     add_values(file, pickle, dict, kStateDictKeys);
+    if (parts == TorchParts::everything) reader.take_beside(dict, kStateDictKeys);
     dict = *inner;
   }
-  StateDictReader reader(pickle, storages, largest, source, file);
   if (is_module(pickle, dict)) {
     reader.take_module(dict, "", 0);
     add_attributes(file, pickle, dict);

@@ -29,6 +29,6 @@ using TorchStorages = std::function<TorchStorage(std::string_view key)>;
 /// The state_dict in the pickle, and what stands beside it. All tensors together, written out row by row,
 /// take at most `largest` bytes; those beyond are unreadable. Throws as TorchFile::open.
 TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, uint64_t largest,
-                          const std::string& source);
+                          const std::string& source, TorchParts parts = TorchParts::state_dict);
 
 }  // namespace bdh

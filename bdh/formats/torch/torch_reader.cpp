@@ -33,31 +33,31 @@ void check_format(std::string_view bytes, const std::string& source) {
 }
 
 TorchFile read_legacy(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
-                      const std::string& source) {
+                      const std::string& source, TorchParts parts) {
   const LegacyTorchFile file(bytes, std::move(owner), source);
   return read_state_dict(
       file.pickle(), [&](std::string_view key) { return file.storage(key); }, largest_unpacked(bytes.size()),
-      source);
+      source, parts);
 }
 
 }  // namespace
 
 TorchFile read_torch_file(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
-                          const std::string& source) {
+                          const std::string& source, TorchParts parts) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (LegacyTorchFile::recognise(text)) return read_legacy(bytes, std::move(owner), source);
+  if (LegacyTorchFile::recognise(text)) return read_legacy(bytes, std::move(owner), source, parts);
   check_format(text, source);
   if (is_npz(text)) return read_npz(bytes, owner, source);
   TorchArchive archive(bytes, std::move(owner), source);
   const Pickle pickle = read_pickle(archive.pickle(), source);
   return read_state_dict(
       pickle, [&](std::string_view key) { return archive.storage(key); }, largest_unpacked(bytes.size()),
-      source);
+      source, parts);
 }
 
-TorchFile TorchFile::open(const std::filesystem::path& path) {
+TorchFile TorchFile::open(const std::filesystem::path& path, TorchParts parts) {
   const auto file = MappedFile::open(path);
-  return read_torch_file(file->bytes(), file, path.string());
+  return read_torch_file(file->bytes(), file, path.string(), parts);
 }
 
 }  // namespace bdh

@@ -12,6 +12,6 @@ namespace bdh {
 
 /// As TorchFile::open, for the bytes of a mapped file that `owner` keeps alive and `source` names in errors.
 TorchFile read_torch_file(std::span<const std::byte> bytes, std::shared_ptr<const void> owner,
-                          const std::string& source);
+                          const std::string& source, TorchParts parts = TorchParts::state_dict);
 
 }  // namespace bdh

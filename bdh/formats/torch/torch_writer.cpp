@@ -1,8 +1,10 @@
-// Writes a state_dict as torch.save does: a pickle of an ordered dictionary, and one storage for each tensor
-// beside it. Computes nothing.
+// Writes what torch.save does: a pickle of dictionaries, lists and plain values, and one storage for each
+// tensor beside it. Computes nothing.
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "bdh/base/error.h"
@@ -13,8 +15,6 @@
 
 namespace bdh {
 namespace {
-
-using Entry = TensorMap::value_type;
 
 constexpr std::string_view kFolder = "archive/";
 constexpr int64_t kChunkElements = 1 << 16;
@@ -36,9 +36,15 @@ class PickleWriter {
   }
 
   void number(int64_t number) {
-    const bool small = number <= std::numeric_limits<int32_t>::max();
+    using Small = std::numeric_limits<int32_t>;
+    const bool small = number >= Small::min() && number <= Small::max();
     out_ += small ? "J" : "\x8a\x08";
     little_endian(static_cast<uint64_t>(number), small ? 4 : 8);
+  }
+
+  void real(double number) {
+    out_ += 'G';
+    for (int i = 7; i >= 0; --i) out_ += static_cast<char>(std::bit_cast<uint64_t>(number) >> (8 * i) & 0xff);
   }
 
   void tuple(const Shape& numbers) {
@@ -57,13 +63,16 @@ class PickleWriter {
   std::string out_;
 };
 
-void check_writable(const std::filesystem::path& path, const Entry& entry) {
-  const auto refuse = [&](std::string_view reason) {
-    fail(ErrorKind::invalid_argument, "cannot write ", path.string(), ": tensor ", printable(entry.first),
-         " ", reason);
-  };
-  if (!is_utf8(entry.first)) refuse("has a name that is not UTF-8; choose another");
-  if (entry.second.device.kind != Device::Kind::cpu) refuse("is not in CPU memory; copy it there first");
+[[noreturn]] void refuse(const std::filesystem::path& path, const char* what, std::string_view name,
+                         const char* reason) {
+  fail(ErrorKind::invalid_argument, "cannot write ", path.string(), ": ", what, " ", printable(name), " ",
+       reason);
+}
+
+void check_writable(const std::filesystem::path& path, std::string_view name, const Tensor& tensor) {
+  if (!is_utf8(name)) refuse(path, "tensor", name, "has a name that is not UTF-8; choose another");
+  if (tensor.device.kind != Device::Kind::cpu)
+    refuse(path, "tensor", name, "is not in CPU memory; copy it there first");
 }
 
 // minizip counts an archive's entries in 16 bits; three of them are no tensors.
@@ -102,20 +111,72 @@ void write_tensor_call(PickleWriter& pickle, const Tensor& tensor, size_t key) {
   pickle.opcode("tR");
 }
 
-std::string pickle_of(const TensorMap& tensors) {
+using Tensors = std::vector<const Tensor*>;  // in the order of their storages
+
+std::string pickle_of(const TensorMap& state_dict, Tensors& tensors) {
   PickleWriter pickle;
   pickle.opcode("\x80\x02");
   pickle.global("collections.OrderedDict");
   pickle.opcode(")R");
-  size_t key = 0;
-  for (const auto& [name, tensor] : tensors) {
+  for (const auto& [name, tensor] : state_dict) {
     pickle.text(name);
-    write_tensor_call(pickle, tensor, key++);
+    write_tensor_call(pickle, tensor, tensors.size());
     pickle.opcode("s");
+    tensors.push_back(&tensor);
   }
   pickle.opcode(".");
   return pickle.take();
 }
+
+// Writes a value, whatever it holds; collects the tensors.
+class ValueWriter {
+ public:
+  ValueWriter(const std::filesystem::path& path, Tensors& tensors) : path_(path), tensors_(tensors) {}
+
+  std::string pickle_of(const TorchValue& value) {
+    pickle_.opcode("\x80\x02");
+    write(value);
+    pickle_.opcode(".");
+    return pickle_.take();
+  }
+
+ private:
+  void write(const TorchValue& value) {
+    std::visit([this](const auto& plain) { write(plain); }, value.value);
+  }
+  void write(std::nullptr_t) { pickle_.opcode("N"); }
+  void write(bool value) { pickle_.opcode(value ? "\x88" : "\x89"); }
+  void write(int64_t value) { pickle_.number(value); }
+  void write(double value) { pickle_.real(value); }
+  void write(const std::string& text) {
+    if (!is_utf8(text)) refuse(path_, "text", text, "is not UTF-8; choose another");
+    pickle_.text(text);
+  }
+  void write(const Tensor& tensor) {
+    check_writable(path_, "", tensor);
+    write_tensor_call(pickle_, tensor, tensors_.size());
+    tensors_.push_back(&tensor);
+  }
+  void write(const TorchList& list) {
+    pickle_.opcode("](");
+    for (const TorchValue& item : list) write(item);
+    pickle_.opcode("e");
+  }
+  void write(const TorchTuple& tuple) {
+    pickle_.opcode("(");
+    for (const TorchValue& item : tuple.items) write(item);
+    pickle_.opcode("t");
+  }
+  void write(const TorchDict& dict) {
+    pickle_.opcode("}(");
+    for (const auto& [key, value] : dict) write(key), write(value);
+    pickle_.opcode("u");
+  }
+
+  const std::filesystem::path& path_;
+  Tensors& tensors_;
+  PickleWriter pickle_;
+};
 
 void write_elements(ZipWriter& zip, const Tensor& tensor) {
   if (tensor.contiguous()) return zip.write(std::span(tensor.data, tensor.bytes()));
@@ -129,24 +190,35 @@ void write_elements(ZipWriter& zip, const Tensor& tensor) {
   }
 }
 
-}  // namespace
-
-void write_torch_file(const std::filesystem::path& path, const TensorMap& tensors) {
+void write_archive(const std::filesystem::path& path, const std::string& pickle, const Tensors& tensors) {
   check_count(path, tensors.size());
-  for (const Entry& entry : tensors) check_writable(path, entry);
   AtomicFile file(path);
   ZipWriter zip(file);
-  zip.add(concat(kFolder, "data.pkl"), pickle_of(tensors));
+  zip.add(concat(kFolder, "data.pkl"), pickle);
   zip.add(concat(kFolder, "byteorder"), "little");
-  size_t key = 0;
-  for (const auto& [name, tensor] : tensors) {
-    zip.begin(concat(kFolder, "data/", key++), tensor.bytes());
-    write_elements(zip, tensor);
+  for (size_t key = 0; key < tensors.size(); ++key) {
+    zip.begin(concat(kFolder, "data/", key), tensors[key]->bytes());
+    write_elements(zip, *tensors[key]);
     zip.end();
   }
   zip.add(concat(kFolder, "version"), "3\n");
   zip.finish();
   file.commit();
+}
+
+}  // namespace
+
+void write_torch_file(const std::filesystem::path& path, const TensorMap& tensors) {
+  for (const auto& [name, tensor] : tensors) check_writable(path, name, tensor);
+  Tensors in_order;
+  const std::string pickle = pickle_of(tensors, in_order);
+  write_archive(path, pickle, in_order);
+}
+
+void write_torch_value(const std::filesystem::path& path, const TorchValue& value) {
+  Tensors tensors;
+  const std::string pickle = ValueWriter(path, tensors).pickle_of(value);
+  write_archive(path, pickle, tensors);
 }
 
 }  // namespace bdh
