@@ -10,7 +10,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
-#include "bdh/base/sha256.h"
+#include "bdh/base/tensor_hash.h"
 #include "bdh/model/frequencies.h"
 
 namespace bdh {
@@ -22,7 +22,6 @@ constexpr const char* kEncoderV = "encoder_v";
 constexpr const char* kDecoder = "decoder";
 constexpr const char* kLmHead = "lm_head";
 constexpr const char* kEmbed = "embed.weight";
-constexpr const char* kFreqs = "attn.freqs";
 
 /// "encoder", or "encoder.3" where each layer has its own.
 std::string layer_name(const Config& config, const std::string& name, int64_t layer) {
@@ -121,30 +120,6 @@ void warn_of_unknown_tensors(const TensorMap& tensors, const Config& config, con
 }
 
 constexpr size_t kHashDigits = 64;
-
-void add(Sha256& sum, const Tensor& tensor) {
-  constexpr int64_t kPiece = 1 << 20;
-  const size_t size = size_of(tensor.dtype);
-  const int64_t count = tensor.numel();
-  std::vector<std::byte> piece(static_cast<size_t>(std::min(kPiece, count)) * size);
-  for (int64_t first = 0; first < count; first += kPiece) {
-    const int64_t taken = std::min(kPiece, count - first);
-    copy_row_major(tensor, first, taken, piece.data());
-    sum.add(std::span(piece).first(static_cast<size_t>(taken) * size));
-    if (tensor.contiguous())
-      release(tensor, static_cast<size_t>(first) * size, static_cast<size_t>(taken) * size);
-  }
-}
-
-std::string hash_of(const TensorMap& tensors) {
-  Sha256 sum;
-  for (const auto& [name, tensor] : tensors) {
-    const std::string head = concat(name, " ", name_of(tensor.dtype), " ", to_string(tensor.shape), "\n");
-    sum.add(std::as_bytes(std::span(head)));
-    add(sum, tensor);
-  }
-  return sum.finish();
-}
 
 // The hash that a file keeps; empty where it keeps none.
 std::string kept_hash(const std::filesystem::path& path) {

@@ -54,6 +54,9 @@ class Weights {
   mutable std::shared_ptr<const Packed> packed_;
 };
 
+/// The buffer among the parameters: turns per token, not trained.
+inline constexpr const char* kFreqs = "attn.freqs";
+
 /// The shape each parameter must have, by its name in the state_dict.
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
 

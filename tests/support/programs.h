@@ -6,6 +6,7 @@ namespace bdh::test {
 extern const char* const kCommand;       // bdh
 extern const char* const kBenchCommand;  // bdh-bench
 extern const char* const kExample;       // tools/examples/load_model.cpp
+extern const char* const kTrainExample;  // tools/examples/train.cpp
 extern const char* const kCProgram;      // tests/c/generate.c
 extern const char* const kTestData;      // tests/data
 
