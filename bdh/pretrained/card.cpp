@@ -15,6 +15,7 @@
 #include "bdh/model/horizon.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/card_text.h"
+#include "bdh/text/utf8.h"
 
 namespace bdh {
 namespace {
@@ -261,6 +262,36 @@ std::string value_section(const char* title, const Json* object) {
   if (!object || !object->is_object()) return {};
   const std::string rows = value_rows(*object);
   return rows.empty() ? rows : concat("\n## ", title, "\n\n", table_head({"", ""}), rows);
+}
+
+// --- training
+
+/// One line of shell as a block of code, whatever is in it: the fence is longer than any inside.
+std::string command_code(std::string_view command) {
+  std::string line = valid_utf8(command);
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  size_t longest = 2, run = 0;
+  for (const char c : line) longest = std::max(longest, run = c == '`' ? run + 1 : 0);
+  const std::string fence(longest + 1, '`');
+  return concat(fence, "sh\n", line, "\n", fence, "\n");
+}
+
+/// What was measured, the picture, and what makes the model again; then what was asked for.
+std::string training(const CardFacts& facts) {
+  Json measured(Json::Object{});
+  const Json* told = facts.details.find("training");
+  if (told && told->is_object()) measured = *told;
+  const std::vector<std::string> command = strings_at(measured, "command");
+  if (!command.empty()) measured.set("command", nullptr);
+  const std::string rows = value_rows(measured);
+  std::string text = rows.empty() ? "" : "\n" + table_head({"", ""}) + rows;
+  if (!facts.picture.empty()) text += concat("\n![Loss by step](", facts.picture, ")\n");
+  if (!command.empty()) text += "\nMade by this command:\n\n" + command_code(command.front());
+  if (text.empty()) return value_section("Training", &facts.training_args);
+  const std::string options = facts.training_args.is_object() ? value_rows(facts.training_args) : "";
+  if (!options.empty()) text += "\nOptions:\n\n" + table_head({"", ""}) + options;
+  return "\n## Training\n" + text;
 }
 
 // --- sections
@@ -579,8 +610,7 @@ std::string footer(const CardFacts& facts) {
 
 std::string model_card(const CardFacts& facts) {
   return front_matter(facts) + description(facts) + architecture(facts) + "\n" + tensors(facts) + "\n" +
-         sizes(facts.config) + value_section("Training", &facts.training_args) +
-         value_section("Metrics", facts.details.find("metrics")) +
+         sizes(facts.config) + training(facts) + value_section("Metrics", facts.details.find("metrics")) +
          value_section("Provenance", facts.details.find("provenance")) +
          sparsity(facts.details.find("sparsity")) + "\n## Usage\n" + command_usage(facts) + cpp_usage(facts) +
          c_usage(facts) + transformers_usage(facts) + pytorch_usage(facts) + std::string(kCitation) +

@@ -24,9 +24,11 @@ struct CardFacts {
   std::optional<int64_t> block_size;       // tokens of a training example
   std::vector<float> horizon;              // of generation_config.json
   Json training_args;                      // training_args.json
+  std::string picture;                     // of the loss in training: its name beside the card
   /// User fields. Used here: license, license_name, license_link, language, datasets (or dataset), tags,
-  /// base_model (strings or arrays of strings), description, metrics and provenance (objects), and sparsity
-  /// (as `bdh inspect --sparsity --json` prints it).
+  /// base_model (strings or arrays of strings), description, training, metrics and provenance (objects), and
+  /// sparsity (as `bdh inspect --sparsity --json` prints it). `training` is what training measured, and its
+  /// `command` what makes the model again.
   Json details;
 };
 

@@ -41,7 +41,8 @@ bool is_weights_file(std::string_view name) {
 }
 
 bool is_model_file(std::string_view name) {
-  return is_weights_file(name) || contains(kOtherFiles, name) || contains(kTokenizerFiles, name);
+  return is_weights_file(name) || contains(kOtherFiles, name) || contains(kTrainingFiles, name) ||
+         contains(kTokenizerFiles, name);
 }
 
 }  // namespace bdh

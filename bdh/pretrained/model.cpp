@@ -32,6 +32,7 @@ namespace fs = std::filesystem;
 constexpr int kAttempts = 5;
 constexpr auto kPause = std::chrono::milliseconds(20);
 constexpr std::array kOwnMetadata{"format", "format_version"};
+constexpr std::string_view kRunMetadata = "bdh.";  // before what a training run's checkpoint says of its run
 
 using Warnings = std::vector<std::string>;
 
@@ -68,6 +69,7 @@ fs::path hash_file_of(const std::vector<fs::path>& paths) {
 Metadata user_metadata(const WeightFiles& files) {
   Metadata metadata = files.metadata();
   for (const char* key : kOwnMetadata) metadata.erase(key);
+  std::erase_if(metadata, [](const auto& entry) { return entry.first.starts_with(kRunMetadata); });
   return metadata;
 }
 
@@ -97,6 +99,7 @@ void take_companions(Model& model, const fs::path& directory, const Json& values
   Remarks remarks = read_remarks(directory, &model.warnings);
   model.training_args = std::move(remarks.training_args);
   model.details = std::move(remarks.details);
+  model.training_files = std::move(remarks.training_files);
 }
 
 Model load(const fs::path& directory, const LoadOptions& options) {
@@ -110,7 +113,7 @@ Model load(const fs::path& directory, const LoadOptions& options) {
 }  // namespace
 
 std::optional<int64_t> Model::block_size() const {
-  return Remarks{training_args, details}.block_size(config());
+  return Remarks{training_args, details, {}}.block_size(config());
 }
 
 Model Model::from_weights_file(const fs::path& file, const fs::path& config, const LoadOptions& options) {

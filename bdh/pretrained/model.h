@@ -13,6 +13,7 @@
 #include "bdh/model/session.h"
 #include "bdh/pretrained/config_file.h"
 #include "bdh/pretrained/model_files.h"
+#include "bdh/pretrained/remarks.h"
 #include "bdh/pretrained/tokenizer_files.h"
 #include "bdh/pretrained/weight_writer.h"
 #include "bdh/text/generation.h"
@@ -37,11 +38,12 @@ struct SaveOptions {
   bool save_tokenizer = true;
   std::optional<GenerationConfig> generation;  // by default the model's
   bool create_model_card = true;
-  bool huggingface = false;  // add what transformers needs: AutoModelForCausalLM loads it
-  bool overwrite = false;    // replace a model that stands there
-  Json training_args;        // training_args.json; by default the model's
-  Json details;              // fields for metadata.json and the card: metrics, ...; by default the model's
-  ByteProgress progress;     // bytes written and hashed; false stops, and nothing is changed
+  bool huggingface = false;   // add what transformers needs: AutoModelForCausalLM loads it
+  bool overwrite = false;     // replace a model that stands there
+  Json training_args;         // training_args.json; by default the model's
+  NamedFiles training_files;  // training_metadata.json, training.svg; by default the model's
+  Json details;           // fields for metadata.json and the card: name, metrics, ...; by default the model's
+  ByteProgress progress;  // bytes written and hashed; false stops, and nothing is changed
 };
 
 /// A model directory, ready to run. Shares its weights with every session made from it.
@@ -52,6 +54,7 @@ struct Model {
   TokenizerSource tokenizer_source;   // as found, whether or not a tokenizer was made of it
   Metadata metadata;                  // of the safetensors files, without what bdh writes there itself
   Json training_args;                 // training_args.json; null: none
+  NamedFiles training_files;          // training_metadata.json and training.svg, where they are
   Json details;                       // the user's fields of metadata.json; null: none
   std::vector<std::string> warnings;  // what was odd about the directory, a sentence each
 

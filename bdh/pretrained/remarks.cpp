@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxGenerationBytes = 1'000'000;
 constexpr size_t kMaxTrainingArgsBytes = 16'000'000;
+constexpr size_t kMaxTrainingFileBytes = 64'000'000;
 constexpr int64_t kLargestBlock = int64_t{1} << 40;
 constexpr std::array<std::string_view, 3> kSpecialTokens{"bos_token_id", "eos_token_id", "pad_token_id"};
 
@@ -66,6 +67,10 @@ Remarks read_remarks(const fs::path& directory, std::vector<std::string>* warnin
   Remarks remarks;
   try {
     remarks.training_args = read_optional_json(directory / kTrainingArgsFile, kMaxTrainingArgsBytes);
+    for (const char* name : kTrainingFiles) {
+      if (present(directory / name))
+        remarks.training_files[name] = read_text(directory / name, kMaxTrainingFileBytes);
+    }
     if (!present(directory / kMetadataFile)) return remarks;
     ModelMetadata metadata = read_model_metadata(directory);
     if (!metadata.details.empty()) remarks.details = std::move(metadata.details);

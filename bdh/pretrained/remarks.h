@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,9 +14,13 @@
 
 namespace bdh {
 
+/// Bytes of files by their names in a model directory.
+using NamedFiles = std::map<std::string, std::string>;
+
 struct Remarks {
-  Json training_args;  // training_args.json; null: none
-  Json details;        // the user's fields of metadata.json; null: none
+  Json training_args;         // training_args.json; null: none
+  Json details;               // the user's fields of metadata.json; null: none
+  NamedFiles training_files;  // those of kTrainingFiles that are there
 
   /// Tokens of a training example: `block_size` in training_args, details or the config, the first that has
   /// one.

@@ -7,6 +7,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/memory.h"
+#include "bdh/base/printable.h"
 #include "bdh/base/sha256.h"
 #include "bdh/base/version.h"
 #include "bdh/pretrained/card.h"
@@ -63,6 +64,12 @@ void check_options(const SaveOptions& options) {
     fail(ErrorKind::invalid_argument, "metadata '", key, "' is written by bdh itself; choose another name");
   }
   require_details(options.details);
+  for (const auto& [name, bytes] : options.training_files) {
+    if (std::find(kTrainingFiles.begin(), kTrainingFiles.end(), name) == kTrainingFiles.end())
+      fail(ErrorKind::invalid_argument, printable(name),
+           " is none of the files that tell of training: ", kTrainingMetadataFile, ", ",
+           kTrainingPictureFile);
+  }
 }
 
 WeightForm form_of(const Model& model, const SaveOptions& options, std::optional<DType> dtype) {
@@ -86,6 +93,7 @@ class Save {
     tensors_ = tensors_to_save(*model.weights, &dtype_);
     form_ = form_of(model, options, dtype_);
     if (options_.training_args.is_null()) options_.training_args = model.training_args;
+    if (options_.training_files.empty()) options_.training_files = model.training_files;
     if (options_.details.is_null()) options_.details = model.details;
   }
 
@@ -98,6 +106,7 @@ class Save {
     write_json(directory / kMetadataFile, metadata(directory, files, meter).to_json());
     write_json(directory / kGenerationFile, generation());
     if (!options_.training_args.is_null()) write_json(directory / kTrainingArgsFile, options_.training_args);
+    for (const auto& [name, bytes] : options_.training_files) write_text(directory / name, bytes);
     for (const auto& [name, bytes] : tokenizer_files()) write_text(directory / name, bytes);
     if (options_.create_model_card) write_text(directory / kCardFile, card(files));
     if (options_.huggingface) {
@@ -140,7 +149,8 @@ class Save {
 
   std::string card(const std::vector<std::string>& files) const {
     CardFacts facts;
-    facts.name = last_name(target_);
+    const Json* name = options_.details.find("name");
+    facts.name = name && name->is_string() ? name->as_string() : last_name(target_);
     facts.config = model_.config();
     facts.dtype = saved_dtype();
     facts.weights_files = files;
@@ -148,9 +158,10 @@ class Save {
     facts.huggingface = options_.huggingface;
     facts.program_version = kVersion;
     facts.training_args = options_.training_args;
-    facts.block_size = Remarks{options_.training_args, options_.details}.block_size(model_.config());
+    facts.block_size = Remarks{options_.training_args, options_.details, {}}.block_size(model_.config());
     facts.horizon = options_.generation.value_or(model_.generation).horizon;
     facts.details = options_.details;
+    if (options_.training_files.contains(kTrainingPictureFile)) facts.picture = kTrainingPictureFile;
     return model_card(facts);
   }
 

@@ -34,6 +34,9 @@ constexpr std::array kForms{
     Form{kTorchBinIndex, "pt", true},
 };
 
+// Metadata of a training run's checkpoints: the state of the run, with the model's config.
+constexpr const char* kTrainingRun = "bdh.run";
+
 void require_format(const std::string& format) {
   if (format == "auto" || format == "safetensors" || format == "pt") return;
   fail(ErrorKind::invalid_argument, "weights format must be auto, safetensors or pt, not ",
@@ -179,6 +182,12 @@ Json WeightFiles::values() const {
     for (const auto& [key, value] : file.values.as_object()) {
       if (all.find(key) == nullptr) all.set(key, value);
     }
+  }
+  for (const SafetensorsFile& file : files) {
+    const auto run = file.metadata().find(kTrainingRun);
+    if (run == file.metadata().end()) continue;
+    const Json state = Json::parse(run->second, concat(file.path().string(), ": ", kTrainingRun));
+    if (const Json* config = state.find("config")) all.set("config", *config);
   }
   return all;
 }

@@ -26,7 +26,8 @@ class WeightFiles {
   TensorMap state_dict() const;
   /// The files' __metadata__ together; empty for PyTorch's.
   Metadata metadata() const;
-  /// What PyTorch checkpoints hold beside their state_dict: an object.
+  /// What PyTorch checkpoints hold beside their state_dict, and the config of a training run's checkpoint: an
+  /// object.
   Json values() const;
   /// What the files or their index name and no tensor can be made of, and why.
   std::map<std::string, Error> unreadable() const;

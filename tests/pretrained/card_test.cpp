@@ -167,7 +167,7 @@ TEST_CASE("card: hostile words change neither front matter nor tables") {
     facts.name = facts.tokenizer = word;
     facts.details = Json::Object{};
     for (const char* key : {"license", "license_name", "license_link", "language", "datasets", "tags",
-                            "base_model", "description", "metrics", "provenance", "sparsity"})
+                            "base_model", "description", "training", "metrics", "provenance", "sparsity"})
       facts.details.set(key, word);
     facts.training_args.set("key " + word, word);
     const std::string card = bdh::model_card(facts);
@@ -178,10 +178,44 @@ TEST_CASE("card: hostile words change neither front matter nor tables") {
   }
 }
 
+TEST_CASE("card: what training measured, its picture and the command") {
+  CardFacts facts = bare_facts();
+  facts.details = Json::parse(
+      R"({"training": {"steps": 30, "loss": 1.5, "best": {"step": 20}, "command": "bdh train --out a"}})",
+      "");
+  facts.training_args = Json::parse(R"({"block_size": 64})", "");
+  std::string card = bdh::model_card(facts);
+  CHECK(has(
+      card,
+      "\n## Training\n\n|  |  |\n| --- | --- |\n| `steps` | 30 |\n| `loss` | 1.5 |\n| `best.step` | 20 |\n\n"
+      "Made by this command:\n\n```sh\nbdh train --out a\n```\n\nOptions:\n\n|  |  |\n| --- | --- |\n"
+      "| `block_size` | 64 |\n"));
+  facts.picture = "training.svg";
+  card = bdh::model_card(facts);
+  CHECK(has(card, "| `best.step` | 20 |\n\n![Loss by step](training.svg)\n\nMade by"));
+  facts.details = facts.training_args = Json();
+  CHECK(has(bdh::model_card(facts), "\n## Training\n\n![Loss by step](training.svg)\n\n## Usage"));
+}
+
+TEST_CASE("card: a command stays inside its fence") {
+  CardFacts facts = bare_facts();
+  for (const std::string command : {"bdh train --name '```\n# x\n'", "a ````` b", "a\x01\xff\nb"}) {
+    facts.details = Json::Object{{"training", Json::Object{{"command", command}}}};
+    const std::string card = bdh::model_card(facts);
+    const size_t begin = card.find("Made by this command:\n\n") + 23;
+    const std::string fence = card.substr(begin, card.find_first_not_of('`', begin) - begin);
+    const size_t line = card.find('\n', begin) + 1, end = card.find('\n', line);
+    CHECK(card.compare(begin + fence.size(), 3, "sh\n") == 0);
+    CHECK(card.compare(end + 1, fence.size() + 1, fence + "\n") == 0);
+    CHECK(card.substr(line, end - line).find(fence) == std::string::npos);
+  }
+}
+
 TEST_CASE("card: values of any type are no error") {
   for (const char* json :
        {"null", "7", "[]", "\"x\"", R"({"license": 7, "tags": {"a": 1}, "sparsity": {"layers": [1]}})",
-        R"({"sparsity": {"layers": [{"n": "x"}]}, "metrics": [1], "provenance": {"a": {"b": {}}}})"}) {
+        R"({"sparsity": {"layers": [{"n": "x"}]}, "metrics": [1], "provenance": {"a": {"b": {}}}})",
+        R"({"training": [1]})", R"({"training": {"command": [7, {}], "x": [[]]}})"}) {
     CardFacts facts = bare_facts();
     facts.details = Json::parse(json, "");
     facts.training_args = facts.details;

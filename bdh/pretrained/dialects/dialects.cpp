@@ -264,6 +264,10 @@ std::string_view meaning_of_stranger(std::string_view name) {
 }
 
 bool is_inert(std::string_view name) {
+  constexpr std::string_view kOfTraining[] = {"exp_avg.", "exp_avg_sq.", "ema.", "carried."};
+  if (std::any_of(std::begin(kOfTraining), std::end(kOfTraining),
+                  [&](std::string_view start) { return name.starts_with(start); }))
+    return true;
   if (name.starts_with("layer.")) return true;  // the shared layer once more: Hohnik's first version
   if (name.starts_with("layers.") && name.ends_with(".attn.freqs")) return true;
   return std::any_of(kInert.begin(), kInert.end(), [&](std::string_view end) { return name.ends_with(end); });
