@@ -4,6 +4,7 @@ CXX = g++
 LLVM = 14
 WERROR = $(if $(CI),ON,OFF)
 CUDA = auto
+MPI = $(if $(CI),ON,AUTO)
 BUILD = build
 JOBS = $(shell nproc)
 DEMO = tools/examples/shakespeare-small
@@ -15,14 +16,14 @@ SANITIZE = address,undefined
 ALL =
 
 compiler = $(if $(filter g++,$(CXX)),gcc) $(if $(filter clang++,$(CXX)),clang)
-packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler)
+packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler) $(if $(filter ON,$(MPI)),mpi)
 configure = @tools/setup/configure.sh
-release = CMAKE_BUILD_TYPE=Release BDH_CUDA=$(CUDA) BDH_WERROR=$(WERROR)
+release = CMAKE_BUILD_TYPE=Release BDH_CUDA=$(CUDA) BDH_MPI=$(MPI) BDH_WERROR=$(WERROR)
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
 run_tests = @ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all demo test sanitize fuzz soak parity bench gpu gpu-build cuda-check lint package presets clean help
+.PHONY: all demo demo-train test sanitize fuzz soak parity bench gpu gpu-build cuda-check lint package presets clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -37,6 +38,15 @@ demo: all ## let a small trained model write some Shakespeare
 	@printf '  make demo PROMPT=JULIET: SEED=1\n'
 	@printf '  %s chat %s\n' $(BUILD)/bdh $(DEMO)
 	@printf '  %s inspect %s\n' $(BUILD)/bdh $(DEMO)
+
+demo-train: all ## train a small model on Shakespeare for a minute or two, and let it write
+	@rm -rf $(BUILD)/demo-train
+	$(BUILD)/bdh train --options tools/examples/demo-train.json --out $(BUILD)/demo-train
+	@printf '\n'
+	@$(BUILD)/bdh generate $(BUILD)/demo-train/final --prompt "$(PROMPT)" --echo --max-new-tokens 300 --temperature 0.6 --seed $(SEED)
+	@printf '\nIts curve: %s\nTry next:\n' $(BUILD)/demo-train/training.svg
+	@printf '  %s train --out %s --resume --steps 2000\n' $(BUILD)/bdh $(BUILD)/demo-train
+	@printf '  %s checkpoints %s\n' $(BUILD)/bdh $(BUILD)/demo-train
 
 test: ## build and run the tests
 	$(packages) test
@@ -64,7 +74,7 @@ soak: ## what takes minutes each: the fuzzers, SECONDS=60 each; kills and attack
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_tests
-	BDH_SOAK=20 $(BUILD)/bdh_tests --test-case='*killed*,*mutated*,*at once*,*at the same time*'
+	BDH_SOAK=20 $(BUILD)/bdh_tests --test-case='*killed*,*terminated*,*mutated*,*at once*,*at the same time*'
 	@tests/neon/run.sh build-neon
 	@$(MAKE) fuzz
 
@@ -119,8 +129,9 @@ clean: ## remove everything that was built
 	@rm -rf build build-*
 
 help: ## this list
-	@printf 'make TARGET [CUDA=all] [CXX=clang++] [WERROR=ON] [NO_INSTALL=1]\n\n'
+	@printf 'make TARGET [CUDA=all] [MPI=ON] [CXX=clang++] [WERROR=ON] [NO_INSTALL=1]\n\n'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 	@printf '\nCUDA is compiled for the GPUs that the driver reports, and not at all where there is none: CUDA=all for every\n'
 	@printf 'architecture, CUDA=90a for one, CUDA=off for none. Objects are kept in ccache, shared by clones.\n'
+	@printf 'MPI=ON installs Open MPI, with which several processes train together; without it they do where it is there.\n'
 	@printf 'What is missing is installed with apt (NO_INSTALL=1 only names it).\n'

@@ -1,6 +1,5 @@
 # Installation, find_package(bdh) and then bdh::bdh, and `make package`, an archive of the same.
 include(CMakePackageConfigHelpers)
-include(GNUInstallDirs)
 
 set(bdh_package ${CMAKE_INSTALL_LIBDIR}/cmake/bdh)
 file(WRITE ${PROJECT_BINARY_DIR}/bdhConfig.cmake [[

@@ -19,9 +19,12 @@ namespace bdh::tools {
 /// bdh::Error for a failure and UsageError for arguments that make no sense together.
 void add_generate(Command& program);
 void add_chat(Command& program);
+void add_train(Command& program);
 void add_logits(Command& program);
+void add_gradients(Command& program);
 void add_eval(Command& program);
 void add_horizon(Command& program);
+void add_checkpoints(Command& program);
 void add_inspect(Command& program);
 void add_convert(Command& program);
 void add_tokenize(Command& program);

@@ -9,8 +9,8 @@
 #include "bdh/base/error.h"
 #include "bdh/model/horizon.h"
 #include "bdh/model/session.h"
+#include "tools/charts/line_chart.h"
 #include "tools/cli/progress.h"
-#include "tools/line_chart.h"
 #include "tools/loss.h"
 
 namespace bdh::tools {
@@ -190,8 +190,10 @@ std::string horizon_picture(const HorizonTable& table, const std::string& model)
       .mark_name = "block"};
   for (size_t i = 0; i < table.rows.size(); ++i) {
     const HorizonLoss& row = table.rows[i];
-    chart.series.push_back(
-        {i == 0 ? "no horizon" : "horizon " + label(row), row.by_position, i == table.best});
+    chart.series.push_back({i == 0 ? "no horizon" : "horizon " + label(row),
+                            row.by_position,
+                            i == table.best ? LineLook::strong : LineLook::plain,
+                            {}});
   }
   return svg(chart);
 }

@@ -1,6 +1,4 @@
 // `bdh logits`: the logits after each of the given tokens, as a safetensors file.
-#include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <memory>
 #include <span>
@@ -12,6 +10,7 @@
 #include "bdh/formats/safetensors.h"
 #include "bdh/model/horizon.h"
 #include "tools/command.h"
+#include "tools/token_numbers.h"
 
 namespace bdh::tools {
 namespace {
@@ -24,32 +23,6 @@ struct Options {
   std::string tokens, tokens_file, out, horizon;
   int64_t start = 0;
 };
-
-bool separates(char c) { return c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
-
-/// Whole numbers separated by commas or blanks.
-std::vector<int32_t> parse_tokens(std::string_view text) {
-  std::vector<int32_t> tokens;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  while (at != end) {
-    if (separates(*at)) {
-      ++at;
-      continue;
-    }
-    int32_t token = 0;
-    const auto [next, error] = std::from_chars(at, end, token);
-    if (error != std::errc() || (next != end && !separates(*next))) {
-      const std::string_view word(at, static_cast<size_t>(std::find_if(at, end, separates) - at));
-      fail(ErrorKind::invalid_argument, "token ", tokens.size(), " is '", word.substr(0, 32),
-           "', not a token number; write them as 84,111,32");
-    }
-    tokens.push_back(token);
-    at = next;
-  }
-  if (tokens.empty()) fail(ErrorKind::invalid_argument, "no tokens given; write them as --tokens 84,111,32");
-  return tokens;
-}
 
 std::vector<float> compute(const Model& model, const std::vector<int32_t>& tokens, const Options& options) {
   const std::span<const int32_t> sequence(tokens);
@@ -65,13 +38,6 @@ std::vector<float> compute(const Model& model, const std::vector<int32_t>& token
   Session session(model.weights, session_options(options.horizon));
   session.start_at(options.start);
   return session.read_all(tokens, read);
-}
-
-void require_in_vocabulary(const std::vector<int32_t>& tokens, int64_t vocabulary) {
-  for (size_t i = 0; i < tokens.size(); ++i)
-    if (tokens[i] < 0 || tokens[i] >= vocabulary)
-      fail(ErrorKind::invalid_argument, "token ", i, " is ", tokens[i], ", outside the vocabulary 0 to ",
-           vocabulary - 1);
 }
 
 void save(const std::string& path, std::vector<float> values, int64_t vocabulary) {

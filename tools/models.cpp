@@ -1,6 +1,5 @@
 // `bdh models`: a registry of models and their versions.
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,11 +23,6 @@ struct Options {
   std::string metadata_file;
   bool json = false;
 };
-
-std::string default_registry() {
-  const char* variable = std::getenv("BDH_REGISTRY");
-  return variable && *variable ? variable : "./model_registry.json";
-}
 
 void warn_all(const std::vector<std::string>& warnings) {
   for (const std::string& warning : warnings) warn(warning);

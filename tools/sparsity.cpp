@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "bdh/base/error.h"
-#include "tools/chart.h"
+#include "tools/charts/bar_chart.h"
 #include "tools/command.h"
 #include "tools/token_source.h"
 

@@ -2,12 +2,7 @@
 // built program.
 
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -23,7 +18,7 @@
 #include "bdh/pretrained/model.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
-#include "tests/support/programs.h"
+#include "tests/support/running_command.h"
 #include "tests/support/soak.h"
 #include "tests/support/temporary.h"
 #include "tests/support/thrown.h"
@@ -36,6 +31,7 @@ using bdh::Model;
 using bdh::test::CommandResult;
 using bdh::test::read_file;
 using bdh::test::run_command;
+using bdh::test::signalled_after;
 using bdh::test::TemporaryDirectory;
 using bdh::test::thrown_by;
 using bdh::test::tiny_config;
@@ -57,30 +53,6 @@ std::map<std::string, std::string> contents(const fs::path& directory) {
     if (entry.is_regular_file() && entry.path().filename() != "metadata.json")
       files[entry.path().filename().string()] = read_file(entry.path());
   return files;
-}
-
-pid_t start(const std::vector<std::string>& arguments) {
-  std::vector<std::string> words = arguments;
-  words.insert(words.begin(), "bdh");
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t quiet;
-  posix_spawn_file_actions_init(&quiet);
-  posix_spawn_file_actions_addopen(&quiet, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  pid_t process = 0;
-  REQUIRE(posix_spawn(&process, bdh::test::kCommand, &quiet, nullptr, argv.data(), environ) == 0);
-  posix_spawn_file_actions_destroy(&quiet);
-  return process;
-}
-
-/// True when it was killed before it was done.
-bool kill_after(pid_t process, std::chrono::microseconds delay) {
-  usleep(static_cast<useconds_t>(delay.count()));
-  kill(process, SIGKILL);
-  int status = 0;
-  waitpid(process, &status, 0);
-  return WIFSIGNALED(status);
 }
 
 std::chrono::microseconds time_of(const std::vector<std::string>& arguments) {
@@ -187,7 +159,7 @@ TEST_CASE("bdh convert: killed at any moment, the directory holds one model or n
   int old_models = 0, new_models = 0, incomplete = 0;
   for (int i = 0; i < bdh::test::rounds(kKills); ++i) {
     REQUIRE(run_command(restore).exit_code == 0);
-    kill_after(start(replace), whole * static_cast<int>(draw() % 1000) / 1000);
+    signalled_after(whole * static_cast<int>(draw() % 1000) / 1000, SIGKILL, replace);
     bdh::test::Thrown failure;
     Model model;
     failure = thrown_by([&] { model = Model::from_pretrained(target); });

@@ -1,4 +1,4 @@
-// Ctrl-C as a flag that long work looks at.
+// Ctrl-C and SIGTERM as a flag that long work looks at.
 #include "tools/cli/interrupt.h"
 
 #include <signal.h>
@@ -10,24 +10,37 @@
 namespace bdh::tools {
 namespace {
 
-std::atomic<bool> flag{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
+std::atomic<int> caught{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+void set_flag(int number) {
+  caught = number;
+  signal(SIGINT, SIG_DFL);
+  signal(SIGTERM, SIG_DFL);
+}
+
+void catch_signal(int number) {
+  struct sigaction action = {};
+  action.sa_handler = set_flag;
+  sigemptyset(&action.sa_mask);
+  sigaction(number, &action, nullptr);
+}
 
 }  // namespace
 
 void catch_interrupts() {
-  flag = false;
-  struct sigaction action = {};
-  action.sa_handler = [](int) { flag = true; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, nullptr);
+  caught = 0;
+  catch_signal(SIGINT);
 }
 
-bool interrupted() { return flag; }
+void catch_terminations() { catch_signal(SIGTERM); }
+
+bool interrupted() { return caught != 0; }
+
+int caught_signal() { return caught; }
 
 void stop_if_interrupted() {
-  if (flag) fail(ErrorKind::cancelled, "interrupted");
+  if (interrupted()) fail(ErrorKind::cancelled, "interrupted");
 }
 
 }  // namespace bdh::tools

@@ -1,4 +1,4 @@
-// Ctrl-C as a flag that long work looks at.
+// Ctrl-C, and SIGTERM where a command saves first, as a flag that long work looks at.
 #pragma once
 
 namespace bdh::tools {
@@ -7,10 +7,16 @@ namespace bdh::tools {
 /// flag and starts anew. Blocking reads return EINTR when the flag is set.
 void catch_interrupts();
 
-/// True once Ctrl-C was pressed.
+/// SIGTERM, too: for a command that has something to save. A second signal of either kind kills.
+void catch_terminations();
+
+/// True once a signal was caught.
 bool interrupted();
 
-/// Throws Error(cancelled) once Ctrl-C was pressed; main turns that into exit code 130.
+/// The signal that was caught, SIGINT or SIGTERM; 0: none.
+int caught_signal();
+
+/// Throws Error(cancelled) once a signal was caught; main turns that into exit code 130, or 143 for SIGTERM.
 void stop_if_interrupted();
 
 }  // namespace bdh::tools

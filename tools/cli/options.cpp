@@ -78,6 +78,11 @@ Option& Option::delimiter(char separator) {
   return *this;
 }
 
+Option& Option::placeholder(const std::string& shown) {
+  option_->type_name(shown);
+  return *this;
+}
+
 Option& Option::value_optional(const std::string& shown) {
   option_->expected(0, 1)->type_name(shown);
   return *this;

@@ -46,6 +46,8 @@ class Option {
   Option& group(const std::string& title);
   /// Several values in one, as in 1,2,3.
   Option& delimiter(char separator);
+  /// What stands for the value in --help: "N".
+  Option& placeholder(const std::string& shown);
   /// The value may be left out: "" then. `shown` stands for it in --help.
   Option& value_optional(const std::string& shown);
   Option& needs(const Option& other);

@@ -19,6 +19,12 @@ void write_out(std::string_view text) {
 
 void warn(std::string_view message) { std::fprintf(stderr, "bdh: warning: %s\n", one_line(message).c_str()); }
 
+void say_error(std::string_view message) {
+  std::fprintf(stderr, "bdh: error: %s\n", one_line(message).c_str());
+}
+
+void note(std::string_view message) { std::fprintf(stderr, "bdh: %s\n", one_line(message).c_str()); }
+
 std::string one_line(std::string_view text) {
   std::string out;
   for (const char c : text) {

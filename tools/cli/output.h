@@ -14,6 +14,12 @@ struct ClosedPipe {};
 /// "bdh: warning: ..." on stderr, one line.
 void warn(std::string_view message);
 
+/// "bdh: error: ..." on stderr, one line: for a failure that no exception can tell.
+void say_error(std::string_view message);
+
+/// "bdh: ..." on stderr, one line: what goes on, beside the result.
+void note(std::string_view message);
+
 /// The text with control characters, line breaks included, written as \n or \x1b: fit for one line of a
 /// terminal.
 std::string one_line(std::string_view text);

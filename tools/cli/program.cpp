@@ -16,7 +16,7 @@
 namespace bdh::tools {
 namespace {
 
-constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2, kInterrupted = 130;
+constexpr int kDone = 0, kFailed = 1, kWrongUsage = 2, kSignal = 128;
 
 void report(const std::string& name, std::string_view message) {
   std::fprintf(stderr, "%s: error: %s\n", name.c_str(), one_line(message).c_str());
@@ -24,8 +24,8 @@ void report(const std::string& name, std::string_view message) {
 
 int report_error(const std::string& name, const Error& error) {
   if (error.kind() == ErrorKind::cancelled) {
-    std::fprintf(stderr, "%s: interrupted\n", name.c_str());
-    return kInterrupted;
+    std::fprintf(stderr, "%s: %s\n", name.c_str(), caught_signal() == SIGTERM ? "terminated" : "interrupted");
+    return kSignal + (caught_signal() == SIGTERM ? SIGTERM : SIGINT);
   }
   report(name, error.what());
   return kFailed;

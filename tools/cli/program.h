@@ -6,8 +6,8 @@
 
 namespace bdh::tools {
 
-/// Runs `body` and returns the exit code: 0 done, 1 failed, 2 wrong usage (UsageError), 130 interrupted.
-/// `name` begins the line of an error.
+/// Runs `body` and returns the exit code: 0 done, 1 failed, 2 wrong usage (UsageError), 130 interrupted, 143
+/// by a SIGTERM that was caught. `name` begins the line of an error.
 int run_program(const std::string& name, const std::function<void()>& body);
 
 }  // namespace bdh::tools

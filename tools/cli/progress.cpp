@@ -13,15 +13,17 @@ namespace {
 
 constexpr auto kRedraw = std::chrono::milliseconds(100);
 
+}  // namespace
+
 std::string clock_text(double seconds) {
-  char text[32];
-  const auto whole = static_cast<int64_t>(seconds);
-  std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(whole / 60),
-                static_cast<long long>(whole % 60));
+  char text[64];
+  const auto whole = static_cast<long long>(seconds);
+  if (whole < 3600)
+    std::snprintf(text, sizeof text, "%lld:%02lld", whole / 60, whole % 60);
+  else
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
   return text;
 }
-
-}  // namespace
 
 Progress::Progress(std::string what, std::string unit)
     : what_(std::move(what)),

@@ -7,6 +7,9 @@
 
 namespace bdh::tools {
 
+/// "0:07", "12:34", "3:05:00".
+std::string clock_text(double seconds);
+
 /// Redrawn at most ten times a second, erased when the object goes.
 class Progress {
  public:

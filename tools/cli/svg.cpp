@@ -38,6 +38,12 @@ std::string svg_line(double x1, double y1, double x2, double y2, std::string_vie
                 number(y2), "\" ", style, "/>\n");
 }
 
+std::string svg_polyline(const std::vector<std::pair<double, double>>& points, std::string_view style) {
+  std::string list;
+  for (const auto& [x, y] : points) list.append(list.empty() ? "" : " ").append(number(x) + "," + number(y));
+  return concat("<polyline points=\"", list, "\" fill=\"none\" ", style, "/>\n");
+}
+
 std::string svg_circle(double x, double y, double radius, std::string_view colour) {
   return concat("<circle cx=\"", number(x), "\" cy=\"", number(y), "\" r=\"", number(radius), "\" fill=\"",
                 colour, "\"/>\n");

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <iomanip>
 #include <optional>
@@ -318,6 +319,11 @@ int compare_versions(std::string_view a, std::string_view b) {
 }
 
 bool is_version(std::string_view text) { return is_plain(text) && parse_version(text).has_value(); }
+
+std::string default_registry() {
+  const char* variable = std::getenv("BDH_REGISTRY");
+  return variable && *variable ? variable : "./model_registry.json";
+}
 
 ModelRegistry::ModelRegistry(fs::path file) : file_(std::move(file)) {}
 

@@ -19,6 +19,9 @@ struct RegistryEntry {
   std::string registered_at;
 };
 
+/// $BDH_REGISTRY, or ./model_registry.json.
+std::string default_registry();
+
 /// Reads the file anew for each call and replaces it whole, under a lock of its own (FILE.lock), so that any
 /// number of processes may use one. A file that is not there is an empty registry.
 /// All throw Error(bad_file) naming file, model and version for a file that is no registry.

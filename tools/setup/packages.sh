@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian or Ubuntu packages that each purpose needs and that are missing; does nothing when none is.
-# usage: packages.sh PURPOSE...     purposes: build gcc clang test bench lint python
+# usage: packages.sh PURPOSE...     purposes: build gcc clang mpi test bench lint python
 # NO_INSTALL=1 names what is missing and stops.
 set -eu
 
@@ -11,6 +11,7 @@ packages_for() {
     build) echo ccache cmake ninja-build pkg-config libsimdjson-dev libcli11-dev libminizip-dev libpcre2-dev libutf8proc-dev ;;
     gcc) echo g++ ;;
     clang) echo clang ;;
+    mpi) echo libopenmpi-dev openmpi-bin ;;
     test) echo doctest-dev ;;
     bench) echo libbenchmark-dev libopenblas-dev ;;
     lint) echo "clang-format-${LLVM:-14}" "clang-tidy-${LLVM:-14}" shellcheck ;;

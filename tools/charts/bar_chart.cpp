@@ -1,5 +1,5 @@
 // A grouped bar chart of shares as an SVG picture.
-#include "tools/chart.h"
+#include "tools/charts/bar_chart.h"
 
 #include <algorithm>
 #include <array>
