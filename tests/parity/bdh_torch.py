@@ -88,34 +88,53 @@ def turns(freqs, count, start, exact, dtype):
 def rotate(n, cos, sin):
     """n (..., T, N): turns each pair by its phase."""
     partner = torch.stack((-n[..., 1::2], n[..., 0::2]), dim=-1).flatten(-2)
-    return n * cos + partner * sin
+    return (n * cos).to(n.dtype) + (partner * sin).to(n.dtype)  # under autocast, as the authors' code rounds
+
+
+def forward(state, config, tokens, horizon=None, start=0, dropout=0.0):
+    """Token numbers (..., T) -> logits (..., T, V), in the parameters' dtype.
+
+    horizon: tokens, for each head: what a token left is worth exp(-distance / horizon), and phases are exact. start: the position
+    of the first token. dropout: share of g that is dropped.
+    """
+    tokens = torch.as_tensor(tokens)
+    length = tokens.shape[-1]
+    at = torch.arange(length, dtype=torch.float64)
+    worth = None
+    if horizon is not None:
+        worth = torch.exp(-(at[:, None] - at[None, :]).clamp(min=0) / torch.tensor(horizon, dtype=torch.float64)[:, None, None])
+    x = norm(state["embed.weight"][tokens].unsqueeze(-3))                      # .. 1 T D
+    cos, sin = turns(state["attn.freqs"], length, start, worth is not None, x.dtype)
+    for layer in range(config["n_layer"]):
+        encoder, encoder_v, decoder = (state[layer_name(config, name, layer)] for name in ("encoder", "encoder_v", "decoder"))
+        n = functional.relu(x @ encoder)                                       # .. H T N
+        r = rotate(n, cos, sin)
+        scores = torch.tril(r @ r.transpose(-1, -2), diagonal=-1)              # .. H T T
+        if worth is not None:
+            scores = scores * worth.to(scores.dtype)
+        attended = scores @ x                                                  # .. H T D
+        gated = n * functional.relu(norm(attended) @ encoder_v)                # .. H T N
+        gated = functional.dropout(gated, dropout, dropout > 0)
+        mixed = gated.transpose(-3, -2).flatten(-2).unsqueeze(-3) @ decoder    # .. 1 T D
+        x = norm(x + norm(mixed))
+    return x.squeeze(-3) @ state["lm_head"]
 
 
 @torch.no_grad()
 def logits(state, config, tokens, horizon=None, start=0):
-    """One sequence of token numbers -> logits (T, V), in the parameters' dtype.
+    """forward, without gradients."""
+    return forward(state, config, tokens, horizon, start)
 
-    horizon: tokens, for each head: what a token left is worth exp(-distance / horizon), and phases are exact. start: the position
-    of the first token.
-    """
-    at = torch.arange(len(tokens), dtype=torch.float64)
-    worth = None
-    if horizon is not None:
-        worth = torch.exp(-(at[:, None] - at[None, :]).clamp(min=0) / torch.tensor(horizon, dtype=torch.float64)[:, None, None])
-    x = norm(state["embed.weight"][torch.as_tensor(tokens)])
-    cos, sin = turns(state["attn.freqs"], len(tokens), start, worth is not None, x.dtype)
-    for layer in range(config["n_layer"]):
-        encoder, encoder_v, decoder = (state[layer_name(config, name, layer)] for name in ("encoder", "encoder_v", "decoder"))
-        n = functional.relu(x @ encoder)                                       # H T N
-        r = rotate(n, cos, sin)
-        scores = torch.tril(r @ r.transpose(1, 2), diagonal=-1)                # H T T
-        if worth is not None:
-            scores = scores * worth.to(scores.dtype)
-        attended = scores @ x                                                  # H T D
-        gated = n * functional.relu(norm(attended) @ encoder_v)                # H T N
-        mixed = gated.transpose(0, 1).flatten(1) @ decoder                     # T D
-        x = norm(x + norm(mixed))
-    return x @ state["lm_head"]
+
+def parameters(state, dtype=torch.float32):
+    """The state_dict with trained parameters of its own; attn.freqs is none."""
+    return {name: tensor if name == "attn.freqs" else tensor.to(dtype, copy=True).requires_grad_() for name, tensor in state.items()}
+
+
+def loss(state, config, tokens, targets, horizon=None, dropout=0.0):
+    """Mean cross-entropy in nats; targets of -1 do not count."""
+    rows = forward(state, config, tokens, horizon, dropout=dropout).flatten(0, -2)
+    return functional.cross_entropy(rows.to(torch.promote_types(rows.dtype, torch.float32)), torch.as_tensor(targets).flatten(), ignore_index=-1)
 
 
 def greedy(state, config, prompt, count, horizon=None):
