@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs clang-tidy, several files at a time, and prints findings alone: on the sources that differ from origin/main, or on
-# main itself from the state a day before HEAD, and on what includes them; on every source with `all`, or where history
+# main itself from the state a day before HEAD, and on what includes them directly; on every source with `all`, or where history
 # has nothing older to compare with.
 # usage: tidy.sh BUILD CLANG_TIDY [all]
 # A source found clean stays so while it, what it includes and the checks are the same: ${XDG_CACHE_HOME:-~/.cache}/bdh/tidy.
@@ -27,7 +27,7 @@ changed() {
   git diff --numstat -I'^ *//' "$base" | cut -f 3 && git ls-files --others --exclude-standard
 }
 
-# A line for each source: it, and all that it includes from here.
+# A line for each source: it, what it includes from here directly, a bar, and all that it includes.
 includes() {
   xargs grep -H '^#include "' <"$lists/files" | awk -F'[:"]' -v files="$lists/files" '
     BEGIN { while ((getline file <files) > 0) known[file] = 1 }
@@ -46,7 +46,7 @@ includes() {
       for (i = 1; i <= count; ++i) visit(names[i])
     }
     END {
-      for (file in known) if (file ~ /\.(cpp|cu)$/) { delete seen; printf "%s", file; visit(file); print "" }
+      for (file in known) if (file ~ /\.(cpp|cu)$/) { delete seen; printf "%s%s |", file, direct[file]; visit(file); print "" }
     }'
 }
 
@@ -61,7 +61,13 @@ fi
 checks=$({ cat .clang-tidy "$0"; "$tidy" --version; } | sha256sum | cut -c1-16)
 awk -v changed="$lists/changed" '
   BEGIN { while ((getline file <changed) > 0) is_changed[file] = 1 }
-  { for (i = 2; i <= NF; ++i) if ($i in is_changed) { print; next } }' "$lists/includes" |
+  {
+    wanted = 0
+    for (i = 1; $i != "|"; ++i) if ($i in is_changed) wanted = 1
+    source = $1
+    sub("^[^|]*[|]", "")
+    if (wanted) print source $0
+  }' "$lists/includes" |
   while read -r source files; do
     # shellcheck disable=SC2086
     state=$(sha256sum $files | sha256sum | cut -c1-32)-$checks
