@@ -258,7 +258,7 @@ CheckpointManager::CheckpointManager(fs::path folder, CheckpointLimits limits)
 
 CheckpointManager::~CheckpointManager() = default;
 
-void CheckpointManager::save(Checkpoint checkpoint, CheckpointNames names) {
+void CheckpointManager::save(Checkpoint checkpoint, const CheckpointNames& names) {
   require_metric_name(names.best);
   checkpoint.metric = names.metric;
   const std::vector<std::string> all = names_of(checkpoint, names);

@@ -49,7 +49,7 @@ class CheckpointManager {
   /// file system has none. Then cleans up: never a best one nor checkpoint_latest, and so that no more than
   /// max(total, 2) contents stay on disk. What goes wrong is told by problems() or wait(), and the old
   /// checkpoints are still there. Throws Error(invalid_argument) for a metric that cannot be part of a name.
-  void save(Checkpoint checkpoint, CheckpointNames names);
+  void save(Checkpoint checkpoint, const CheckpointNames& names);
   /// Waits until all is written. Returns what went wrong since it was last asked, a line each.
   std::vector<std::string> wait();
   /// The same without waiting.

@@ -276,8 +276,8 @@ TokenData load_tokens(const DataOptions& options, const Tokenizer& tokenizer, in
   std::vector<std::string> ignored;
   std::vector<std::string>& told = warnings ? *warnings : ignored;
   const std::vector<TextFile> files = text_files(options, told);
-  const TokenData data = options.cache.empty() ? tokens_in_memory(files, options, tokenizer, vocab, told)
-                                               : tokens_through_cache(files, options, tokenizer, vocab, told);
+  TokenData data = options.cache.empty() ? tokens_in_memory(files, options, tokenizer, vocab, told)
+                                         : tokens_through_cache(files, options, tokenizer, vocab, told);
   if (data.size() == 0)
     fail(ErrorKind::invalid_argument, files.front().path.string(), ": there is no text in ",
          files.size() == 1 ? "it" : "any of the files", "; name one that has");

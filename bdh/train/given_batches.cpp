@@ -63,7 +63,7 @@ class GivenBatches : public BatchOrder {
   int64_t sequences() const { return tensor_.shape[1]; }
 
   static Tensor open(const std::filesystem::path& path) {
-    const Tensor tensor = SafetensorsFile::open(path).tensor(kTensor);
+    Tensor tensor = SafetensorsFile::open(path).tensor(kTensor);
     if (tensor.dtype != DType::i32 && tensor.dtype != DType::i64)
       fail(ErrorKind::bad_file, path.string(), ": ", kTensor, " is ", name_of(tensor.dtype),
            "; write it as I32 or I64");
