@@ -110,7 +110,7 @@ TokenData read_token_cache(const fs::path& path, const std::string& key) {
   const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
   const std::span<const std::byte> bytes = file->bytes();
   Header header;
-  std::memcpy(&header, bytes.data(), std::min(bytes.size(), sizeof header));
+  if (bytes.size() >= sizeof header) std::memcpy(&header, bytes.data(), sizeof header);
   std::string problem = bytes.size() < sizeof header ? "is cut short" : problem_of(header, bytes.size(), key);
   const std::span<const std::byte> tokens = bytes.subspan(std::min(bytes.size(), sizeof header));
   if (problem.empty() && hash_of(tokens, header) != text_of(header.hash))
