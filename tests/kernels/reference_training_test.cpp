@@ -62,7 +62,9 @@ TEST_CASE("the reference's gradients are the differences of its loss") {
         reference_gradient(model, parameters, tokens.batch(), tried.carried ? &moved : nullptr, tried.mask);
     CHECK(found.tokens == 10);
     CHECK(found.gradients.size() == parameters.size());
-    for (auto& [name, values] : parameters) {
+    for (auto& entry : parameters) {
+      const std::string& name = entry.first;
+      auto& values = entry.second;
       CAPTURE(name);
       std::vector<double> differences;
       for (double& value : values) {

@@ -2,6 +2,7 @@
 // built program.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -67,7 +68,9 @@ struct GradientsRun {
 void check_same(const Written& got, const Written& want, double tolerance) {
   CHECK(got.loss == doctest::Approx(want.loss).epsilon(tolerance));
   CHECK(got.gradients.size() == want.gradients.size());
-  for (const auto& [name, numbers] : want.gradients) {
+  for (const auto& gradient : want.gradients) {
+    const std::string& name = gradient.first;
+    const auto& numbers = gradient.second;
     CAPTURE(name);
     REQUIRE(got.gradients.count(name) == 1);
     CHECK(relative_error(got.gradients.at(name), numbers) <= tolerance);

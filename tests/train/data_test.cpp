@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 
+#include <array>
+#include <cmath>
 #include <filesystem>
 #include <string>
 
@@ -96,8 +98,8 @@ TEST_CASE("token data: parts, hashes and bytes of text") {
   CHECK(TokenData().size() == 0);
   CHECK(TokenData().hash() == TokenData::of({}).hash());
   int32_t to[5];
-  for (const auto& [begin, count] : {std::array<int64_t, 2>{-1, 1}, {0, 6}, {5, 1}, {1, INT64_MAX}, {0, -1}})
-    CHECK(thrown_by([&] { data.copy(begin, count, to); }).kind == ErrorKind::invalid_argument);
+  for (const auto& asked : {std::array<int64_t, 2>{-1, 1}, {0, 6}, {5, 1}, {1, INT64_MAX}, {0, -1}})
+    CHECK(thrown_by([&] { data.copy(asked[0], asked[1], to); }).kind == ErrorKind::invalid_argument);
   CHECK(thrown_by([&] { data.part(3, 2); }).kind == ErrorKind::invalid_argument);
 }
 

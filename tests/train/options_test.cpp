@@ -51,9 +51,9 @@ TEST_CASE("training options survive JSON, every one of them") {
                   "run.json"),
       "run.json");
   const Json json = options.to_json(), defaults = TrainOptions().to_json();
-  for (const auto& [name, value] : json.as_object()) {
-    CAPTURE(name);
-    CHECK_FALSE(value == *defaults.find(name));
+  for (const auto& field : json.as_object()) {
+    CAPTURE(field.first);
+    CHECK_FALSE(field.second == *defaults.find(field.first));
   }
   TrainOptions again;
   again.set(Json::parse(json.dump(2), "run.json"), "run.json");
