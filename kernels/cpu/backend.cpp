@@ -29,7 +29,7 @@ void check_provisional(std::span<const Segment> segments) {
   }
 }
 
-class CpuBackend : public Backend {
+class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBackend> {
  public:
   explicit CpuBackend(const Options& options) : kernels_(kernels_for(options.isa)), pool_(options.threads) {}
 
@@ -73,7 +73,8 @@ class CpuBackend : public Backend {
 
   std::unique_ptr<Training> new_training(const Dimensions& dims, const Tensor& freqs,
                                          const TrainingOptions& options) override {
-    return make_training({kernels_, training_kernels_of(kernels_), pool_, mutex_}, dims, freqs, options);
+    return make_training({shared_from_this(), kernels_, training_kernels_of(kernels_), pool_, mutex_}, dims,
+                         freqs, options);
   }
 
   void accept(State& given, int64_t tokens) override {

@@ -11,8 +11,9 @@
 
 namespace bdh::cpu {
 
-/// What the backend shares with its models in training.
+/// What the backend shares with its models in training, which may outlive whoever made it.
 struct TrainingHost {
+  std::shared_ptr<const Backend> owner;
   const Kernels& kernels;
   const TrainingKernels& training;
   ThreadPool& pool;
