@@ -46,7 +46,7 @@ class CudaBackend : public Backend {
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     refuse_unbuilt(parameters);
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(*mutex_);
     queue_->select();
     return pack_parameters(parameters, dtype, queue_->stream);
   }
@@ -65,7 +65,7 @@ class CudaBackend : public Backend {
     refuse_unbuilt(read);
     if (read.provisional)
       fail(ErrorKind::unsupported, "the CUDA backend reads no provisional tokens; clone the session instead");
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(*mutex_);
     queue_->select();
     const auto& parameters = static_cast<const PackedParameters&>(packed);
     const bool decode = is_decode(read.segments) && std::ssize(read.segments) < options_.dense_batch;
@@ -77,7 +77,8 @@ class CudaBackend : public Backend {
   Options options_;
   std::string name_;
   std::shared_ptr<const Queue> queue_;
-  std::mutex mutex_;  // one read at a time: the stream and the working memory are shared
+  // one read at a time: the stream and the working memory are shared
+  const std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();
   DecodeReader decode_;
   PrefillReader prefill_;
 };

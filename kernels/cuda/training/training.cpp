@@ -33,11 +33,11 @@ PinnedMemory pinned(size_t bytes) { return PinnedMemory(bytes); }
 
 class CudaTraining : public Training {
  public:
-  CudaTraining(std::shared_ptr<const Queue> queue, std::mutex& mutex, const Options& backend,
+  CudaTraining(std::shared_ptr<const Queue> queue, std::shared_ptr<std::mutex> mutex, const Options& backend,
                const Dimensions& dims, const Tensor& freqs, const TrainingOptions& options)
       : Training(dims, options),
         queue_(std::move(queue)),
-        mutex_(mutex),
+        mutex_(std::move(mutex)),
         backend_(backend),
         sizes_(sizes_of(dims)),
         layout_(dims, kVector) {
@@ -54,7 +54,7 @@ class CudaTraining : public Training {
   ~CudaTraining() override { cudaSetDevice(queue_->device); }
 
   std::unique_ptr<Plane> new_plane() override {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(*mutex_);
     return std::make_unique<DevicePlane>(layout_.floats, queue_);
   }
   int64_t floats() const override { return layout_.floats; }
@@ -92,7 +92,7 @@ class CudaTraining : public Training {
   }
 
   std::unique_ptr<CarriedState> new_carried_state(int64_t sequences) override {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(*mutex_);
     return std::make_unique<DeviceCarriedState>(dims_, sequences, queue_);
   }
 
@@ -150,7 +150,7 @@ class CudaTraining : public Training {
     return std::min(most, static_cast<size_t>(layout_.floats)) * sizeof(float);
   }
   std::unique_lock<std::mutex> select() const {
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(*mutex_);
     queue_->select();
     return lock;
   }
@@ -299,7 +299,7 @@ class CudaTraining : public Training {
   }
 
   std::shared_ptr<const Queue> queue_;
-  std::mutex& mutex_;
+  std::shared_ptr<std::mutex> mutex_;
   Options backend_;
   Sizes sizes_;
   PlaneLayout layout_;
@@ -312,10 +312,10 @@ class CudaTraining : public Training {
 
 }  // namespace
 
-std::unique_ptr<Training> make_training(std::shared_ptr<const Queue> queue, std::mutex& mutex,
+std::unique_ptr<Training> make_training(std::shared_ptr<const Queue> queue, std::shared_ptr<std::mutex> mutex,
                                         const Options& backend, const Dimensions& dims, const Tensor& freqs,
                                         const TrainingOptions& options) {
-  return std::make_unique<CudaTraining>(std::move(queue), mutex, backend, dims, freqs, options);
+  return std::make_unique<CudaTraining>(std::move(queue), std::move(mutex), backend, dims, freqs, options);
 }
 
 }  // namespace bdh::cuda

@@ -10,8 +10,8 @@
 
 namespace bdh::cuda {
 
-/// mutex: whoever holds it may queue on the backend's stream; it outlives the training.
-std::unique_ptr<Training> make_training(std::shared_ptr<const Queue> queue, std::mutex& mutex,
+/// mutex: whoever holds it may queue on the backend's stream.
+std::unique_ptr<Training> make_training(std::shared_ptr<const Queue> queue, std::shared_ptr<std::mutex> mutex,
                                         const Options& backend, const Dimensions& dims, const Tensor& freqs,
                                         const TrainingOptions& options);
 
