@@ -39,6 +39,6 @@ class TokenCacheWriter {
 
 /// Maps a cache after checking all of it against its hash. Hostile input. Throws Error(not_found),
 /// Error(bad_file) where it is damaged or was made of something else than `key` says, Error(io).
-TokenData read_token_cache(const std::filesystem::path& file, const std::string& key);
+TokenData read_token_cache(const std::filesystem::path& path, const std::string& key);
 
 }  // namespace bdh
