@@ -27,7 +27,6 @@ using bdh::test::has;
 using bdh::test::joined;
 using bdh::test::metrics_of;
 using bdh::test::output_of;
-using bdh::test::run_command;
 using bdh::test::RunningCommand;
 using bdh::test::signalled_after;
 using bdh::test::tensors_of;

@@ -46,7 +46,8 @@ size_t header_bytes(const std::string& bytes) {
 
 /// What write_checkpoint would write, with one entry of the metadata replaced.
 fs::path with_metadata(const TemporaryDirectory& folder, const std::string& key, const std::string& value) {
-  const fs::path whole = folder / "whole.safetensors", changed = folder / "changed.safetensors";
+  const fs::path whole = folder / "whole.safetensors";
+  fs::path changed = folder / "changed.safetensors";
   write_checkpoint(whole, checkpoint_at(1));
   const bdh::SafetensorsFile file = bdh::SafetensorsFile::open(whole);
   bdh::TensorMap tensors;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <string>
+#include <utility>
 
 #include "bdh/base/sha256.h"
 #include "bdh/train/text_files.h"
@@ -29,7 +30,8 @@ namespace {
 /// A token for each letter, 1000 + its byte; knows no other byte than letters, line break and U+FFFD's.
 class Letters : public Tokenizer {
  public:
-  explicit Letters(std::string name = "letters", std::optional<int32_t> eos = {}) : name_(name), eos_(eos) {}
+  explicit Letters(std::string name = "letters", std::optional<int32_t> eos = {})
+      : name_(std::move(name)), eos_(eos) {}
   int64_t vocab_size() const override { return 1256; }
   std::vector<int32_t> encode(std::string_view text) const override {
     std::vector<int32_t> tokens;

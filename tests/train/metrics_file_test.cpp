@@ -63,9 +63,9 @@ TEST_CASE("metrics file: lines are there at once, and cut back at a resume") {
     CHECK(read_file(path) == line_of(1) + line_of(2) + line_of(3));
     file.add(metrics_of(4));
   }
-  MetricsFile(path, 9);
+  { const MetricsFile opened(path, 9); }
   CHECK(read_file(path) == line_of(1) + line_of(2) + line_of(3) + line_of(4));
-  MetricsFile(path, 0);
+  { const MetricsFile opened(path, 0); }
   CHECK(read_file(path).empty());
 }
 
@@ -74,12 +74,12 @@ TEST_CASE("metrics file: half a line goes, wherever the run was killed") {
   const std::string whole = line_of(1) + line_of(2);
   for (size_t size = 0; size < whole.size(); ++size) {
     const auto path = directory.write("m", whole.substr(0, size));
-    MetricsFile(path, 2);
+    const MetricsFile opened(path, 2);
     CHECK(read_file(path) == (size < line_of(1).size() ? "" : line_of(1)));
   }
   for (const char* other : {"{}\n", "[1]\n", "{\"step\": \"x\"}\n", "\n", "{\"step\": 1e99}\n", "\xff\n"}) {
     const auto path = directory.write("m", line_of(1) + other + line_of(2));
-    MetricsFile(path, 2);
+    const MetricsFile opened(path, 2);
     CHECK(read_file(path) == line_of(1));
   }
 }
