@@ -275,7 +275,7 @@ TEST_CASE("torch checkpoint: other optimizers and contradictions are named") {
   const auto moments = [](TorchValue& all, size_t number) -> TorchValue& {
     return std::get<TorchDict>(at(at(all, "optimizer"), "state").value)[number].second;
   };
-  const auto set = [](const char* key, TorchValue value) {
+  const auto set = [](const char* key, const TorchValue& value) {
     return [key, value](TorchValue& all) { at(group(all), key) = value; };
   };
   check_refused([](TorchValue& all) { at(all, "optimizer") = nullptr; }, kBad, "holds no optimizer");
