@@ -4,16 +4,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bdh/base/error.h"
+#include "bdh/base/json.h"
 #include "bdh/formats/safetensors.h"
 #include "tests/support/backends.h"
 #include "tests/support/models.h"
 #include "tests/support/programs.h"
+#include "tests/support/temporary.h"
 #include "tests/support/tensors.h"
 #include "tests/support/thrown.h"
 #include "tests/support/training_models.h"
@@ -67,6 +70,15 @@ struct Trained {
   }
   TensorMap gradients() const { return training->tensors(*gradient); }
 };
+
+// Those of a file whose names begin with `prefix`, without it.
+TensorMap tensors_of(const std::filesystem::path& path, const std::string& prefix) {
+  const bdh::SafetensorsFile file = bdh::SafetensorsFile::open(path);
+  TensorMap out;
+  for (const bdh::TensorInfo& info : file.tensors())
+    if (info.name.starts_with(prefix)) out[info.name.substr(prefix.size())] = file.tensor(info.name);
+  return out;
+}
 
 struct Case {
   std::string name;
@@ -256,6 +268,34 @@ TrainingOptions with_dropout(float share, uint64_t seed = 3) {
 
 TEST_CASE("training: float32 loss and gradients are those of float64, in every form and variant") {
   check_float32();
+}
+
+TEST_CASE("training: loss and gradients are PyTorch's") {
+  for (const std::string name : {"three_heads", "untied", "horizon"}) {
+    CAPTURE(name);
+    const std::filesystem::path folder = std::filesystem::path(kTestData) / "training" / name;
+    const Config config = Config::from_json(bdh::Json::parse(read_file(folder / "config.json"), name), name);
+    const TensorMap golden = tensors_of(folder / "gradients.safetensors", "");
+    const auto inputs = values<int32_t>(golden.at("tokens")), targets = values<int32_t>(golden.at("targets"));
+    MicroBatch batch;
+    batch.sequences = 1;
+    batch.tokens = static_cast<int64_t>(inputs.size());
+    batch.inputs = inputs;
+    batch.targets = targets;
+    TrainingOptions options;
+    if (golden.contains("horizon")) options.horizons = values<float>(golden.at("horizon"));
+    Trained trained(config, tensors_of(folder / "model.safetensors", ""), options, 2);
+    const LossSum loss = trained.read(batch);
+    ReferenceLoss want;  // PyTorch's is of the mean
+    want.gradients = named_numbers(tensors_of(folder / "gradients.safetensors", "gradient."));
+    want.tokens = loss.tokens;
+    for (auto& [parameter, numbers] : want.gradients)
+      for (double& number : numbers) number *= static_cast<double>(loss.tokens);
+    want.nats = want.gradients.at("loss").front();
+    want.gradients.erase("loss");
+    check_loss(loss, want, kFloat32Tolerance);
+    check_gradients(trained.gradients(), want, kFloat32Tolerance);
+  }
 }
 
 TEST_CASE("training: mixed precision is near float64 where no neuron crosses zero") {
@@ -550,13 +590,8 @@ TEST_CASE("training: sums, squares and averages of planes") {
 }
 
 TEST_CASE("training: AdamW's updates are those of torch.optim.AdamW, bit for bit") {
-  const bdh::SafetensorsFile golden =
-      bdh::SafetensorsFile::open(std::string(kTestData) + "/training/adamw.safetensors");
-  const auto golden_tensors = [&](const std::string& prefix) {
-    TensorMap out;
-    for (const bdh::TensorInfo& info : golden.tensors())
-      if (info.name.starts_with(prefix)) out[info.name.substr(prefix.size())] = golden.tensor(info.name);
-    return out;
+  const auto golden_tensors = [](const std::string& prefix) {
+    return tensors_of(std::filesystem::path(kTestData) / "training" / "adamw.safetensors", prefix);
   };
   const Config config = config_of(2, 5, 2, 8, 11);  // as tests/parity/training_parity.py has it
   TensorMap before = golden_tensors("before.");
