@@ -1,14 +1,11 @@
 // The streams that a CPU's limits are measured with, for every width of vectors that this processor has.
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
 #include "bdh/base/memory.h"
-#include "bench/stopwatch.h"
 #include "bench/stream.h"
 
 using namespace bdh;
@@ -46,19 +43,3 @@ TEST_CASE("bench streams: every width reads and writes every word") {
     for (int64_t i = 0; i < kBytes / 8; ++i) REQUIRE(word_at(written.get(), i) == 2);
   }
 }
-
-#ifndef BDH_SANITIZED
-TEST_CASE("bench streams: no width goes through the stack") {
-  const auto memory = numbers();
-  const auto seconds = [&](const Stream& stream) {
-    double least = std::numeric_limits<double>::infinity();
-    uint64_t sum = 0;
-    for (int i = 0; i < 50; ++i)
-      least = std::min(least, seconds_of([&] { sum += stream.read(memory.get(), kBytes, 64); }));
-    CHECK(sum != 1);
-    return least;
-  };
-  const double narrowest = seconds(streams().back());
-  for (const Stream& stream : streams()) CHECK_MESSAGE(seconds(stream) < 2 * narrowest, stream.isa);
-}
-#endif

@@ -17,7 +17,7 @@ import time
 from safetensors.numpy import load_file
 
 CONFIG = {"n_layer": 2, "n_embd": 32, "n_head": 2, "mlp_internal_dim_multiplier": 8, "vocab_size": 256, "dropout": 0.1}
-STEPS = 60
+STEPS = 90
 OPTIONS = f"--steps {STEPS} --batch 2 --block 48 --accumulate 6 --valid-every 20 --checkpoint-every 5 --ema 0.9 --sample-every 30".split()
 SAME = ["step", "loss", "lr", "grad_norm", "tokens", "epoch", "valid_loss", "valid_bits_per_byte", "ema_valid_loss", "sample"]
 MPIRUN = ["mpirun", "--allow-run-as-root", "--oversubscribe"]
@@ -51,15 +51,18 @@ class Runs:
     def metrics(self, out):
         return [json.loads(line) for line in (self.folder / out / "metrics.jsonl").read_text().splitlines()]
 
+    def steps_done(self, out):
+        metrics = self.folder / out / "metrics.jsonl"
+        return metrics.read_text().count("\n") if metrics.exists() else 0
+
     def interrupt(self, ranks, out, victim):
-        """Starts a run and calls victim(mpirun's process) after a while; returns what it said."""
+        """Starts a run and calls victim(mpirun's process) at some step between the first checkpoint and the half; returns what it said."""
         with (self.folder / "said").open("w+") as said:
             run = subprocess.Popen(self.command(ranks, out), stdout=said, stderr=said)
-            until = time.monotonic() + 60
-            while not list((self.folder / out / "checkpoints").glob("checkpoint_step_*.safetensors")):
+            until, step = time.monotonic() + 60, self.rng.randint(6, STEPS // 2)
+            while self.steps_done(out) < step or not list((self.folder / out / "checkpoints").glob("checkpoint_step_*.safetensors")):
                 assert run.poll() is None and time.monotonic() < until, (self.folder / "said").read_text()
-                time.sleep(0.01)
-            time.sleep(self.rng.uniform(0, 0.2))
+                time.sleep(0.002)
             victim(run)
             began = time.monotonic()
             code = run.wait(timeout=60)
