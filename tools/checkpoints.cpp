@@ -15,8 +15,8 @@
 #include "bdh/train/model_saver.h"
 #include "bdh/train/torch_checkpoint.h"
 #include "tools/command.h"
-#include "tools/train_options.h"
-#include "tools/training_inputs.h"
+#include "tools/training/inputs.h"
+#include "tools/training/options.h"
 
 namespace bdh::tools {
 namespace {

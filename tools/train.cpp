@@ -17,14 +17,14 @@
 #include "kernels/backends.h"
 #include "tools/command.h"
 #include "tools/ranks/launch.h"
-#include "tools/run_folder.h"
-#include "tools/train_options.h"
-#include "tools/train_start.h"
-#include "tools/training_inputs.h"
-#include "tools/training_output.h"
-#include "tools/training_progress.h"
-#include "tools/training_result.h"
-#include "tools/training_sample.h"
+#include "tools/training/inputs.h"
+#include "tools/training/options.h"
+#include "tools/training/output.h"
+#include "tools/training/progress.h"
+#include "tools/training/result.h"
+#include "tools/training/run_folder.h"
+#include "tools/training/sample.h"
+#include "tools/training/start.h"
 
 namespace bdh::tools {
 namespace {
@@ -260,7 +260,7 @@ void add_train(Command& program) {
       "file OUT/STOP ends\n"
       "the run after the step: all is saved, exit code 0. Ctrl-C and SIGTERM do the same with exit codes 130 "
       "and 143; a\n"
-      "second one kills. Failures are exit code 1, wrong usage 2.");
+      "second Ctrl-C kills. Failures are exit code 1, wrong usage 2.");
   command.run([flags] { run(*flags); });
 }
 

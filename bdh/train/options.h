@@ -55,7 +55,7 @@ struct TrainOptions {
   // checkpoints
   int64_t checkpoint_every = 0;   // steps between checkpoint_step_N; 0: none
   int64_t checkpoint_epochs = 0;  // epochs between checkpoint_epoch_N; 0: none
-  int64_t latest_every = 0;       // steps between checkpoint_latest; 0: as often as checkpoint_every
+  int64_t latest_every = 100;     // steps between checkpoint_latest; 0: as often as checkpoint_every
   int64_t save_total_limit = 3;   // checkpoints kept, beside the best and the last; 0: all
   int64_t save_top = 1;           // of them by metric
 

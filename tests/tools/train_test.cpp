@@ -146,6 +146,18 @@ TEST_CASE("bdh train: from a model") {
   CHECK(metrics_of(run / "second").size() == 4);
 }
 
+TEST_CASE("bdh train: a model's horizon is not dropped in silence") {
+  const TrainingRun run;
+  output_of(run.train("first", {"--steps", "2", "--horizon", "12"}));
+  const auto from_first = [&](const std::string& out, const std::string& horizon) {
+    return run_command({"train", "--out", (run / out).string(), "--from", (run / "first/final").string(),
+                        "--data", run.text(), "--steps", "1", "--batch", "1", "--block", "8", "--horizon",
+                        horizon});
+  };
+  CHECK(has(from_first("without", "none").err, "to keep it: --horizon 12"));
+  CHECK_FALSE(has(from_first("with", "16").err, "to keep it"));
+}
+
 TEST_CASE("bdh train: another text is refused by name, and allowed aloud") {
   const TrainingRun run;
   output_of(run.train("out", {"--steps", "4"}));

@@ -16,7 +16,7 @@ static_assert(std::atomic<int>::is_always_lock_free);
 void set_flag(int number) {
   caught = number;
   signal(SIGINT, SIG_DFL);
-  signal(SIGTERM, SIG_DFL);
+  if (number == SIGINT) signal(SIGTERM, SIG_DFL);
 }
 
 void catch_signal(int number) {

@@ -7,7 +7,8 @@ namespace bdh::tools {
 /// flag and starts anew. Blocking reads return EINTR when the flag is set.
 void catch_interrupts();
 
-/// SIGTERM, too: for a command that has something to save. A second signal of either kind kills.
+/// SIGTERM, too: for a command that has something to save. After one, Ctrl-C kills; another SIGTERM, which
+/// launchers send when they are impatient, changes nothing.
 void catch_terminations();
 
 /// True once a signal was caught.

@@ -172,6 +172,7 @@ struct Launch::Several {
     const bool all_know = all_come();
     watch.stop();
     if (!all_know) return speak();
+    all_come();  // none ends before the last has stopped to watch
     if (mpi.rank() != 0) watch.wait_for_end(0, kPatience);
   }
 };

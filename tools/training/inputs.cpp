@@ -1,5 +1,5 @@
 // Loading the model and the texts of a training run.
-#include "tools/training_inputs.h"
+#include "tools/training/inputs.h"
 
 #include <algorithm>
 #include <limits>
@@ -7,6 +7,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/formats/safetensors.h"
+#include "bdh/model/horizon.h"
 #include "bdh/pretrained/config_file.h"
 #include "bdh/train/trainer.h"
 
@@ -39,6 +40,15 @@ Model model_from(const RunOptions& run, std::vector<std::string>& warnings) {
                                    : Model::from_weights_file(run.from, run.config, load);
   warnings.insert(warnings.end(), model.warnings.begin(), model.warnings.end());
   return model;
+}
+
+/// By which it reads on past its block.
+void remark_on_horizon(const std::vector<float>& horizon, const TrainSettings& settings,
+                       std::vector<std::string>& warnings) {
+  if (horizon.empty() || !settings.train.horizon.empty()) return;
+  const std::string tokens = horizon_text(horizon);
+  warnings.push_back(concat(settings.run.from, " has a horizon of ", tokens,
+                            " tokens and is trained without one; to keep it: --horizon ", tokens));
 }
 
 Config new_config(const RunOptions& run, const Tokenizer* tokenizer, std::vector<std::string>& warnings) {
@@ -97,7 +107,10 @@ StartModel start_model(const TrainSettings& settings, const Checkpoint* resumed)
     Model model = model_from(run, start.warnings);
     start.config = model.config();
     start.source = run.from;
-    if (!resumed) start.weights = model.weights->state_dict();
+    if (!resumed) {
+      start.weights = model.weights->state_dict();
+      remark_on_horizon(model.generation.horizon, settings, start.warnings);
+    }
     if (!start.tokenizer) take_tokenizer(start, std::move(model.tokenizer_source), model.tokenizer);
   }
   if (resumed) {

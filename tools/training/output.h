@@ -9,9 +9,9 @@
 #include "bdh/train/event_file.h"
 #include "bdh/train/metrics_file.h"
 #include "bdh/train/trainer.h"
-#include "tools/run_folder.h"
-#include "tools/train_options.h"
-#include "tools/training_inputs.h"
+#include "tools/training/inputs.h"
+#include "tools/training/options.h"
+#include "tools/training/run_folder.h"
 
 namespace bdh::tools {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "tools/training_output.h"
+#include "tools/training/output.h"
 
 namespace bdh::tools {
 

@@ -1,5 +1,5 @@
 // Writing what a training run leaves.
-#include "tools/training_output.h"
+#include "tools/training/output.h"
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"

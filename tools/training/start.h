@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "bdh/train/checkpoint.h"
-#include "tools/run_folder.h"
-#include "tools/train_options.h"
+#include "tools/training/options.h"
+#include "tools/training/run_folder.h"
 
 namespace bdh::tools {
 

@@ -1,5 +1,5 @@
 // Making, locking and looking into the folder of a training run.
-#include "tools/run_folder.h"
+#include "tools/training/run_folder.h"
 
 #include <fcntl.h>
 #include <sys/file.h>

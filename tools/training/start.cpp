@@ -1,5 +1,5 @@
 // Choosing the checkpoint to go on from, and whose options count.
-#include "tools/train_start.h"
+#include "tools/training/start.h"
 
 #include <algorithm>
 #include <system_error>

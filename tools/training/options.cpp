@@ -1,5 +1,5 @@
 // Flags to JSON, and JSON to the options of a run.
-#include "tools/train_options.h"
+#include "tools/training/options.h"
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,5 @@
 // A finished run in words and as JSON.
-#include "tools/training_result.h"
+#include "tools/training/result.h"
 
 #include <cstdio>
 

@@ -1,5 +1,5 @@
 // Lines about the steps of a training run.
-#include "tools/training_progress.h"
+#include "tools/training/progress.h"
 
 #include <unistd.h>
 

@@ -10,7 +10,7 @@
 #include "bdh/pretrained/model.h"
 #include "bdh/train/checkpoint.h"
 #include "bdh/train/data.h"
-#include "tools/train_options.h"
+#include "tools/training/options.h"
 
 namespace bdh::tools {
 

@@ -1,5 +1,5 @@
 // Generating a sample.
-#include "tools/training_sample.h"
+#include "tools/training/sample.h"
 
 #include "bdh/text/generation.h"
 
