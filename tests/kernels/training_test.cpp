@@ -310,6 +310,27 @@ TEST_CASE("training: mixed precision is as far from float64 elsewhere as roundin
     if (tried.tokens == 17) check_mixed(tried, unless_emulated(3, 1), 0.15f, with_crossings);
 }
 
+// A backend of 16-bit operands has what autocast has then: an infinite score.
+TEST_CASE("training: float16 where scores and a are past its largest number" * doctest::skip(kEmulated)) {
+  const Config config = config_of(2, 16, 2, 8, 20);
+  TensorMap weights = training_weights(config, 5);
+  const TensorMap encoder{{"encoder", weights.at("encoder")}};
+  weights["encoder"] = moved(encoder, encoder, 0x1p10 - 1).at("encoder");
+  const TrainingTokens tokens = training_tokens(config, 3, 33, 9);
+  for (const std::string& variant : variants()) {
+    CAPTURE(variant);
+    for (const Form& form : forms()) {
+      CAPTURE(form.name);
+      TrainingOptions options = in_form(form.form, form.chunk);
+      const double exact = Trained(config, weights, options, 1, variant).read(tokens.batch()).nats;
+      options.precision = DType::f16;
+      Trained half(config, weights, options, 1, variant);
+      CHECK(std::abs(half.read(tokens.batch()).nats - exact) <= with_crossings(DType::f16) * exact);
+      CHECK(std::isfinite(half.training->squared_norm(*half.gradient)));
+    }
+  }
+}
+
 TEST_CASE("training: a state carried over three micro-batches, in every form") {
   for (const Case& tried : {Case{"tied", config_of(2, 12, 3, 10, 29), 2, 7, {}},
                             Case{"horizon", untied(config_of(2, 20, 2, 5, 40)), 3, 5, {9.0f, 2.0f}}}) {

@@ -23,16 +23,15 @@ struct ToBf16 {
   }
 };
 
-// To the 11 bits of a half: what lies below its normal numbers is rounded to multiples of 2^-24, what lies
-// above it becomes infinite.
+// To the 11 bits of a half: what lies below its normal numbers is rounded to multiples of 2^-24. What lies
+// above them keeps float32's exponent: scores and a, which is normalised next, may be that large.
 struct ToF16 {
   static Floats round(Floats v) {
     const Words sign = (Words)v & 0x80000000, bits = (Words)v & 0x7fffffff;
     const Floats size = (Floats)bits;
     const Floats normal = (Floats)((bits + 0xfff + ((bits >> 13) & 1)) & 0xffffe000);
     const Floats small = (size + splat(0.5f)) - splat(0.5f);
-    const Floats in_range = normal < splat(65520.0f) ? normal : splat(__builtin_inff());
-    const Floats rounded = size < splat(0x1p-14f) ? small : in_range;
+    const Floats rounded = size < splat(0x1p-14f) ? small : normal;
     return bits <= 0x7f800000 ? (Floats)((Words)rounded | sign) : v;
   }
 };

@@ -98,10 +98,17 @@ struct Share {
   }
 };
 
-/// A sum as it is where operands are made of it.
+/// A sum as it is where operands are made of it, past the largest half in float32's range: logits and a may
+/// be that large.
 template <class Element>
 __device__ inline float rounded(float value) {
   return to_float(from_float<Element>(value));
+}
+template <>
+__device__ inline float rounded<__half>(float value) {
+  if (!(fabsf(value) >= 65504.0f)) return to_float(from_float<__half>(value));
+  const unsigned bits = __float_as_uint(value);
+  return isinf(value) ? value : __uint_as_float((bits + 0xfff + ((bits >> 13) & 1)) & 0xffffe000);
 }
 
 /// function(Element{}, integral_constant<Mma, mma>) for the products.
