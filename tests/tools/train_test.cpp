@@ -158,6 +158,17 @@ TEST_CASE("bdh train: a model's horizon is not dropped in silence") {
   CHECK_FALSE(has(from_first("with", "16").err, "to keep it"));
 }
 
+TEST_CASE("bdh train: through a training checkpoint of PyTorch and on, the same bits") {
+  const TrainingRun run;
+  output_of(run.train("whole", {"--checkpoint-every", "10", "--schedule", "constant"}));
+  const std::string torch = run / "begun.pt";
+  output_of(run_command({"checkpoints", (run / "whole").string(), "--to-torch", torch, "--name", "step_10"}));
+  const CommandResult result = run.resume("on", {torch, "--schedule", "constant"});
+  output_of(result);
+  CHECK(has(result.err, "resumed from " + torch + ", after step 10"));
+  CHECK(tensors_of(run / "on/final") == tensors_of(run / "whole/final"));
+}
+
 TEST_CASE("bdh train: another text is refused by name, and allowed aloud") {
   const TrainingRun run;
   output_of(run.train("out", {"--steps", "4"}));
