@@ -47,10 +47,11 @@ TrainingText read_text(TrainSettings& settings, const StartModel& model, RunFold
                        progress);
 }
 
-Trainer::Inputs trainer_inputs(const StartModel& model, TrainingText& text, const RunFolder& folder) {
+/// Takes the weights and the order of the batches away.
+Trainer::Inputs trainer_inputs(StartModel& model, TrainingText& text, const RunFolder& folder) {
   Trainer::Inputs inputs;
   inputs.config = model.config;
-  inputs.weights = model.weights;
+  inputs.weights = std::exchange(model.weights, {});
   inputs.order = std::move(text.order);
   inputs.validation = text.validation;
   inputs.data_hash = text.hash;
@@ -156,11 +157,15 @@ Prepared prepare_in_turn(const TrainFlags& flags, RunFolder& folder, Launch& lau
   return *std::move(prepared);
 }
 
-void resume(Trainer& trainer, const TrainStart& start, const TrainFlags& flags) {
+/// Of the checkpoint, what a run is told by stays.
+void resume(Trainer& trainer, TrainStart& start, const TrainFlags& flags) {
   if (!start.checkpoint) return;
   std::vector<std::string> warnings;
   trainer.resume(*start.checkpoint, flags.allow_changed_data, &warnings);
   warn_all(warnings);
+  Checkpoint told;
+  told.state = std::move(start.checkpoint->state);
+  start.checkpoint = std::move(told);
 }
 
 /// The first rank's part.

@@ -79,6 +79,16 @@ int64_t step_of(const fs::path& folder, const std::string& name) {
   }
 }
 
+// A process under a sanitizer is slow to begin.
+void wait_for(const fs::path& file) {
+  constexpr int kLooks = 60'000;
+  int looks = 0;
+  while (!fs::exists(file)) {
+    REQUIRE(++looks < kLooks);
+    ::usleep(1000);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("checkpoint manager: one content under all its names") {
@@ -274,6 +284,7 @@ TEST_CASE("checkpoint manager: killed at any moment, latest is whole and no more
   for (int round = 0; round < bdh::test::rounds(12); ++round) {
     const pid_t writer = ::fork();
     if (writer == 0) save_forever(folder.path(), kLimits);
+    if (round == 0) wait_for(file_in(folder.path(), "latest"));
     ::usleep(static_cast<useconds_t>(random() % 40'000));
     ::kill(writer, SIGKILL);
     ::waitpid(writer, nullptr, 0);
