@@ -112,6 +112,9 @@ class Training {
   /// The summed loss alone, without dropout.
   virtual LossSum loss(const Plane& parameters, const MicroBatch& batch, CarriedState* carried = nullptr) = 0;
 
+  /// Gives the working memory of passes back; the next one takes it again.
+  virtual void trim() = 0;
+
   /// sum += part.
   virtual void add(Plane& sum, const Plane& part) = 0;
   /// Sum of the squares, in float64; not finite where a number is not.

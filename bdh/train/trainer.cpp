@@ -299,6 +299,7 @@ struct Trainer::Run {
 
   void save(const CheckpointNames& names) {
     if (!keeps_checkpoints()) return;
+    if (state.step >= last_step()) training->trim();  // a checkpoint takes its place
     require_finite_parameters();
     Checkpoint now = checkpoint();
     exchange.together([&] {

@@ -151,7 +151,7 @@ void encoder_gradient_block(const Pass& p, const NeuronBlock& block, double shar
 void value_gradient_block(const Pass& p, const Heads& heads, const SegmentBlock& block, const float* da,
                           int64_t set_rows) {
   const int64_t length = p.group.length, row = block.first + block.begin;
-  float* dx = p.dx_next + (p.group.first + row) * p.stride;
+  float* dx = p.dx + (p.group.first + row) * p.stride;
   for (int64_t head = 0; head < heads.count; ++head) {
     const float* scores = square(p, p.scores, head, block.segment) + block.begin * length + block.begin;
     p.kernels.multiply({block.count, p.stride, length - block.begin, scores, 1, length,
@@ -160,7 +160,7 @@ void value_gradient_block(const Pass& p, const Heads& heads, const SegmentBlock&
 }
 
 void add_encoder_product(const Pass& p, const Heads& heads, const RowBlock& block, double share) {
-  float* dx = p.dx_next + (p.group.first + block.begin) * p.stride;
+  float* dx = p.dx + (p.group.first + block.begin) * p.stride;
   for (int64_t head = 0; head < heads.count; ++head) {
     add_rows_product(p, block, of_head(p, p.dn, head), share,
                      p.encoder() + (heads.first + head) * p.dims.neurons * p.stride, dx);
@@ -186,7 +186,7 @@ void key_gradient_block(const Pass& p, const NeuronBlock& block, double share, f
 }
 
 void state_value_block(const Pass& p, const Heads& heads, const RowBlock& block, float* buffer) {
-  float* dx = p.dx_next + (p.group.first + block.begin) * p.stride;
+  float* dx = p.dx + (p.group.first + block.begin) * p.stride;
   for (int64_t head = 0; head < heads.count; ++head) {
     const float* weights = p.weights_of(heads.first + head);
     const float* ds = p.state_gradient + (heads.first + head) * p.dims.neurons * p.stride;

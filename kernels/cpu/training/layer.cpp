@@ -62,34 +62,27 @@ void finish_rows(const Pass& p, const RowBlock& block) {
   }
 }
 
-// dz, which is dx of the residual, and the gradient of mixed. norm(mixed) is what the kept numbers make of x
-// and the next layer's.
-void enter_rows(const Pass& p, const RowBlock& block, float* buffer) {
-  for (int64_t i = block.begin; i < block.begin + block.count; ++i) {
-    const int64_t row = p.group.first + i, at = p.layer * p.rows + row;
-    const float *x = p.x_of(p.layer) + row * p.stride, *z = p.x_of(p.layer + 1) + row * p.stride;
-    float *dz = buffer, *y = buffer + p.stride, *mixed = p.mixed + i * p.stride;
-    p.training.norm_gradient(z, p.z_scale[at], p.dx + row * p.stride, p.dims.width, p.stride, dz);
+// Of each row what no head changes: dx becomes that of the residual, and the gradient of mixed takes the
+// place of what the layer gave, which is needed no more. norm(mixed) is what the kept numbers make of x and
+// that.
+void begin_backward(const Pass& p) {
+  p.pool.run(p.rows, [&](int64_t row, int thread) {
+    const int64_t at = p.layer * p.rows + row;
+    const float* x = p.x_of(p.layer) + row * p.stride;
+    float *z = p.x_of(p.layer + 1) + row * p.stride, *dx = p.dx + row * p.stride, *y = p.worker_of(thread);
     const float deviation = 1.0f / p.z_scale[at], mean = p.z_mean[at];
     for (int64_t d = 0; d < p.stride; ++d) y[d] = z[d] * deviation + mean - x[d];
-    p.training.norm_gradient(y, p.y_scale[at], dz, p.dims.width, p.stride, mixed);
-  }
-  transpose_rows(p, p.mixed, block, p.mixed_columns);
-}
-
-void begin_dx(const Pass& p) {
-  p.pool.run(p.rows, [&](int64_t row, int) {
-    const float* z = p.x_of(p.layer + 1) + row * p.stride;
-    p.training.norm_gradient(z, p.z_scale[p.layer * p.rows + row], p.dx + row * p.stride, p.dims.width,
-                             p.stride, p.dx_next + row * p.stride);
+    p.training.norm_gradient(z, p.z_scale[at], dx, p.dims.width, p.stride, dx);
+    p.training.norm_gradient(y, p.y_scale[at], dx, p.dims.width, p.stride, z);
   });
 }
 
 void group_backward(Pass& p, const RowSet& set, const RowGroup& group, const Heads& heads, int64_t layer) {
   enter_group(p, group, layer);
+  p.mixed = p.x_of(layer + 1) + group.first * p.stride;
   clear_last_columns(p, p.mixed_columns);
   p.pool.run(p.row_blocks(),
-             [&](int64_t i, int thread) { enter_rows(p, p.row_block(i), p.worker_of(thread)); });
+             [&](int64_t i, int) { transpose_rows(p, p.mixed, p.row_block(i), p.mixed_columns); });
   encode(p, heads);
   attend(p, heads);
   gate_gradient(p, heads);
@@ -129,10 +122,9 @@ void layer_forward(Pass& p, int64_t layer) {
 
 void layer_backward(Pass& p, int64_t layer) {
   p.layer = layer;
-  begin_dx(p);
+  begin_backward(p);
   for (const RowSet& set : p.plan.sets)
     for_heads(p, [&](const Heads& heads) { set_backward(p, set, heads, layer); });
-  std::swap(p.dx, p.dx_next);
 }
 
 }  // namespace bdh::cpu

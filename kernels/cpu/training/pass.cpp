@@ -33,7 +33,6 @@ void place_rows(Pass& p) {
   const int64_t floats = p.rows * p.stride;
   p.x = s.x.at_least((p.gradient ? p.dims.layers + 1 : 2) * floats);
   p.dx = s.dx.at_least(p.gradient ? floats : 0);
-  p.dx_next = s.dx_next.at_least(p.gradient ? floats : 0);
   p.y_scale = s.y_scale.at_least(p.dims.layers * p.rows);
   p.z_mean = s.z_mean.at_least(p.dims.layers * p.rows);
   p.z_scale = s.z_scale.at_least(p.dims.layers * p.rows);

@@ -44,7 +44,7 @@ struct RowBlock {
 
 /// Working memory, kept from one pass to the next.
 struct TrainingScratch {
-  Buffer<float> x, dx, dx_next, y_scale, z_mean, z_scale, x_columns, x_rounded, mixed, mixed_columns;
+  Buffer<float> x, dx, y_scale, z_mean, z_scale, x_columns, x_rounded, mixed, mixed_columns;
   Buffer<float> cosines, sines, n, r, dv, dn, scores, score_gradients, attended, attended_columns,
       attended_scale, da, da_columns;
   Buffer<float> state, state_gradient, worker, weights, head_columns, logits;
@@ -76,17 +76,16 @@ struct Pass {
   DropoutNumbers dropout = {};
 
   // rows of the micro-batch
-  float* x = nullptr;        // (L + 1, rows, stride): what each layer reads, and what the last one gives
-  float* dx = nullptr;       // (rows, stride): gradient of what the layer at hand gives
-  float* dx_next = nullptr;  // (rows, stride): and of what it reads
+  float* x = nullptr;   // (L + 1, rows, stride): what each layer reads, and what the last one gives
+  float* dx = nullptr;  // (rows, stride): gradient of what the layer at hand gives, then of what it reads
   float* y_scale = nullptr;  // (L, rows): what norm(mixed) divided by
   float* z_mean = nullptr;   // (L, rows): of x + y, and
   float* z_scale = nullptr;  // (L, rows): what norm(x + y) divided by
   // a group's
-  float* x_columns = nullptr;                  // (stride, columns)
-  float* x_rounded = nullptr;                  // (rows, stride)
-  float* mixed = nullptr;                      // (rows, stride): forwards g decoder, backwards its gradient
-  float* mixed_columns = nullptr;              // (stride, columns)
+  float* x_columns = nullptr;      // (stride, columns)
+  float* x_rounded = nullptr;      // (rows, stride)
+  float* mixed = nullptr;          // (rows, stride): forwards g decoder; backwards its gradient, in x
+  float* mixed_columns = nullptr;  // (stride, columns)
   float *cosines = nullptr, *sines = nullptr;  // (N, columns)
   float *n = nullptr, *r = nullptr;            // (heads * N, columns)
   float* dv = nullptr;                         // (heads * N, columns): forwards g

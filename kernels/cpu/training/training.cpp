@@ -126,6 +126,12 @@ class CpuTraining : public Training {
     return run(parameters, batch, nullptr, carried);
   }
 
+  void trim() override {
+    const std::lock_guard lock(host_.mutex);
+    scratch_ = {};
+    rounded_ = {};
+  }
+
   void add(Plane& sum, const Plane& part) override {
     for_pieces(
         [&](int64_t at, int64_t count) { host_.training.add(write(sum) + at, read(part) + at, count); });

@@ -104,6 +104,12 @@ class CudaTraining : public Training {
     return run(parameters, batch, nullptr, static_cast<DeviceCarriedState*>(carried));
   }
 
+  void trim() override {
+    const auto lock = select();
+    memory_ = {};
+    rounded_ = {};
+  }
+
   void add(Plane& sum, const Plane& part) override {
     const auto lock = select();
     add_planes(write(sum), read(part), layout_.floats, stream());
