@@ -10,6 +10,8 @@
 // Only x is kept at each layer; the rest is computed again. Dropout acts on g.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -81,6 +83,20 @@ class CarriedState {
   virtual void restore(const Tensor& saved, int64_t position) = 0;
 };
 
+/// Planes on their way from one rank's device to another's, without the host between.
+class PlaneLink {
+ public:
+  virtual ~PlaneLink() = default;
+  /// To and from one other rank, in order. Throws Error(io).
+  virtual void send(const Plane& plane, int to) = 0;
+  virtual void receive(Plane& plane, int from) = 0;
+  /// From rank 0 to all.
+  virtual void broadcast(Plane& plane) = 0;
+};
+
+/// What the ranks of one link have in common: rank 0's, given to all.
+using LinkKey = std::array<std::byte, 128>;
+
 /// A model on a backend, to be trained. Not for concurrent use. The same calls give the same bits, whatever
 /// the number of threads: every sum has a fixed order.
 class Training {
@@ -103,6 +119,15 @@ class Training {
   virtual int64_t floats() const = 0;
   virtual void to_host(const Plane& plane, std::span<float> to) const = 0;
   virtual void from_host(std::span<const float> from, Plane& plane) = 0;
+
+  /// The device's name among those of all machines, where planes can go to other devices by a PlaneLink;
+  /// empty: they go by way of the host.
+  virtual std::string link_device() const { return {}; }
+  virtual LinkKey new_link_key() { return {}; }
+  /// Called by all ranks together, each with another device. Throws Error(io).
+  virtual std::unique_ptr<PlaneLink> link(const LinkKey& /*key*/, int /*rank*/, int /*size*/) {
+    return nullptr;
+  }
 
   virtual std::unique_ptr<CarriedState> new_carried_state(int64_t sequences) = 0;
 

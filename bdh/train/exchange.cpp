@@ -2,6 +2,7 @@
 #include "bdh/train/exchange.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace bdh {
@@ -56,6 +57,49 @@ bool Exchange::goes_on(const Report& worst) const {
   return worst.verdict == Verdict::go_on;
 }
 
+// Whether all have a device, each another.
+bool Exchange::can_link(const std::string& device) {
+  std::array<char, 128> mine{};
+  device.copy(mine.data(), mine.size() - 1);
+  std::vector<std::array<char, 128>> all{mine};
+  if (!first()) ranks_.send(bytes_of(mine), 0);
+  for (int rank = 1; first() && rank < ranks_.size(); ++rank)
+    all.push_back(receive_value<std::array<char, 128>>(ranks_, rank));
+  std::sort(all.begin(), all.end());
+  bool can = all.front().front() != 0 && std::adjacent_find(all.begin(), all.end()) == all.end();
+  share(can);
+  return can;
+}
+
+void Exchange::connect(Training& training) {
+  link_.reset();
+  if (alone() || !can_link(training.link_device())) return;
+  LinkKey key{};
+  together([&] {
+    if (first()) key = training.new_link_key();
+    return true;
+  });
+  share(key);
+  together([&] {
+    link_ = training.link(key, ranks_.rank(), ranks_.size());
+    return true;
+  });
+}
+
+void Exchange::send(const Plane& plane, Training& training) {
+  if (link_) return link_->send(plane, 0);
+  floats_.resize(static_cast<size_t>(training.floats()));
+  training.to_host(plane, floats_);
+  ranks_.send(std::as_bytes(std::span(floats_)), 0);
+}
+
+void Exchange::receive(Plane& plane, Training& training, int from) {
+  if (link_) return link_->receive(plane, from);
+  floats_.resize(static_cast<size_t>(training.floats()));
+  ranks_.receive(std::as_writable_bytes(std::span(floats_)), from);
+  training.from_host(floats_, plane);
+}
+
 void Exchange::gather(GradientTree& tree, Training& training) {
   if (alone()) return;
   if (!first()) return send_nodes(tree, training);
@@ -63,28 +107,25 @@ void Exchange::gather(GradientTree& tree, Training& training) {
 }
 
 void Exchange::send_nodes(const GradientTree& tree, Training& training) {
-  floats_.resize(static_cast<size_t>(training.floats()));
   ranks_.send(bytes_of(static_cast<int64_t>(tree.nodes().size())), 0);
   for (const GradientNode& node : tree.nodes()) {
     ranks_.send(bytes_of(NodeHeader{node.level, node.index, node.loss}), 0);
-    training.to_host(*node.gradient, floats_);
-    ranks_.send(std::as_bytes(std::span(floats_)), 0);
+    send(*node.gradient, training);
   }
 }
 
 void Exchange::receive_nodes(GradientTree& tree, Training& training, int from) {
-  floats_.resize(static_cast<size_t>(training.floats()));
   for (auto left = receive_value<int64_t>(ranks_, from); left > 0; --left) {
     const auto header = receive_value<NodeHeader>(ranks_, from);
-    ranks_.receive(std::as_writable_bytes(std::span(floats_)), from);
     std::unique_ptr<Plane> plane = tree.take_plane();
-    training.from_host(floats_, *plane);
+    receive(*plane, training, from);
     tree.add({static_cast<int>(header.level), header.index, header.loss, std::move(plane)});
   }
 }
 
 void Exchange::share(Training& training, Plane& plane) {
   if (alone()) return;
+  if (link_) return link_->broadcast(plane);
   floats_.resize(static_cast<size_t>(training.floats()));
   if (first()) training.to_host(plane, floats_);
   ranks_.broadcast(std::as_writable_bytes(std::span(floats_)));

@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +22,10 @@ namespace bdh {
 class Exchange {
  public:
   explicit Exchange(Ranks& ranks) : ranks_(ranks) {}
+
+  /// Lets planes go from device to device where each rank has one of its own that can. Before the first
+  /// plane.
+  void connect(Training& training);
 
   bool alone() const { return ranks_.size() == 1; }
   /// Rank 0, which sums, updates, writes and reports.
@@ -97,8 +103,13 @@ class Exchange {
   void send_nodes(const GradientTree& tree, Training& training);
   void receive_nodes(GradientTree& tree, Training& training, int from);
 
+  bool can_link(const std::string& device);
+  void send(const Plane& plane, Training& training);
+  void receive(Plane& plane, Training& training, int from);
+
   Ranks& ranks_;
-  std::vector<float> floats_;  // of a plane on its way
+  std::unique_ptr<PlaneLink> link_;
+  std::vector<float> floats_;  // of a plane on its way by the host
 };
 
 }  // namespace bdh

@@ -127,6 +127,7 @@ struct Trainer::Run {
     begun = Clock::now();
     seconds_before = state.seconds;
     require_equal_ranks();
+    exchange.connect(*training);
     std::optional<StepMetrics> done;  // a step that is done, but not yet what is due after it
     const bool at_end = state.step >= last_step();
     if (!is_reported(state) || (at_end && validation_is_due())) done = last_step_of(state);

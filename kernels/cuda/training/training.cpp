@@ -8,6 +8,7 @@
 #include "kernels/cuda/training/buffers.h"
 #include "kernels/cuda/training/layer.h"
 #include "kernels/cuda/training/loss_training.h"
+#include "kernels/cuda/training/nccl.h"
 #include "kernels/cuda/training/optimizer.h"
 #include "kernels/cuda/training/planes.h"
 #include "kernels/horizon.h"
@@ -89,6 +90,12 @@ class CudaTraining : public Training {
     check(cudaMemcpyAsync(write(plane), from.data(), bytes(from.size()), cudaMemcpyHostToDevice, stream()),
           "copying parameters to the GPU");
     queue_->stream.wait();
+  }
+
+  std::string link_device() const override { return nccl_device(*queue_); }
+  LinkKey new_link_key() override { return new_nccl_key(); }
+  std::unique_ptr<PlaneLink> link(const LinkKey& key, int rank, int size) override {
+    return nccl_link(queue_, mutex_, layout_.floats, key, rank, size);
   }
 
   std::unique_ptr<CarriedState> new_carried_state(int64_t sequences) override {

@@ -104,6 +104,7 @@ cudaError_t cudaSetDevice(int number);
 cudaError_t cudaGetDevice(int* number);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int number);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int number);
+cudaError_t cudaDeviceGetPCIBusId(char* bus, int length, int number);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaDeviceSynchronize();
 

@@ -165,6 +165,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int number) {
   return cudaSuccess;
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char* bus, int length, int number) {
+  std::snprintf(bus, static_cast<size_t>(length), "0000:%02x:00.0", number);
+  return cudaSuccess;
+}
+
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int number) {
   cudaDeviceProp properties;
   if (const cudaError_t error = cudaGetDeviceProperties(&properties, number)) return error;
