@@ -125,6 +125,7 @@ package: ## a Debian package and an archive, for every GPU where nvcc is: librar
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_CUDA=$(if $(filter auto,$(CUDA)),$(if $(shell command -v nvcc),all,off),$(CUDA)) BDH_WERROR=$(WERROR)
 	$(compile) all
 	@cd $(BUILD) && cpack -G "TGZ$$(command -v dpkg-shlibdeps >/dev/null && echo ';DEB')" --config CPackConfig.cmake >/dev/null
+	@for deb in $(BUILD)/bdh_*.deb; do [ ! -f "$$deb" ] || tests/install/check_package.sh "$$deb"; done
 	@ls $(BUILD)/bdh*.tar.gz $(BUILD)/bdh*.deb 2>/dev/null
 
 presets: ## for editors and cmake --preset: link tools/setup/presets.json to where CMake looks

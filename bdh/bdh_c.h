@@ -1,11 +1,12 @@
 /* The C API: load a model, read tokens, get logits or text. For C99 and for every language that can call C.
  *
  * Functions return a status; bdh_last_error() then says in one line what went wrong and what to do. No
- * exception, exit, output, signal handler or, before the first read, thread comes from here. NULL and wrong
- * sizes are refused, but for what is said to be allowed. A model may be used from several threads, a session
- * from one at a time, and not by the callbacks of a call that uses it. Strings are UTF-8; sizes are in bytes
- * unless said otherwise. Functions that give text or bytes put at most `capacity` of them into the buffer,
- * without a closing zero, and their whole number into the last argument: call with capacity 0 to learn it.
+ * exception, exit, output, signal handler or, before the first session, thread comes from here. NULL and
+ * wrong sizes are refused, but for what is said to be allowed. A model may be used from several threads, a
+ * session from one at a time, and not by the callbacks of a call that uses it. Strings are UTF-8; sizes are
+ * in bytes unless said otherwise. Functions that give text or bytes put at most `capacity` of them into the
+ * buffer, without a closing zero, and their whole number into the last argument: call with capacity 0 to
+ * learn it.
  *
  * A program that was compiled against an earlier version runs with a later library of the same soname. So
  * options begin with their size, which their _defaults function sets, and are always filled by it first; a
@@ -19,7 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __GNUC__
 #define BDH_API __attribute__((visibility("default")))
+#else
+#define BDH_API
+#endif
 
 #ifdef __cplusplus
 extern "C" {
