@@ -3,9 +3,12 @@
 #include "bdh/bdh_c.h"
 
 #include <doctest/doctest.h>
+#include <signal.h>
 
 #include <array>
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -286,12 +289,44 @@ TEST_CASE("C API: every failure is a status and a message") {
   CHECK(bdh_model_load(c.directory.path().c_str(), nullptr, &model) == BDH_BAD_FILE);
 }
 
+TEST_CASE("C API: threads start with the first session, and signals stay the program's") {
+  TemporaryDirectory directory;
+  write_model(directory.path());
+  const auto handlers = [] {
+    std::vector<void (*)(int)> all;
+    for (int signal = 1; signal < NSIG; ++signal) {
+      struct sigaction action {};
+      all.push_back(sigaction(signal, nullptr, &action) == 0 ? action.sa_handler : nullptr);
+    }
+    return all;
+  };
+  const auto threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  const auto threads_before = threads();
+  const auto handlers_before = handlers();
+  bdh_load_options options;
+  REQUIRE(bdh_load_options_defaults(&options, sizeof options) == BDH_OK);
+  options.device = "cpu";
+  bdh_model* model = nullptr;
+  bdh_session* session = nullptr;
+  REQUIRE(bdh_model_load(directory.path().c_str(), &options, &model) == BDH_OK);
+  CHECK(threads() <= threads_before);
+  REQUIRE(bdh_session_new(model, &session) == BDH_OK);
+  REQUIRE(generate_in_c(session, "To be", nullptr) == BDH_OK);
+  CHECK(handlers() == handlers_before);
+  bdh_session_free(session);
+  bdh_model_free(model);
+}
+
 TEST_CASE("C API: a program in C") {
   LoadedInC c;
   const auto run = [](const std::string& directory) { return run_program(kCProgram, {directory, "To be"}); };
   const CommandResult good = run(c.directory.path().string());
   CHECK_MESSAGE(good.exit_code == 0, good.err);
   CHECK(good.out.find("5 tokens read, 40 written") != std::string::npos);
+  CHECK(good.err == "");
   const CommandResult bad = run("/nowhere/at/all");
   CHECK(bad.exit_code == 1);
   CHECK(bad.err.find("/nowhere/at/all") != std::string::npos);

@@ -14,8 +14,8 @@ import ctypes
 import glob
 import json
 import os
-import threading
 import queue
+import threading
 from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char, c_char_p, c_double, c_float, c_int, c_int32, c_int64,
                     c_size_t, c_uint64, c_void_p, sizeof)
 
