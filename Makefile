@@ -8,6 +8,8 @@ MPI = $(if $(CI),ON,AUTO)
 BUILD = build
 JOBS = $(shell nproc)
 DEMO = tools/examples/shakespeare-small
+PREFIX = /usr/local
+DESTDIR =
 PROMPT = ROMEO:
 SEED = 4
 SECONDS = 60
@@ -23,7 +25,7 @@ compile = @cmake --build $(BUILD) -j $(JOBS) --target
 run_tests = @ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all demo demo-train test sanitize fuzz soak parity bench gpu gpu-build cuda-check lint package presets clean help
+.PHONY: all install demo demo-train test sanitize fuzz soak parity bench gpu gpu-build cuda-check lint package presets clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -38,6 +40,10 @@ demo: all ## let a small trained model write some Shakespeare
 	@printf '  make demo PROMPT=JULIET: SEED=1\n'
 	@printf '  %s chat %s\n' $(BUILD)/bdh $(DEMO)
 	@printf '  %s inspect %s\n' $(BUILD)/bdh $(DEMO)
+
+install: all ## install library, headers, command and examples: PREFIX=/usr/local DESTDIR=
+	$(compile) bdh_shared
+	@DESTDIR='$(DESTDIR)' cmake --install $(BUILD) --prefix '$(PREFIX)' >/dev/null
 
 demo-train: all ## train a small model on Shakespeare for a minute or two, and let it write
 	@rm -rf $(BUILD)/demo-train
@@ -114,12 +120,13 @@ lint: ## check format, scripts and, with clang-tidy, what changed of late and wh
 	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM) $(if $(ALL),all)
 
 package: BUILD = build-package
-package: ## an archive to install, for every GPU where nvcc is: library, headers, CMake package, bdh command
-	$(packages)
+package: ## a Debian package and an archive, for every GPU where nvcc is: libraries, headers, bdh command, examples
+	$(packages) package
 	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=Release BDH_CUDA=$(if $(filter auto,$(CUDA)),$(if $(shell command -v nvcc),all,off),$(CUDA)) BDH_WERROR=$(WERROR)
 	$(compile) all
-	@cd $(BUILD) && cpack -G TGZ --config CPackConfig.cmake >/dev/null
-	@ls $(BUILD)/bdh-*.tar.gz
+	@cd $(BUILD) && cpack -G "TGZ$$(command -v dpkg-shlibdeps >/dev/null && echo ';DEB')" --config CPackConfig.cmake >/dev/null
+	@for deb in $(BUILD)/bdh_*.deb; do [ ! -f "$$deb" ] || tests/install/check_package.sh "$$deb"; done
+	@ls $(BUILD)/bdh*.tar.gz $(BUILD)/bdh*.deb 2>/dev/null
 
 presets: ## for editors and cmake --preset: link tools/setup/presets.json to where CMake looks
 	@[ -L CMakeUserPresets.json ] || ln -s tools/setup/presets.json CMakeUserPresets.json

@@ -1,9 +1,17 @@
-/* The C API: load a model directory, read tokens, get logits or text. For C and for every language that can
- * call C; it hides no more than bdh.h does and adds nothing to it.
+/* The C API: load a model, read tokens, get logits or text. For C99 and for every language that can call C.
  *
- * Functions that can fail return a status; bdh_last_error() then says in one line what went wrong and what to
- * do. Nothing aborts, nothing prints. A model may be used from several threads, a session from one at a time.
- * Strings are UTF-8; sizes are in bytes unless said otherwise. */
+ * Functions return a status; bdh_last_error() then says in one line what went wrong and what to do. No
+ * exception, exit, output, signal handler or, before the first session, thread comes from here. NULL and
+ * wrong sizes are refused, but for what is said to be allowed. A model may be used from several threads, a
+ * session from one at a time, and not by the callbacks of a call that uses it. Strings are UTF-8; sizes are
+ * in bytes unless said otherwise. Functions that give text or bytes put at most `capacity` of them into the
+ * buffer, without a closing zero, and their whole number into the last argument: call with capacity 0 to
+ * learn it.
+ *
+ * A program that was compiled against an earlier version runs with a later library of the same soname. So
+ * options begin with their size, which their _defaults function sets, and are always filled by it first; a
+ * function that fills a struct takes its size. Both are sizeof the struct:
+ * `bdh_load_options_defaults(&options, sizeof options)`. */
 #ifndef BDH_C_H
 #define BDH_C_H
 
@@ -12,14 +20,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __GNUC__
+#define BDH_API __attribute__((visibility("default")))
+#else
+#define BDH_API
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef enum {
   BDH_OK = 0,
-  BDH_INVALID_ARGUMENT = 1, /* a shape, an option, a token out of range */
-  BDH_NOT_FOUND = 2,        /* a file, directory, tensor or device that is not there */
+  BDH_INVALID_ARGUMENT = 1, /* NULL, a size, a shape, an option, a token out of range */
+  BDH_NOT_FOUND = 2,        /* a file, directory, tensor, key or device that is not there */
   BDH_IO = 3,               /* the operating system refused */
   BDH_BAD_FILE = 4,         /* a file that is not what it claims to be */
   BDH_UNSUPPORTED = 5,      /* valid, but not something this build can do */
@@ -28,100 +42,238 @@ typedef enum {
   BDH_INTERNAL = 8
 } bdh_status;
 
-/* Why this thread's last call failed; "" before any has. Valid until its next call that fails. */
-const char* bdh_last_error(void);
+/* Why this thread's last failed call failed; "" before any has. Valid until the next one fails. */
+BDH_API const char* bdh_last_error(void);
 
 /* "0.1.0" */
-const char* bdh_version(void);
+BDH_API const char* bdh_version(void);
+
+/* ---- devices ---- */
+
+typedef struct {
+  char name[32];         /* what bdh_load_options.device takes: "cpu", "cuda:0" */
+  char description[224]; /* "cpu, avx512, 2 threads" */
+} bdh_device_info;
+
+/* The devices that this build and this machine can use; the CPU is the first. */
+BDH_API bdh_status bdh_device_count(size_t* count);
+BDH_API bdh_status bdh_device_get_info(size_t index, bdh_device_info* info, size_t info_size);
 
 /* ---- models ---- */
 
 typedef struct bdh_model bdh_model;
 
+/* Told of what was odd about a model while it loads, a sentence closed by a zero. */
+typedef void (*bdh_warning_callback)(void* user, const char* message);
+
 typedef struct {
-  const char* device; /* "auto", "cpu"; NULL: auto */
-  const char* dtype;  /* "f32", "bf16", "f16"; NULL: as stored */
-  int threads;        /* 0: the cores */
+  size_t size;
+  const char* device; /* "auto", "cpu", "cuda", "cuda:1"; NULL: auto */
+  const char* dtype;  /* what the weights run as: "f32", "bf16", "f16"; NULL: as stored */
+  int32_t threads;    /* of the CPU; 0: the cores */
+  int32_t strict;     /* not 0: tensors that are no part of a BDH model are an error, not a warning */
+  int32_t verify;     /* not 0: compare the weights files with the hashes in metadata.json */
+  int32_t reserved;   /* 0 */
+  bdh_warning_callback on_warning; /* NULL: none */
+  void* user;                      /* for on_warning */
 } bdh_load_options;
 
+BDH_API bdh_status bdh_load_options_defaults(bdh_load_options* options, size_t size);
+
 /* A model directory, or a weights file by itself, of any form that README lists. Maps the weights; they are
-   read when a session first needs them. options may be NULL. */
-bdh_status bdh_model_load(const char* directory, const bdh_load_options* options, bdh_model** model);
+ * read when a session first needs them. options may be NULL: the defaults. */
+BDH_API bdh_status bdh_model_load(const char* path, const bdh_load_options* options, bdh_model** model);
+
+/* The files of a model directory in memory; begin with bdh_model_buffers_defaults, which leaves all of them
+ * out. */
+typedef struct {
+  size_t size;
+  const void* weights; /* model.safetensors. Not copied: they stay as they are until `release` is called, */
+  size_t weights_size;
+  void (*release)(void* user); /* from any thread, after the last use of the weights; also where loading
+                                  fails. NULL: keep them until the model and all its sessions are freed */
+  void* user;                  /* for release */
+  const char* config;          /* config.json; this and the next ones are copied */
+  size_t config_size;
+  const char* generation_config; /* generation_config.json; NULL: none */
+  size_t generation_config_size;
+  const char* tokenizer; /* tokenizer.json; NULL: none, bytes are the tokens of a vocabulary of 256 */
+  size_t tokenizer_size;
+} bdh_model_buffers;
+
+BDH_API bdh_status bdh_model_buffers_defaults(bdh_model_buffers* buffers, size_t size);
+BDH_API bdh_status bdh_model_load_buffers(const bdh_model_buffers* buffers, const bdh_load_options* options,
+                                          bdh_model** model);
+
 /* Sessions keep what they need: a model may be freed before them. NULL is allowed. */
-void bdh_model_free(bdh_model* model);
+BDH_API void bdh_model_free(bdh_model* model);
 
 typedef struct {
   int64_t n_layer, n_embd, n_head, mlp_internal_dim_multiplier, vocab_size;
   int64_t neurons_per_head;
   int64_t parameters;
+  int64_t tokenizer_vocab_size; /* one more than its largest token; 0: there is no tokenizer */
+  int64_t bos_token, eos_token; /* of the tokenizer; -1: none */
+  int64_t block_size;           /* tokens of a training example; 0: not known */
 } bdh_model_info;
 
-void bdh_model_get_info(const bdh_model* model, bdh_model_info* info);
+BDH_API bdh_status bdh_model_get_info(const bdh_model* model, bdh_model_info* info, size_t info_size);
+/* config.json, as this library writes it. */
+BDH_API bdh_status bdh_model_config(const bdh_model* model, char* text, size_t capacity, size_t* length);
+/* The metadata of the safetensors files: a JSON object of strings; and one of them. */
+BDH_API bdh_status bdh_model_metadata(const bdh_model* model, char* text, size_t capacity, size_t* length);
+BDH_API bdh_status bdh_model_metadata_value(const bdh_model* model, const char* key, char* text,
+                                            size_t capacity, size_t* length);
 
-/* The text's tokens, at most `capacity` of them into `tokens`; *count receives how many there are. Call with
- * capacity 0 to learn the count. */
-bdh_status bdh_encode(const bdh_model* model, const char* text, size_t length, int32_t* tokens,
-                      size_t capacity, size_t* count);
-/* The bytes that the tokens stand for, at most `capacity` of them into `text`, without a closing zero;
- * *length receives how many there are. */
-bdh_status bdh_decode(const bdh_model* model, const int32_t* tokens, size_t count, char* text,
-                      size_t capacity, size_t* length);
+typedef struct {
+  uint64_t weights;       /* as they run, those that stay in a mapped file included */
+  uint64_t session;       /* each session, however long its text */
+  uint64_t working;       /* while so many tokens are read at once */
+  uint64_t peak_resident; /* of this process so far; 0: not known */
+} bdh_memory_info;
+
+/* What the model needs, in bytes. */
+BDH_API bdh_status bdh_model_get_memory(const bdh_model* model, size_t tokens, bdh_memory_info* info,
+                                        size_t info_size);
+
+/* ---- text to tokens and back ---- */
+
+/* The text's tokens, at most `capacity` of them into `tokens`; *count receives how many there are.
+ * special_tokens, if not 0: with those that the tokenizer puts around a text. */
+BDH_API bdh_status bdh_tokenize(const bdh_model* model, const char* text, size_t length,
+                                int32_t special_tokens, int32_t* tokens, size_t capacity, size_t* count);
+/* The bytes that the tokens stand for, special ones left out if special_tokens is 0. They need not be whole
+ * UTF-8 characters. */
+BDH_API bdh_status bdh_detokenize(const bdh_model* model, const int32_t* tokens, size_t count,
+                                  int32_t special_tokens, char* text, size_t capacity, size_t* length);
+/* The bytes that one token stands for by itself. */
+BDH_API bdh_status bdh_token_to_piece(const bdh_model* model, int32_t token, char* text, size_t capacity,
+                                      size_t* length);
 
 /* ---- sessions: one sequence each, constant memory however long it gets ---- */
 
 typedef struct bdh_session bdh_session;
 
-bdh_status bdh_session_new(const bdh_model* model, bdh_session** session);
+BDH_API bdh_status bdh_session_new(const bdh_model* model, bdh_session** session);
 /* An independent copy. */
-bdh_status bdh_session_clone(const bdh_session* session, bdh_session** copy);
-void bdh_session_free(bdh_session* session);
-
+BDH_API bdh_status bdh_session_clone(const bdh_session* session, bdh_session** copy);
+/* NULL is allowed. */
+BDH_API void bdh_session_free(bdh_session* session);
+/* Forgets everything read. */
+BDH_API bdh_status bdh_session_reset(bdh_session* session);
 /* Forgets everything read. What a token left has faded to 1/e after that many tokens: one number for all
  * heads or one for each, above 0, INFINITY for no damping but exact phases; count 0: none, as in the authors'
  * code. */
-bdh_status bdh_session_set_horizon(bdh_session* session, const float* horizon, size_t count);
-
+BDH_API bdh_status bdh_session_set_horizon(bdh_session* session, const float* horizon, size_t count);
 /* Tokens read so far. */
-int64_t bdh_session_position(const bdh_session* session);
-/* Forgets everything read. */
-bdh_status bdh_session_reset(bdh_session* session);
-/* Reads `count` > 0 tokens, each in [0, vocab_size); logits: vocab_size floats for the last one, or NULL. */
-bdh_status bdh_session_read(bdh_session* session, const int32_t* tokens, size_t count, float* logits);
-/* What was read as a safetensors file, and back into a session of the same model, dtype and horizon: it goes
- * on with the bits of a session that was never interrupted. */
-bdh_status bdh_session_save(bdh_session* session, const char* path);
-bdh_status bdh_session_restore(bdh_session* session, const char* path);
-/* The same in memory: at most `capacity` bytes into `buffer`; *size receives how many there are. Call with
- * capacity 0 to learn that. */
-bdh_status bdh_session_save_buffer(bdh_session* session, void* buffer, size_t capacity, size_t* size);
-bdh_status bdh_session_restore_buffer(bdh_session* session, const void* buffer, size_t size);
+BDH_API bdh_status bdh_session_get_position(const bdh_session* session, int64_t* position);
+
+typedef enum {
+  BDH_LOGITS_NONE = 0, /* none are computed */
+  BDH_LOGITS_LAST = 1, /* vocab_size floats, after the last token */
+  BDH_LOGITS_ALL = 2   /* count * vocab_size floats, after each token */
+} bdh_logits;
+
+/* Reads `count` > 0 tokens, each in [0, vocab_size). `logits` has room for `capacity` floats. The last token
+ * that bdh_generate gave is read before them, and by nothing else: none of these logits is its. */
+BDH_API bdh_status bdh_session_read(bdh_session* session, const int32_t* tokens, size_t count,
+                                    bdh_logits which, float* logits, size_t capacity);
+
+/* What bdh_session_read takes. */
+typedef struct {
+  bdh_session* session;
+  const int32_t* tokens;
+  size_t count;
+  float* logits;
+  size_t capacity;
+  int32_t which;    /* bdh_logits */
+  int32_t reserved; /* 0 */
+} bdh_read;
+
+/* Reads into several sessions of one model together, faster than one after the other; lengths and positions
+ * may differ. read_size is sizeof(bdh_read). */
+BDH_API bdh_status bdh_session_read_batch(const bdh_read* reads, size_t count, size_t read_size);
+
+/* What was read, where a generated text stands, and the horizon, as a safetensors file, and back into a
+ * session of the same model and dtype: it goes on with the bits of a session that was never interrupted. It
+ * takes the horizon, too, unless bdh_session_set_horizon was called, which must then be the same. */
+BDH_API bdh_status bdh_session_save(bdh_session* session, const char* path);
+BDH_API bdh_status bdh_session_restore(bdh_session* session, const char* path);
+/* The same in memory. */
+BDH_API bdh_status bdh_session_save_buffer(bdh_session* session, void* buffer, size_t capacity, size_t* size);
+BDH_API bdh_status bdh_session_restore_buffer(bdh_session* session, const void* buffer, size_t size);
 
 /* ---- text ---- */
 
+/* Callbacks return 0 to stop with BDH_CANCELLED. on_text: text as it becomes certain, whole UTF-8 characters,
+ * not closed by a zero. on_token: every token, with the natural logarithm of its probability under the model,
+ * whatever the sampling options make of that. on_prompt: tokens of the prompt read, and in all. */
+typedef int (*bdh_text_callback)(void* user, const char* text, size_t length);
+typedef int (*bdh_token_callback)(void* user, int32_t token, double log_probability);
+typedef int (*bdh_prompt_callback)(void* user, int64_t done, int64_t total);
+
 typedef struct {
-  int64_t max_new_tokens;
-  int do_sample; /* 0: the likeliest token each time */
-  float temperature;
-  int64_t top_k; /* 0: all */
-  float top_p;   /* 1: all */
-  float repetition_penalty;
+  size_t size;
+  int64_t max_new_tokens; /* below 0: as max_length says */
+  int64_t max_length;     /* prompt and text together */
+  int64_t min_new_tokens; /* no end before */
+  int64_t min_length;
+  int64_t no_repeat_ngram_size; /* 0: any may come again */
+  int64_t top_k;                /* 0: all */
   uint64_t seed;
+  float temperature;
+  float top_p;          /* 1: all */
+  float min_p;          /* 0: all */
+  float typical_p;      /* 1: all */
+  float epsilon_cutoff; /* 0: all */
+  float eta_cutoff;     /* 0: all */
+  float repetition_penalty;
+  int32_t do_sample;       /* 0: the likeliest token each time */
+  const char* const* stop; /* strings before which the text ends, instead of the model's; NULL: the model's */
+  size_t stop_count;
+  bdh_text_callback on_text; /* these may be NULL */
+  bdh_token_callback on_token;
+  bdh_prompt_callback on_prompt;
+  void* user; /* for the callbacks */
 } bdh_generation_options;
 
-/* What the model's generation_config.json says, or its defaults. What else it says holds whatever the options
- * are: stop strings and eos_token_id, min_p, no_repeat_ngram_size, suppressed tokens and so on; its
- * max_length unless max_new_tokens is changed. num_return_sequences does not: there is one text. */
-void bdh_generation_defaults(const bdh_model* model, bdh_generation_options* options);
+/* What the model's generation_config.json says, or its defaults; model NULL: the defaults. What else that
+ * says holds whatever the options are: eos_token_id, suppressed tokens and so on. num_return_sequences does
+ * not: there is one text. */
+BDH_API bdh_status bdh_generation_options_defaults(const bdh_model* model, bdh_generation_options* options,
+                                                   size_t size);
 
-/* Told each piece of text as it becomes certain: whole UTF-8 characters, not closed by a zero. Returning 0
- * stops generation with BDH_CANCELLED. */
-typedef int (*bdh_text_callback)(void* user, const char* text, size_t length);
+typedef enum {
+  BDH_FINISH_LENGTH = 0,
+  BDH_FINISH_EOS = 1,  /* a token that ends a text */
+  BDH_FINISH_STOP = 2, /* a stop string */
+  BDH_FINISH_CANCELLED = 3
+} bdh_finish;
+
+typedef struct {
+  int32_t finish;    /* bdh_finish */
+  int32_t exhausted; /* not 0: every token was banned at some point, and greedy took token 0 there */
+  int64_t prompt_tokens;
+  int64_t new_tokens;
+  double prompt_seconds; /* reading the prompt and drawing the first token */
+  double text_seconds;   /* reading and drawing the others; not the callbacks */
+} bdh_generation_result;
 
 /* Reads the prompt into the session and continues it; the same options give the same text. options may be
- * NULL: the defaults. A session that has read nothing takes the horizon of generation_config.json, unless
- * bdh_session_set_horizon was called. */
-bdh_status bdh_generate(bdh_session* session, const char* prompt, const bdh_generation_options* options,
-                        bdh_text_callback on_text, void* user);
+ * NULL: the model's; so may result. A session that has read nothing takes the horizon of
+ * generation_config.json, unless bdh_session_set_horizon was called, and begins with the tokenizer's special
+ * tokens. Called again, it goes on behind the last token of the text, and with the same seed a text in two
+ * calls is the one in a single call; the prompt may then be empty. Cancelled, it has read what came before.
+ */
+BDH_API bdh_status bdh_generate(bdh_session* session, const char* prompt, size_t length,
+                                const bdh_generation_options* options, bdh_generation_result* result,
+                                size_t result_size);
+
+/* One token for the logits (count = vocab_size floats), as bdh_generate draws it: history holds the tokens
+ * that the repetition penalty applies to, step which number of the seed decides. Lengths, n-grams, stop
+ * strings and callbacks of the options play no part. options may be NULL: the defaults. */
+BDH_API bdh_status bdh_sample(const float* logits, size_t count, const bdh_generation_options* options,
+                              const int32_t* history, size_t history_count, uint64_t step, int32_t* token);
 
 #ifdef __cplusplus
 }

@@ -110,6 +110,16 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
   }
 }
 
+void check_batch(std::span<Session* const> sessions) {
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    if (&sessions[i]->weights() != &sessions.front()->weights())
+      fail(ErrorKind::invalid_argument, "read_batch: session ", i, " has other weights");
+    const auto before = sessions.first(i);
+    if (std::find(before.begin(), before.end(), sessions[i]) != before.end())
+      fail(ErrorKind::invalid_argument, "read_batch: session ", i, " is in the batch twice");
+  }
+}
+
 }  // namespace
 
 Session::Session(std::shared_ptr<const Weights> weights, SessionOptions options)
@@ -266,17 +276,12 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
          " draws");
   }
   if (sessions.empty()) return {};
+  check_batch(sessions);
   const Weights& weights = sessions.front()->weights();
   const auto vocab = static_cast<size_t>(weights.config().vocab_size);
   std::vector<float> logits(options.draws.empty() ? sessions.size() * vocab : 0);
   std::vector<Segment> segments;
   for (size_t i = 0; i < sessions.size(); ++i) {
-    if (&sessions[i]->weights() != &weights)
-      fail(ErrorKind::invalid_argument, "read_batch: session ", i, " has other weights");
-    if (std::find(sessions.begin(), sessions.begin() + static_cast<std::ptrdiff_t>(i), sessions[i]) !=
-        sessions.begin() + static_cast<std::ptrdiff_t>(i)) {
-      fail(ErrorKind::invalid_argument, "read_batch: session ", i, " is in the batch twice");
-    }
     Segment& segment =
         segments.emplace_back(Segment{.state = sessions[i]->state_.get(), .tokens = tokens[i]});
     if (options.draws.empty()) {
@@ -288,6 +293,29 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
   read_segments(weights, segments, options);
   for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->know(tokens[i]);
   return logits;
+}
+
+void read_batch(std::span<const SessionRead> reads, const ReadOptions& options) {
+  if (reads.empty()) return;
+  std::vector<Session*> sessions;
+  for (const SessionRead& read : reads) sessions.push_back(read.session);
+  check_batch(sessions);
+  const Weights& weights = sessions.front()->weights();
+  const auto vocab = static_cast<size_t>(weights.config().vocab_size);
+  std::vector<Segment> segments;
+  for (const SessionRead& read : reads) {
+    const size_t rows = read.logits.size() / vocab;
+    if (rows * vocab != read.logits.size() || (rows > 1 && rows != read.tokens.size())) {
+      fail(ErrorKind::invalid_argument, "read_batch: room for ", read.logits.size(), " logits; ",
+           read.tokens.size(), " tokens have ", vocab, " for the last, or as many for each");
+    }
+    segments.push_back({.state = read.session->state_.get(),
+                        .tokens = read.tokens,
+                        .logits = rows > 0 ? read.logits.data() : nullptr,
+                        .all_logits = rows > 1});
+  }
+  read_segments(weights, segments, options);
+  for (const SessionRead& read : reads) read.session->know(read.tokens);
 }
 
 std::vector<float> forward(const Weights& weights, std::span<const std::span<const int32_t>> sequences,

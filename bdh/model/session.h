@@ -68,6 +68,15 @@ struct SavedSession {
 
 constexpr size_t kKnownTokens = 4096;
 
+class Session;
+
+/// Tokens for one session of a batch, and the logits that are wanted.
+struct SessionRead {
+  Session* session = nullptr;
+  std::span<const int32_t> tokens;
+  std::span<float> logits = {};  // (V) for the last token; (T, V) for each; empty: none are computed
+};
+
 /// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use;
 /// different sessions may read from different threads.
 class Session {
@@ -123,6 +132,7 @@ class Session {
  private:
   friend std::vector<float> read_batch(std::span<Session* const>, std::span<const std::span<const int32_t>>,
                                        const ReadOptions&);
+  friend void read_batch(std::span<const SessionRead>, const ReadOptions&);
   std::unique_ptr<State> new_state() const;
   void know(std::span<const int32_t> tokens);
   SavedState state_of_tokens() const;
@@ -139,6 +149,10 @@ class Session {
 std::vector<float> read_batch(std::span<Session* const> sessions,
                               std::span<const std::span<const int32_t>> tokens,
                               const ReadOptions& options = {});
+
+/// The same for as many logits as each wants; without draws. Throws Error(invalid_argument) for another
+/// number of them, before anything is read.
+void read_batch(std::span<const SessionRead> reads, const ReadOptions& options = {});
 
 /// One parallel pass over independent sequences from position 0, nothing kept: logits (sum of lengths, V).
 std::vector<float> forward(const Weights& weights, std::span<const std::span<const int32_t>> sequences,

@@ -188,7 +188,8 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
   parameters_.freqs = frequencies(tensors, config_, source);
   check_frequencies(parameters_.freqs, source);
   warn_of_unknown_tensors(tensors, config_, source, warnings);
-  dtype_ = dtype.value_or(stored_dtype() == DType::f64 ? DType::f32 : stored_dtype());
+  dtype_ = stored_dtype() == DType::f64 ? DType::f32 : stored_dtype();
+  if (dtype) dtype_ = *dtype;
 }
 
 const Packed& Weights::packed() const {

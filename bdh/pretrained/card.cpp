@@ -443,17 +443,14 @@ std::string command_usage(const CardFacts& facts) {
 }
 
 constexpr std::string_view kTextProgram = R"(#include <iostream>
-#include <string>
 
 #include "bdh/bdh.h"
 
 int main() {
   const bdh::Model model = bdh::Model::from_pretrained("path/to/model");
   bdh::Session session(model.weights);
-  bdh::Session* const sessions[] = {&session};
-  const std::string prompts[] = {"Once upon a time"};
-  const auto result = bdh::generate(sessions, *model.tokenizer, prompts, model.generation);
-  std::cout << result.texts[0].text << "\n";
+  const auto result = bdh::generate(session, *model.tokenizer, "Once upon a time", model.generation);
+  std::cout << result.text << "\n";
 }
 )";
 
@@ -472,6 +469,7 @@ int main() {
 )";
 
 constexpr std::string_view kTextInC = R"(#include <stdio.h>
+#include <string.h>
 
 #include "bdh/bdh_c.h"
 
@@ -481,10 +479,16 @@ static int print(void* user, const char* text, size_t length) {
 }
 
 int main(void) {
+  const char* prompt = "Once upon a time";
   bdh_model* model = NULL;
   bdh_session* session = NULL;
-  const int failed = bdh_model_load("path/to/model", NULL, &model) || bdh_session_new(model, &session) ||
-                     bdh_generate(session, "Once upon a time", NULL, print, NULL);
+  bdh_generation_options options;
+  int failed = bdh_model_load("path/to/model", NULL, &model) || bdh_session_new(model, &session) ||
+               bdh_generation_options_defaults(model, &options, sizeof options);
+  if (!failed) {
+    options.on_text = print;
+    failed = bdh_generate(session, prompt, strlen(prompt), &options, NULL, 0);
+  }
   if (failed) fprintf(stderr, "%s\n", bdh_last_error());
   bdh_session_free(session);
   bdh_model_free(model);
@@ -501,7 +505,7 @@ int main(void) {
   bdh_model* model = NULL;
   bdh_session* session = NULL;
   const int failed = bdh_model_load("path/to/model", NULL, &model) || bdh_session_new(model, &session) ||
-                     bdh_session_read(session, tokens, 2, NULL);
+                     bdh_session_read(session, tokens, 2, BDH_LOGITS_NONE, NULL, 0);
   if (failed) fprintf(stderr, "%s\n", bdh_last_error());
   bdh_session_free(session);
   bdh_model_free(model);

@@ -81,21 +81,32 @@ void take_weights(Model& model, const ModelFiles& opened, const LoadOptions& opt
   const auto weights = std::make_shared<Weights>(opened.model.config, opened.model.weights.tensors,
                                                  make_backend(options.device, options.threads), options.dtype,
                                                  source, &model.warnings);
-  weights->hash_file = hash_file_of(files.paths);
+  if (!files.paths.empty()) weights->hash_file = hash_file_of(files.paths);
   model.weights = weights;
   model.metadata = user_metadata(files);
+}
+
+void take_generation(Model& model, GenerationConfig generation, const fs::path& directory) {
+  model.generation = std::move(generation);
+  for (const std::string& useless : model.generation.useless_options(model.config().vocab_size))
+    model.warnings.push_back(concat(directory.string(), ": ", useless));
+}
+
+void take_tokenizer(Model& model, TokenizerSource source, const fs::path& directory,
+                    const LoadOptions& options) {
+  model.tokenizer_source = std::move(source);
+  if (!options.tokenizer) return;
+  model.tokenizer =
+      tokenizer_from(model.tokenizer_source, model.config().vocab_size, directory, &model.warnings);
 }
 
 /// What stands beside the weights.
 void take_companions(Model& model, const fs::path& directory, const Json& values,
                      const LoadOptions& options) {
-  model.generation = read_generation_config(model.config(), directory);
-  const int64_t vocabulary = model.config().vocab_size;
-  for (const std::string& useless : model.generation.useless_options(vocabulary))
-    model.warnings.push_back(concat(directory.string(), ": ", useless));
-  model.tokenizer_source = find_tokenizer(directory, vocabulary, model.config().extra, values);
-  if (options.tokenizer)
-    model.tokenizer = tokenizer_from(model.tokenizer_source, vocabulary, directory, &model.warnings);
+  const Config& config = model.config();
+  take_generation(model, read_generation_config(config, directory), directory);
+  take_tokenizer(model, find_tokenizer(directory, config.vocab_size, config.extra, values), directory,
+                 options);
   Remarks remarks = read_remarks(directory, &model.warnings);
   model.training_args = std::move(remarks.training_args);
   model.details = std::move(remarks.details);
@@ -121,6 +132,32 @@ Model Model::from_weights_file(const fs::path& file, const fs::path& config, con
   const ModelFiles opened = open_model_file(file, config, &model.warnings);
   take_weights(model, opened, options);
   take_companions(model, model_folder(file), opened.files.values(), options);
+  return model;
+}
+
+Model Model::from_memory(const ModelBytes& bytes, const LoadOptions& options) {
+  const std::string name = "model in memory";
+  const fs::path folder = name;
+  if (options.verify) {
+    fail(ErrorKind::unsupported, name, ": there is no metadata.json to verify it with; load without verify");
+  }
+  ModelFiles opened;
+  opened.files.source = folder / kSafetensorsFile;
+  opened.files.files.push_back(
+      SafetensorsFile::of_bytes(bytes.weights, bytes.owner, opened.files.source.string()));
+  ConfigSource given;
+  given.name = (folder / kConfigFile).string();
+  given.values = Json::parse(bytes.config, given.name);
+  Model model;
+  opened.model = import_model(opened.files, given, &model.warnings);
+  take_weights(model, opened, options);
+  const Config& config = model.config();
+  const std::string generation = (folder / kGenerationFile).string();
+  const bool generates = !bytes.generation_config.empty();
+  const Json json = generates ? Json::parse(bytes.generation_config, generation) : Json();
+  take_generation(model, generation_config_of(config, json, generates ? generation : given.name), folder);
+  take_tokenizer(model, tokenizer_source_of(bytes.tokenizer, name, config.vocab_size, config.extra), folder,
+                 options);
   return model;
 }
 

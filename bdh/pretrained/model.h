@@ -6,7 +6,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bdh/formats/shards.h"
@@ -46,6 +48,16 @@ struct SaveOptions {
   ByteProgress progress;  // bytes written and hashed; false stops, and nothing is changed
 };
 
+/// What a model directory holds, in memory.
+struct ModelBytes {
+  std::span<const std::byte> weights;  // model.safetensors
+  std::shared_ptr<const void> owner;  // of the weights; null: the caller keeps them for as long as the model,
+                                      // its sessions and what was copied from them live
+  std::string_view config;            // config.json
+  std::string_view generation_config;  // generation_config.json; empty: none
+  TokenizerFiles tokenizer;            // tokenizer.json and what stands beside it; none: bytes are tokens
+};
+
 /// A model directory, ready to run. Shares its weights with every session made from it.
 struct Model {
   std::shared_ptr<const Weights> weights;
@@ -66,6 +78,9 @@ struct Model {
   /// too. Throws as from_pretrained.
   static Model from_weights_file(const std::filesystem::path& file, const std::filesystem::path& config = {},
                                  const LoadOptions& options = {});
+  /// The same as from_pretrained for what its files hold, without a file: weights are not copied. Throws
+  /// Error(bad_file) and the others of from_pretrained, Error(unsupported) with `verify`.
+  static Model from_memory(const ModelBytes& bytes, const LoadOptions& options = {});
   /// Writes a directory that from_pretrained, PyTorch and, with `huggingface`, transformers load. Makes the
   /// directory; killed or failed, it leaves the old model whole, the new one whole, or a directory without
   /// config.json that the next save completes (DirectoryUpdate). The user's other files stay. Returns

@@ -37,13 +37,13 @@ Json read_optional_json(const fs::path& path, size_t max_bytes) {
   return Json::parse(read_text(path, max_bytes), path.string());
 }
 
-GenerationConfig special_tokens_of(const Config& config, const fs::path& directory) {
+GenerationConfig special_tokens_of(const Config& config, const std::string& source) {
   Json tokens(Json::Object{});
   for (const auto& [key, value] : config.extra) {
     if (std::find(kSpecialTokens.begin(), kSpecialTokens.end(), key) != kSpecialTokens.end())
       tokens.set(key, value);
   }
-  return GenerationConfig::from_json(tokens, (directory / kConfigFile).string());
+  return GenerationConfig::from_json(tokens, source);
 }
 
 std::optional<int64_t> block_in(const Json* json) {
@@ -85,12 +85,16 @@ Remarks read_remarks(const fs::path& directory, std::vector<std::string>* warnin
 GenerationConfig read_generation_config(const Config& config, const fs::path& directory) {
   const fs::path path = directory / kGenerationFile;
   const Json json = read_optional_json(path, kMaxGenerationBytes);
-  if (json.is_null()) return special_tokens_of(config, directory);
-  GenerationConfig generation = GenerationConfig::from_json(json, path.string());
+  return generation_config_of(config, json, (json.is_null() ? directory / kConfigFile : path).string());
+}
+
+GenerationConfig generation_config_of(const Config& config, const Json& json, const std::string& source) {
+  if (json.is_null()) return special_tokens_of(config, source);
+  GenerationConfig generation = GenerationConfig::from_json(json, source);
   const size_t horizons = generation.horizon.size();
   if (horizons > 1 && static_cast<int64_t>(horizons) != config.n_head) {
-    fail(ErrorKind::bad_file, path.string(), ": horizon: ", horizons, " numbers for a model of ",
-         config.n_head, " heads; give one, or one for each head");
+    fail(ErrorKind::bad_file, source, ": horizon: ", horizons, " numbers for a model of ", config.n_head,
+         " heads; give one, or one for each head");
   }
   return generation;
 }

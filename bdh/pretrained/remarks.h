@@ -33,6 +33,8 @@ Remarks read_remarks(const std::filesystem::path& directory, std::vector<std::st
 /// generation_config.json; without one what config.json says of special tokens, as in transformers. Throws
 /// Error(bad_file) naming the file.
 GenerationConfig read_generation_config(const Config& config, const std::filesystem::path& directory);
+/// The same of what such a file holds; null: there is none. `source` names it in errors.
+GenerationConfig generation_config_of(const Config& config, const Json& json, const std::string& source);
 
 /// Puts `horizon` into the directory's generation_config.json, or takes it out where it is empty; the other
 /// keys stay. Whole or not at all. Throws Error(bad_file), Error(io).

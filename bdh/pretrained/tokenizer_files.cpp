@@ -184,15 +184,22 @@ std::shared_ptr<const Tokenizer> make_of_kind(const TokenizerSource& source, con
 
 TokenizerSource find_tokenizer(const fs::path& directory, int64_t model_vocab_size,
                                const Json::Object& config, const Json& values) {
-  TokenizerSource source;
-  source.files = files_in(directory);
-  if (!source.files.contains(kTokenizer) && present(directory / kFolder / kTokenizer))
-    source.files = files_in(directory / kFolder);
-  if (!source.files.contains(kTokenizer)) {
+  TokenizerFiles files = files_in(directory);
+  if (!files.contains(kTokenizer) && present(directory / kFolder / kTokenizer))
+    files = files_in(directory / kFolder);
+  if (!files.contains(kTokenizer)) {
     std::optional<std::string> text = file_of_another_name(directory);
     if (!text) text = characters_in(values);
-    if (text) source.files[kTokenizer] = *std::move(text);
+    if (text) files[kTokenizer] = *std::move(text);
   }
+  return tokenizer_source_of(std::move(files), directory.string(), model_vocab_size, config, values);
+}
+
+TokenizerSource tokenizer_source_of(TokenizerFiles files, const std::string& name, int64_t model_vocab_size,
+                                    const Json::Object& config, const Json& values) {
+  const fs::path directory = name;
+  TokenizerSource source;
+  source.files = std::move(files);
   if (source.files.contains(kTokenizer)) {
     source.kind = kTokenizerJsonKind;
   } else if (class_in(source.files, directory, "tokenizer_class") == kByt5Class) {

@@ -31,6 +31,10 @@ struct TokenizerSource {
 TokenizerSource find_tokenizer(const std::filesystem::path& directory, int64_t model_vocab_size,
                                const Json::Object& config = {}, const Json& values = {});
 
+/// The same of files that are in memory; `name` stands for their directory in errors.
+TokenizerSource tokenizer_source_of(TokenizerFiles files, const std::string& name, int64_t model_vocab_size,
+                                    const Json::Object& config = {}, const Json& values = {});
+
 /// The tokenizer of that source; nullptr where it has none, with a warning that says why where the model
 /// could have one, and in a build without BDH_TOKENIZERS. Warns when it knows tokens that the model does not
 /// have. `directory` names the files in errors. Throws what make_tokenizer throws.

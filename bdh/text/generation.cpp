@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <set>
 #include <utility>
@@ -29,6 +30,13 @@ class Stopwatch {
   Clock::time_point start_ = Clock::now();
 };
 
+double log_probability(std::span<const float> logits, int32_t token) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - largest);
+  return logits[static_cast<size_t>(token)] - largest - std::log(sum);
+}
+
 /// One prompt's way from logits to text.
 struct Sequence {
   size_t index;
@@ -43,6 +51,7 @@ struct Sequence {
   std::unique_ptr<DecodeStream> decoder;
   GeneratedText out;
   std::unique_ptr<Session> clone = nullptr;
+  double log_probability = 0;  // of the newest token, where on_token is told
   bool finished = false;
 
   bool full() const { return std::ssize(out.tokens) == room; }
@@ -77,6 +86,7 @@ class Generation {
   Draw draw_of(Sequence& sequence) const;
   void fork(const std::vector<float>& logits);
   void take(Sequence& sequence, int32_t token);
+  void take_from(Sequence& sequence, std::span<const float> logits);
   void read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options);
   void emit(Sequence& sequence);
   int64_t drawable(const Session& session) const;
@@ -208,14 +218,20 @@ void Generation::read_active(std::vector<std::span<const int32_t>> tokens, ReadO
   for (const Sequence* sequence : active_) sessions.push_back(sequence->session);
   std::vector<Draw> draws;
   const bool forks = active_.front()->out.tokens.empty() && copies() > 1;
+  const bool here = forks || callbacks_.on_token;  // tokens are drawn from logits, not where those are
   for (Sequence* sequence : active_)
-    if (draws_ && !forks) draws.push_back(draw_of(*sequence));
+    if (draws_ && !here) draws.push_back(draw_of(*sequence));
   options.draws = draws;
   const std::vector<float> logits = read_batch(sessions, tokens, options);
   if (!draws_ || cancelled_) return;
   if (forks) return fork(logits);
+  const size_t vocab = logits.size() / active_.size();
   for (size_t i = 0; i < active_.size(); ++i) {
-    take(*active_[i], draws[i].token);
+    if (here) {
+      take_from(*active_[i], std::span(logits).subspan(i * vocab, vocab));
+    } else {
+      take(*active_[i], draws[i].token);
+    }
   }
 }
 
@@ -229,7 +245,7 @@ void Generation::fork(const std::vector<float>& logits) {
       sequence.clone = std::make_unique<Session>(sequences_[prompt * copies()].session->clone());
       sequence.session = sequence.clone.get();
     }
-    take(sequence, sampler_.draw(draw_of(sequence), std::span(logits).subspan(prompt * vocab, vocab)));
+    take_from(sequence, std::span(logits).subspan(prompt * vocab, vocab));
     active_.push_back(&sequence);
   }
 }
@@ -249,6 +265,12 @@ void Generation::take(Sequence& sequence, int32_t token) {
   sequence.out.tokens.push_back(token);
 }
 
+/// Draws the next token from the logits after the newest.
+void Generation::take_from(Sequence& sequence, std::span<const float> logits) {
+  take(sequence, sampler_.draw(draw_of(sequence), logits));
+  if (callbacks_.on_token) sequence.log_probability = log_probability(logits, sequence.history.back());
+}
+
 /// Reads the newest token and a guess at what follows it, and draws for as long as the draws confirm the
 /// guess. False where there is no guess.
 bool Generation::read_draft(Sequence& sequence) {
@@ -264,7 +286,7 @@ bool Generation::read_draft(Sequence& sequence) {
   const size_t vocab = logits.size() / tokens.size();
   size_t right = 0;
   for (;; ++right) {
-    take(sequence, sampler_.draw(draw_of(sequence), std::span(logits).subspan(right * vocab, vocab)));
+    take_from(sequence, std::span(logits).subspan(right * vocab, vocab));
     if (right == guess.size() || sequence.history.back() != guess[right]) break;
     emit(sequence);
     if (sequence.finished || cancelled_) break;
@@ -295,7 +317,8 @@ void Generation::emit(Sequence& sequence) {
   }
   if (sequence.stops.stopped()) sequence.finish(FinishReason::stop);
   sequence.out.text += text;
-  cancelled_ = callbacks_.on_text && !callbacks_.on_text(sequence.index, text);
+  cancelled_ = callbacks_.on_token && !callbacks_.on_token(sequence.index, token, sequence.log_probability);
+  cancelled_ = (callbacks_.on_text && !callbacks_.on_text(sequence.index, text)) || cancelled_;
 }
 
 GenerationResult Generation::take_result() {
@@ -345,6 +368,17 @@ GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& t
   for (size_t i = 0; i < prompts.size(); ++i)
     generation.add(*sessions[i], prompts[i], continued.empty() ? Continuation() : continued[i]);
   return generation.run(read_options);
+}
+
+GeneratedText generate(Session& session, const Tokenizer& tokenizer, const std::string& prompt,
+                       const GenerationConfig& config,
+                       const std::function<bool(std::string_view text)>& on_text) {
+  Session* const sessions[] = {&session};
+  GenerationConfig one = config;
+  one.num_return_sequences = 1;
+  GenerationCallbacks callbacks;
+  if (on_text) callbacks.on_text = [&](size_t, std::string_view text) { return on_text(text); };
+  return std::move(generate(sessions, tokenizer, {&prompt, 1}, one, callbacks).texts.front());
 }
 
 }  // namespace bdh

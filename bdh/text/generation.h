@@ -46,6 +46,10 @@ struct GenerationCallbacks {
   /// UTF-8 characters, nothing that may yet turn out to be a stop string, and sometimes nothing at all.
   /// Returning false ends generation as cancelled.
   std::function<bool(size_t index, std::string_view text)> on_text;
+  /// After each token of text `index`, before on_text: the token and the natural logarithm of its probability
+  /// under the model, whatever the sampling options make of that. Returning false ends generation as
+  /// cancelled. Logits then come back to the host with every token.
+  std::function<bool(size_t index, int32_t token, double log_probability)> on_token;
   /// While prompts are read: tokens done and in all. Returning false cancels. Takes the place of
   /// ReadOptions::progress.
   std::function<bool(int64_t done, int64_t total)> on_prefill;
@@ -90,5 +94,10 @@ GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& t
                           std::span<const std::string> prompts, const GenerationConfig& config,
                           const GenerationCallbacks& callbacks = {}, const ReadOptions& read_options = {},
                           const GenerationContext& context = {});
+
+/// The same for one session and one text.
+GeneratedText generate(Session& session, const Tokenizer& tokenizer, const std::string& prompt,
+                       const GenerationConfig& config,
+                       const std::function<bool(std::string_view text)>& on_text = {});
 
 }  // namespace bdh

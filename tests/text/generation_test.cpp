@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <map>
 
@@ -161,6 +162,43 @@ TEST_CASE("every token of eos ends a text, with a tokenizer's own or without one
     CHECK(script.streamed(0) == "he");
     CHECK(result.texts[1].finish == (own ? FinishReason::eos : FinishReason::length));
   }
+}
+
+TEST_CASE("on_token has every token and its log probability, and may cancel") {
+  Script script(Scripts{{"a>", "he"}, {"b>", "h"}});
+  std::map<size_t, std::vector<int32_t>> tokens;
+  std::vector<double> probabilities;
+  script.callbacks.on_token = [&](size_t index, int32_t token, double log_probability) {
+    tokens[index].push_back(token);
+    probabilities.push_back(log_probability);
+    return true;
+  };
+  const GenerationResult result = script.run({std::string("a>"), std::string("b>")});
+  for (size_t i = 0; i < 2; ++i) CHECK(tokens[i] == result.texts[i].tokens);
+  // The script's logit is 100, every other 1.
+  CHECK(probabilities.front() == doctest::Approx(-std::log1p(255 * std::exp(-99.0))));
+
+  Script stopped(Scripts{{"a>", "hello"}});
+  stopped.callbacks.on_token = [](size_t, int32_t token, double) { return token != 'l'; };
+  const GeneratedText out = stopped.run("a>");
+  CHECK(out.finish == FinishReason::cancelled);
+  CHECK(out.text == "hel");
+}
+
+TEST_CASE("one session and one prompt give what the lists of them give") {
+  Script script(Scripts{{"a>", "hello"}});
+  Session session(script.weights);
+  script.config.num_return_sequences = 3;
+  std::string streamed;
+  const GeneratedText out =
+      generate(session, *script.tokenizer, "a>", script.config, [&](std::string_view text) {
+        streamed += text;
+        return true;
+      });
+  CHECK(out.text == "hello");
+  CHECK(streamed == "hello");
+  CHECK(out.finish == FinishReason::eos);
+  CHECK(session.position() == 2 + 5);
 }
 
 TEST_CASE("a text ends after max_new_tokens") {

@@ -26,14 +26,9 @@ void continue_text(const bdh::Model& model, const std::string& prompt) {
   generation.sampling.top_k = 50;
 
   bdh::Session session(model.weights);
-  bdh::Session* const sessions[] = {&session};
-  const std::string prompts[] = {prompt};
-  bdh::GenerationCallbacks callbacks;
-  callbacks.on_text = [](size_t, std::string_view text) {
-    return static_cast<bool>(std::cout << text << std::flush);
-  };
   std::cout << prompt;
-  bdh::generate(sessions, *model.tokenizer, prompts, generation, callbacks);
+  bdh::generate(session, *model.tokenizer, prompt, generation,
+                [](std::string_view text) { return static_cast<bool>(std::cout << text << std::flush); });
   std::cout << "\n";
 }
 
