@@ -8,21 +8,11 @@
 
 namespace bdh {
 
-namespace {
-
-void refuse_scales(const Matrix& matrix) {
-  if (matrix.group != 0 || matrix.scales.data)
-    fail(ErrorKind::unsupported, "no backend runs weights with scales yet; load them as F32, BF16 or F16");
-}
-
-}  // namespace
-
-void refuse_unbuilt(const Parameters& parameters) {
-  refuse_scales(parameters.embed);
-  refuse_scales(parameters.lm_head);
-  for (const Layer& layer : parameters.layers) {
-    for (const Matrix* matrix : {&layer.encoder, &layer.encoder_v, &layer.decoder}) refuse_scales(*matrix);
-  }
+void refuse_scales(const Parameters& parameters, const std::string& name) {
+  if (parameters.embed.group == 0) return;
+  fail(ErrorKind::unsupported, name,
+       ": this backend runs no quantized weights yet; use --device cpu, or make ",
+       "floats of them: bdh convert --dequantize");
 }
 
 void refuse_unbuilt(const Read& read) {

@@ -22,7 +22,7 @@
 // skipped) or prefill (many tokens at once). What is still to come has its place; until it is built,
 // refuse_unbuilt says so:
 //   - weights for each layer: built; Parameters::layers holds one for all, or L
-//   - weights of 8 and 4 bits: Matrix::scales, which pack() hands to kernels that multiply by them
+//   - weights of 8 and 4 bits (Matrix::scales): built on the CPU; refuse_scales speaks for other backends
 //   - adapters: Segment::adapter, low-rank, chosen for each sequence of a batch
 #pragma once
 
@@ -52,10 +52,12 @@ struct Dimensions {
   int64_t sets = 1;     // of layer weights: 1, shared by all layers, or L
 };
 
-/// A weight matrix. Without scales its values are the numbers themselves, f32, bf16, f16 or f64.
+/// A weight matrix. Without scales its values are the numbers themselves, f32, bf16, f16 or f64. With scales
+/// it is quantized, and always rows of D: encoder and encoder_v (H, N, D), decoder (H*N, D), embed and
+/// lm_head (V, D), in i8, or with two numbers of 4 bits in each u8, as bdh/model/quantization.h says.
 struct Matrix {
   Tensor values;
-  Tensor scales;      // one for every `group` values of a row
+  Tensor scales;      // f16: one for every `group` numbers of a row
   int64_t group = 0;  // 0: no scales
 };
 
@@ -148,9 +150,11 @@ class Backend {
   virtual int64_t provisional_tokens() const { return 0; }
   /// How many tokens of one sequence are best read at once.
   virtual int64_t prefill_tokens() const = 0;
-  /// What a model of those sizes needs; working memory is that of reading `tokens` at once.
+  /// What a model of those sizes needs, in f32, bf16, f16, i8 or (4 bits) u8; working memory is that of
+  /// reading `tokens` at once.
   virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const = 0;
-  /// dtype: f32, bf16 or f16. Throws Error(out_of_memory).
+  /// dtype: f32, bf16 or f16; that of the values where they have scales. Throws Error(out_of_memory),
+  /// Error(unsupported) for scales where the backend has no kernels for them.
   virtual std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) = 0;
   /// horizons: tokens, above 0, for each head, infinity for no damping; or none.
   virtual std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) = 0;
@@ -168,8 +172,11 @@ class Backend {
 };
 
 /// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.
-void refuse_unbuilt(const Parameters& parameters);
 void refuse_unbuilt(const Read& read);
+
+/// Throws Error(unsupported) for quantized weights: what a backend without kernels for them asks first.
+/// `name`: the backend's.
+void refuse_scales(const Parameters& parameters, const std::string& name);
 
 /// Decode: every segment has a state and a single token.
 bool is_decode(std::span<const Segment> segments);

@@ -27,6 +27,7 @@ void add_horizon(Command& program);
 void add_checkpoints(Command& program);
 void add_inspect(Command& program);
 void add_convert(Command& program);
+void add_quantize(Command& program);
 void add_tokenize(Command& program);
 void add_memory(Command& program);
 void add_models(Command& program);

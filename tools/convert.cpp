@@ -12,6 +12,7 @@
 #include "bdh/base/memory.h"
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/directory_update.h"
+#include "bdh/pretrained/quantize.h"
 #include "tools/command.h"
 
 namespace bdh::tools {
@@ -25,7 +26,7 @@ struct Options {
   std::string source, target, config, form = "safetensors", dtype, max_shard_size = "5GB";
   std::string training_args, details;
   std::vector<std::string> metadata;
-  bool huggingface = false, overwrite = false, no_card = false;
+  bool huggingface = false, overwrite = false, no_card = false, dequantize = false;
 };
 
 bool holds_directory(const fs::path& path) {
@@ -92,12 +93,33 @@ Model load_source(const Options& options) {
 
 void convert_to_directory(const Options& options) {
   if (options.overwrite) complete_interrupted_update(options.target);
-  const Model model = load_source(options);
-  for (const std::string& warning : model.warnings) warn(warning);
+  const Model found = load_source(options);
+  for (const std::string& warning : found.warnings) warn(warning);
+  const Model model = options.dequantize ? dequantized(found) : found;
   Progress progress("saving", "MB");
   const auto warnings = model.save_pretrained(options.target, save_options(options, progress));
   progress.erase();
   for (const std::string& warning : warnings) warn(warning);
+}
+
+WeightForm file_form(const Options& options) {
+  WeightForm form;
+  if (!options.dtype.empty()) form.dtype = dtype_from_option(options.dtype);
+  form.metadata = parse_metadata(options.metadata);
+  return form;
+}
+
+/// What a single file cannot say of itself, floats need not.
+void dequantize_to_file(const Options& options, const ByteProgress& progress) {
+  const Model model = dequantized(load_source(options));
+  for (const std::string& warning : model.warnings) warn(warning);
+  const TensorMap tensors = model.weights->state_dict();
+  WeightForm form = file_form(options);
+  form.safetensors = fs::path(options.target).extension() == ".safetensors";
+  form.metadata.insert({{"format", "pt"}});
+  const TensorList list(tensors.begin(), tensors.end());
+  ByteMeter meter(progress, bytes_to_write(list, form));
+  write_weights_file(options.target, list, form, meter);
 }
 
 void convert_to_file(const Options& options) {
@@ -107,14 +129,12 @@ void convert_to_file(const Options& options) {
          "' already exists; replace it with --overwrite, or choose another name");
   }
   Progress progress("saving", "MB");
-  WeightForm form;
-  if (!options.dtype.empty()) form.dtype = dtype_from_option(options.dtype);
-  form.metadata = parse_metadata(options.metadata);
+  if (options.dequantize) return dequantize_to_file(options, progress_line(progress));
   std::vector<std::string> warnings;
   const WeightFiles weights = holds_directory(options.source) ? find_weights(options.source, &warnings)
                                                               : open_weights_file(options.source);
   for (const std::string& warning : warnings) warn(warning);
-  convert_weights(weights, options.target, form, progress_line(progress));
+  convert_weights(weights, options.target, file_form(options), progress_line(progress));
 }
 
 void run(const Options& options) {
@@ -147,6 +167,7 @@ void add_convert(Command& program) {
   command.option("--training-args", &options->training_args, "JSON file with the training's settings");
   command.option("--details", &options->details,
                  "JSON file with facts for metadata.json and the card: license, datasets, metrics, ...");
+  command.flag("--dequantize", &options->dequantize, "make floats of weights that bdh quantize rounded");
   command.flag("--huggingface", &options->huggingface, "add what Hugging Face transformers needs");
   command.flag("--no-card", &options->no_card, "write no README.md");
   command.flag("--overwrite", &options->overwrite, "replace the model that stands there");

@@ -16,14 +16,10 @@
 #include "bdh/model/horizon.h"
 #include "tools/command.h"
 #include "tools/loss.h"
-#include "tools/token_source.h"
+#include "tools/text_blocks.h"
 
 namespace bdh::tools {
 namespace {
-
-constexpr int64_t kBatchTokens = 2048;              // read together in the parallel form
-constexpr int64_t kBatchLogits = int64_t{1} << 26;  // at most so many numbers at once
-constexpr int64_t kMaxBlock = int64_t{1} << 20;
 
 struct Options {
   CommonOptions common;
@@ -43,8 +39,6 @@ struct Loss {
   double bits_per_byte() const { return nats_per_token() / std::numbers::ln2 / bytes_per_token; }
 };
 
-using Tokens = std::vector<int32_t>;
-
 /// logits (T, V), targets (T).
 void add_losses(Loss& loss, std::span<const float> logits, std::span<const int32_t> targets) {
   const size_t vocabulary = logits.size() / targets.size();
@@ -52,41 +46,6 @@ void add_losses(Loss& loss, std::span<const float> logits, std::span<const int32
     loss.nats += loss_of(logits.subspan(i * vocabulary, vocabulary), targets[i]);
   loss.tokens += static_cast<int64_t>(targets.size());
 }
-
-/// Blocks of block + 1 tokens, each starting with the last of the one before. As in the reference's eval, a
-/// block is left out unless the text goes on after it.
-class Blocks {
- public:
-  Blocks(TokenSource& text, int64_t block) : text_(text), block_(static_cast<size_t>(block)) {}
-
-  /// The tokens these blocks predict, where the text's length is known; else 0.
-  int64_t total() const {
-    const auto block = static_cast<int64_t>(block_);
-    const int64_t starts = text_.size().value_or(0) - 1 - block;
-    return starts > 0 ? (starts + block - 1) / block * block : 0;
-  }
-
-  /// Up to `count` blocks; none at the end.
-  std::vector<Tokens> next(size_t count) {
-    std::vector<Tokens> blocks;
-    while (blocks.size() < count) {
-      const size_t wanted = block_ + 2;
-      if (pending_.size() < wanted) {
-        const Tokens more = text_.read(wanted - pending_.size());
-        pending_.insert(pending_.end(), more.begin(), more.end());
-      }
-      if (pending_.size() < wanted) break;
-      blocks.emplace_back(pending_.begin(), pending_.end() - 1);
-      pending_.erase(pending_.begin(), pending_.end() - 2);
-    }
-    return blocks;
-  }
-
- private:
-  TokenSource& text_;
-  size_t block_;
-  Tokens pending_;
-};
 
 /// Reads blocks together, or one after the other where the form needs a session.
 class BlockLoss {
@@ -100,8 +59,7 @@ class BlockLoss {
 
   size_t batch(int64_t block) const {
     if (session_) return 1;
-    const int64_t tokens = std::min(kBatchTokens, kBatchLogits / model_.config().vocab_size);
-    return static_cast<size_t>(std::max<int64_t>(1, tokens / block));
+    return blocks_together(block, model_.config().vocab_size);
   }
 
   void add(Loss& loss, const std::vector<Tokens>& blocks) {
@@ -126,7 +84,7 @@ class BlockLoss {
 };
 
 Loss block_loss(const Model& model, TokenSource& text, const Options& options) {
-  Blocks blocks(text, options.block);
+  TextBlocks blocks(text, options.block);
   BlockLoss reader(model, options);
   const size_t batch = reader.batch(options.block);
   Progress progress("reading", "tokens");
@@ -178,7 +136,7 @@ void print_json(const Model& model, const Options& options, const Loss& loss, do
   json.set("block", options.stream ? Json() : Json(options.block));
   json.set("form", options.form.form);
   json.set("horizon", horizon_to_json(session_options(options.horizon).horizon));
-  json.set("dtype", name_of(model.weights->dtype()));
+  json.set("dtype", model.weights->dtype_name());
   json.set("backend", model.weights->backend().name());
   write_out(json.dump(2) + "\n");
 }

@@ -102,7 +102,7 @@ Json result_json(const Model& model, const GenerationConfig& config, const Gener
   json.set("seed", config.sampling.seed);
   json.set("horizon", horizon_to_json(config.horizon));
   json.set("device", model.weights->backend().name());
-  json.set("dtype", name_of(model.weights->dtype()));
+  json.set("dtype", model.weights->dtype_name());
   json.set("density", density_json(model.config(), result.activity));
   return json;
 }
@@ -115,7 +115,7 @@ void print_rates(const Model& model, const GenerationConfig& config, const Gener
       static_cast<long long>(result.prefill_tokens), rate(result.prefill_tokens, result.prefill_seconds),
       static_cast<long long>(result.decode_tokens), rate(result.decode_tokens, result.decode_seconds),
       choice.c_str(), model.weights->backend().name().c_str(),
-      std::string(name_of(model.weights->dtype())).c_str());
+      std::string(model.weights->dtype_name()).c_str());
 }
 
 /// Ends the line that `text` began on a terminal. Elsewhere stdout holds the text and nothing else.

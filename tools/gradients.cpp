@@ -9,6 +9,7 @@
 #include "bdh/base/error.h"
 #include "bdh/formats/safetensors.h"
 #include "bdh/model/horizon.h"
+#include "bdh/model/quantization.h"
 #include "kernels/training.h"
 #include "tools/command.h"
 #include "tools/token_numbers.h"
@@ -99,6 +100,7 @@ TensorMap compute(const Model& model, const std::vector<int32_t>& tokens, const 
 void run(const Options& options) {
   const std::vector<int32_t> tokens = parse_tokens(options.tokens), targets = parse_tokens(options.targets);
   const Model model = load_model(options.common);
+  require_floats(model.config(), "a gradient");
   require_in_vocabulary(tokens, model.config().vocab_size);
   require_targets(targets, tokens.size(), model.config().vocab_size);
   const TensorMap out = compute(model, tokens, targets, training_options(options, model.config()));

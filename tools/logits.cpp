@@ -67,7 +67,7 @@ void run(const Options& options) {
   summary.set("start", options.start);
   summary.set("form", options.form.form);
   summary.set("horizon", horizon_to_json(session_options(options.horizon).horizon));
-  summary.set("dtype", name_of(model.weights->dtype()));
+  summary.set("dtype", model.weights->dtype_name());
   summary.set("backend", model.weights->backend().name());
   summary.set("load_seconds", load_seconds);
   write_out(summary.dump(2) + "\n");

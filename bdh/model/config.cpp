@@ -16,6 +16,7 @@ namespace {
 constexpr int64_t kMaxLayers = 65536;
 constexpr int64_t kMaxVocabulary = std::numeric_limits<int32_t>::max();
 constexpr size_t kNamesInWarning = 256;
+constexpr int64_t kGroupOf4 = 32;  // numbers that share a scale in 4 bits
 
 struct SizeField {
   std::string_view name;
@@ -101,6 +102,38 @@ auto read_field(const Json& value, std::string_view key, std::string_view source
   }
 }
 
+[[noreturn]] void refuse_quantization(std::string_view source, std::string_view key, const Json* value,
+                                      std::string_view known) {
+  fail(ErrorKind::unsupported, source, ": quantization_config: ", key, " is ",
+       value ? value->dump() : "missing", "; bdh reads ", known);
+}
+
+/// The bits of {"quant_method": "bdh", "bits": 8} or, with "group_size": 32, "bits": 4.
+int64_t read_quantization(const Json& json, std::string_view source) {
+  if (json.is_null()) return 0;
+  if (!json.is_object()) fail(ErrorKind::bad_file, source, ": quantization_config must be an object");
+  const Json *method = json.find("quant_method"), *bits = json.find("bits"), *group = json.find("group_size");
+  if (!method || *method != Json("bdh"))
+    refuse_quantization(source, "quant_method", method,
+                        "\"bdh\", which bdh quantize writes; take the weights from before quantization");
+  if (!bits || (*bits != Json(8) && *bits != Json(4))) refuse_quantization(source, "bits", bits, "8 and 4");
+  const bool four = *bits == Json(4);
+  if (four && (!group || *group != Json(kGroupOf4)))
+    refuse_quantization(source, "group_size", group, "32 with 4 bits");
+  for (const auto& [key, value] : json.as_object()) {
+    const bool known = key == "quant_method" || key == "bits" || (four && key == "group_size");
+    if (!known)
+      refuse_quantization(source, printable(key), &value, "quant_method, bits and, with 4 bits, group_size");
+  }
+  return bits->as_integer();
+}
+
+Json quantization_json(int64_t bits) {
+  Json::Object json{{"quant_method", "bdh"}, {"bits", bits}};
+  if (bits == 4) json.emplace_back("group_size", kGroupOf4);
+  return json;
+}
+
 /// True when the key is one of ours.
 bool read_member(Config& config, const Json::Member& member, std::string_view source) {
   const std::string& key = member.first;
@@ -111,6 +144,10 @@ bool read_member(Config& config, const Json::Member& member, std::string_view so
   }
   if (key == "tie_layers") {
     config.tie_layers = read_field(value, key, source, [](const Json& j) { return j.as_bool(); });
+    return true;
+  }
+  if (key == "quantization_config") {
+    config.weight_bits = read_quantization(value, source);
     return true;
   }
   const auto field =
@@ -175,6 +212,7 @@ Json Config::to_json() const {
                       {"mlp_internal_dim_multiplier", mlp_internal_dim_multiplier},
                       {"vocab_size", vocab_size}};
   if (!tie_layers) object.emplace_back("tie_layers", false);
+  if (weight_bits != 0) object.emplace_back("quantization_config", quantization_json(weight_bits));
   object.insert(object.end(), extra.begin(), extra.end());
   return object;
 }

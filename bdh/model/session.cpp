@@ -248,7 +248,7 @@ void Session::restore(const SavedSession& saved, const std::string& source) {
   }
   if (saved.dtype && *saved.dtype != weights_->dtype()) {
     fail(ErrorKind::bad_file, source, ": saved with weights in ", name_of(*saved.dtype), ", these are ",
-         name_of(weights_->dtype()), "; load the model with that dtype (--dtype)");
+         weights_->dtype_name(), "; load the model with that dtype (--dtype)");
   }
   const int64_t heads = weights_->config().n_head;
   if (saved.dtype && by_head(saved.horizon, heads) != by_head(options_.horizon, heads)) {

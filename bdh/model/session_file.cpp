@@ -79,7 +79,7 @@ Number number_in(const SafetensorsFile& file, const char* key, const std::string
 }
 
 DType dtype_in(const SafetensorsFile& file, const std::string& text) {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::i8, DType::u8}) {
     if (text == name_of(dtype)) return dtype;
   }
   fail_reading(file, kDtype);

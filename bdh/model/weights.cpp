@@ -12,6 +12,7 @@
 #include "bdh/base/file.h"
 #include "bdh/base/tensor_hash.h"
 #include "bdh/model/frequencies.h"
+#include "bdh/model/quantization.h"
 
 namespace bdh {
 
@@ -26,11 +27,6 @@ constexpr const char* kEmbed = "embed.weight";
 /// "encoder", or "encoder.3" where each layer has its own.
 std::string layer_name(const Config& config, const std::string& name, int64_t layer) {
   return config.tie_layers ? name : concat(name, ".", layer);
-}
-
-std::map<std::string, Shape> shapes_by_name(const Config& config) {
-  const auto shapes = parameter_shapes(config);
-  return {shapes.begin(), shapes.end()};
 }
 
 bool drop_prefix(std::string_view& name, std::string_view prefix) {
@@ -63,6 +59,19 @@ TensorMap plain_names(const TensorMap& state_dict, const std::string& source) {
        "' is missing; a BDH model has decoder, encoder, encoder_v, lm_head and embed.weight");
 }
 
+// Where config.json and tensors do not agree on whether they are quantized, that is what is wrong.
+void require_same_quantization(const TensorMap& tensors, const std::string& name, const Config& config,
+                               const std::string& source) {
+  const std::string scales = concat(name, kScales);
+  const bool has_scales = tensors.contains(scales);
+  if (has_scales && config.weight_bits == 0)
+    fail(ErrorKind::bad_file, source, ": tensor '", scales, "' says that the weights are quantized, but ",
+         "config.json has no quantization_config; the two belong to different models");
+  if (!has_scales && config.weight_bits != 0)
+    fail(ErrorKind::bad_file, source, ": tensor '", scales, "' is missing, and config.json's ",
+         "quantization_config asks for it; the two belong to different models");
+}
+
 const Tensor& find(const TensorMap& tensors, const std::string& name, const Shape& shape,
                    const Config& config, const std::string& source) {
   const auto found = tensors.find(name);
@@ -72,11 +81,47 @@ const Tensor& find(const TensorMap& tensors, const std::string& name, const Shap
     fail(ErrorKind::bad_file, source, ": tensor '", name, "' has shape ", to_string(tensor.shape),
          ", but config.json makes it ", to_string(shape), "; the two belong to different models");
   }
+  return tensor;
+}
+
+Matrix float_matrix(const TensorMap& tensors, const std::string& name, const Shape& shape,
+                    const Config& config, const std::string& source) {
+  const Tensor& tensor = find(tensors, name, shape, config, source);
   if (!is_weight_dtype(tensor.dtype)) {
     fail(ErrorKind::unsupported, source, ": tensor '", name, "' has dtype ", name_of(tensor.dtype),
          "; weights must be F64, F32, F16 or BF16");
   }
-  return tensor;
+  return {converted(tensor, tensor.dtype), {}};
+}
+
+void require_dtype(const Tensor& tensor, DType dtype, const std::string& name, const std::string& source) {
+  if (tensor.dtype == dtype) return;
+  fail(ErrorKind::bad_file, source, ": tensor '", name, "' has dtype ", name_of(tensor.dtype),
+       ", but config.json's quantization_config makes it ", name_of(dtype));
+}
+
+void require_finite_scales(const Tensor& scales, const std::string& name, const std::string& source) {
+  constexpr uint16_t kExponent = 0x7c00;
+  for (int64_t i = 0; i < scales.numel(); ++i) {
+    uint16_t bits = 0;
+    std::memcpy(&bits, scales.data + static_cast<size_t>(i) * sizeof bits, sizeof bits);
+    if ((bits & kExponent) != kExponent) continue;
+    fail(ErrorKind::bad_file, source, ": tensor '", name, "' has a scale that is NaN or infinite, at ", i,
+         "; the file is damaged");
+  }
+}
+
+Matrix quantized_matrix(const TensorMap& tensors, const std::string& name, const Shape& float_shape,
+                        const Config& config, const std::string& source) {
+  const QuantizedShape shape = quantized_shape(name, float_shape, config.weight_bits);
+  const std::string scales_name = concat(name, kScales);
+  const Tensor& values = find(tensors, name, shape.values, config, source);
+  const Tensor& scales = find(tensors, scales_name, shape.scales, config, source);
+  require_dtype(values, shape.dtype, name, source);
+  require_dtype(scales, DType::f16, scales_name, source);
+  Matrix matrix{converted(values, shape.dtype), converted(scales, DType::f16), shape.group};
+  require_finite_scales(matrix.scales, scales_name, source);
+  return matrix;
 }
 
 Tensor frequencies(const TensorMap& tensors, const Config& config, const std::string& source) {
@@ -145,9 +190,13 @@ void keep_hash(const std::filesystem::path& path, const std::string& hash) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config) {
+namespace {
+
+using NamedShapes = std::vector<std::pair<std::string, Shape>>;
+
+NamedShapes float_shapes(const Config& config) {
   const auto [layers, width, heads, neurons, vocab, sets] = config.dimensions();
-  std::vector<std::pair<std::string, Shape>> shapes;
+  NamedShapes shapes;
   const auto add = [&](const std::string& name, const Shape& shape) {
     for (int64_t i = 0; i < config.sets(); ++i) shapes.emplace_back(layer_name(config, name, i), shape);
   };
@@ -157,6 +206,23 @@ std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config
   shapes.emplace_back(kLmHead, Shape{width, vocab});
   shapes.emplace_back(kFreqs, Shape{1, 1, 1, neurons});
   shapes.emplace_back(kEmbed, Shape{vocab, width});
+  return shapes;
+}
+
+}  // namespace
+
+NamedShapes parameter_shapes(const Config& config) {
+  NamedShapes floats = float_shapes(config), shapes;
+  if (config.weight_bits == 0) return floats;
+  for (const auto& [name, shape] : floats) {
+    if (name == kFreqs) {
+      shapes.emplace_back(name, shape);
+      continue;
+    }
+    const QuantizedShape quantized = quantized_shape(name, shape, config.weight_bits);
+    shapes.emplace_back(name, quantized.values);
+    shapes.emplace_back(concat(name, kScales), quantized.scales);
+  }
   return shapes;
 }
 
@@ -173,10 +239,12 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
     : config_(std::move(config)), backend_(std::move(backend)) {
   config_.validate();
   const TensorMap tensors = plain_names(state_dict, source);
-  const std::map<std::string, Shape> shapes = shapes_by_name(config_);
+  const NamedShapes named = float_shapes(config_);
+  const std::map<std::string, Shape> shapes(named.begin(), named.end());
   const auto take = [&](const std::string& name) {
-    const Tensor& tensor = find(tensors, name, shapes.at(name), config_, source);
-    return Matrix{converted(tensor, tensor.dtype), {}};
+    if (tensors.contains(name)) require_same_quantization(tensors, name, config_, source);
+    const auto matrix = config_.weight_bits == 0 ? float_matrix : quantized_matrix;
+    return matrix(tensors, name, shapes.at(name), config_, source);
   };
   parameters_.dims = config_.dimensions();
   for (int64_t i = 0; i < config_.sets(); ++i) {
@@ -188,8 +256,17 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
   parameters_.freqs = frequencies(tensors, config_, source);
   check_frequencies(parameters_.freqs, source);
   warn_of_unknown_tensors(tensors, config_, source, warnings);
+  if (dtype && config_.weight_bits != 0)
+    fail(ErrorKind::invalid_argument, source, ": the weights are quantized to ", config_.weight_bits,
+         " bits and run as they are, not as ", name_of(*dtype),
+         "; bdh convert --dequantize makes floats of them");
   dtype_ = stored_dtype() == DType::f64 ? DType::f32 : stored_dtype();
   if (dtype) dtype_ = *dtype;
+}
+
+std::string_view Weights::dtype_name() const {
+  if (config_.weight_bits == 0) return name_of(dtype_);
+  return config_.weight_bits == 8 ? "int8" : "int4";
 }
 
 const Packed& Weights::packed() const {
@@ -211,13 +288,18 @@ TensorMap Weights::state_dict() const {
   Tensor freqs = parameters_.freqs;
   freqs.shape = {1, 1, 1, parameters_.dims.neurons};
   freqs.strides = contiguous_strides(freqs.shape);
-  TensorMap tensors{
-      {kLmHead, parameters_.lm_head.values}, {kEmbed, parameters_.embed.values}, {kFreqs, std::move(freqs)}};
+  TensorMap tensors{{kFreqs, std::move(freqs)}};
+  const auto add = [&](const std::string& name, const Matrix& matrix) {
+    tensors.emplace(name, matrix.values);
+    if (matrix.group != 0) tensors.emplace(concat(name, kScales), matrix.scales);
+  };
+  add(kLmHead, parameters_.lm_head);
+  add(kEmbed, parameters_.embed);
   for (int64_t i = 0; i < config_.sets(); ++i) {
     const Layer& layer = parameters_.layers[static_cast<size_t>(i)];
-    tensors.emplace(layer_name(config_, kEncoder, i), layer.encoder.values);
-    tensors.emplace(layer_name(config_, kEncoderV, i), layer.encoder_v.values);
-    tensors.emplace(layer_name(config_, kDecoder, i), layer.decoder.values);
+    add(layer_name(config_, kEncoder, i), layer.encoder);
+    add(layer_name(config_, kEncoderV, i), layer.encoder_v);
+    add(layer_name(config_, kDecoder, i), layer.decoder);
   }
   return tensors;
 }

@@ -17,22 +17,28 @@ namespace bdh {
 
 class Weights {
  public:
-  /// Takes a state_dict: decoder (H*N, D), encoder (H, D, N), encoder_v (H, D, N), or for layers that are not
-  /// tied decoder.0, .. of each; lm_head (D, V), attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D).
-  /// Prefixes are dropped (plain_name); a missing attn.freqs is derived, any other is taken as
-  /// stored_frequencies says. dtype: what the parameters run as; by default as stored (float64 runs as
-  /// float32). `source` names the file in errors. Reads no parameter yet: the tensors are kept, and packed at
-  /// the first use. Throws Error(bad_file) naming tensor, found and expected shape.
+  /// Takes a state_dict, quantized where the config says so (quantization.h), or else: decoder (H*N, D),
+  /// encoder (H, D, N), encoder_v (H, D, N), or for layers that are not tied decoder.0, .. of each; lm_head
+  /// (D, V), attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). Prefixes are dropped (plain_name); a
+  /// missing attn.freqs is derived, any other is taken as stored_frequencies says. dtype: what the parameters
+  /// run as; by default as stored (float64 runs as float32), and quantized ones never otherwise. `source`
+  /// names the file in errors. Reads no parameter yet: the tensors are kept, and packed at the first use.
+  /// Throws Error(bad_file) naming tensor, found and expected shape, Error(invalid_argument) for a dtype of
+  /// quantized weights.
   Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
           std::optional<DType> dtype = {}, const std::string& source = "state_dict",
           std::vector<std::string>* warnings = nullptr);
 
   const Config& config() const { return config_; }
   Backend& backend() const { return *backend_; }
+  /// For other weights on the same backend.
+  const std::shared_ptr<Backend>& shared_backend() const { return backend_; }
   /// Packs at the first call, for all threads. Throws Error(out_of_memory).
   const Packed& packed() const;
-  /// What the parameters run as.
+  /// What the parameters run as: f32, bf16 or f16; i8 or u8 where they are quantized to 8 or 4 bits.
   DType dtype() const { return dtype_; }
+  /// "F32", "BF16", "F16", "int8" or "int4".
+  std::string_view dtype_name() const;
   /// What they were given as: the encoder's dtype.
   DType stored_dtype() const { return parameters_.layers.front().encoder.values.dtype; }
   /// The parameters as they were given, under the names above, with attn.freqs (1, 1, 1, N) in float32.
@@ -57,14 +63,15 @@ class Weights {
 /// The buffer among the parameters: turns per token, not trained.
 inline constexpr const char* kFreqs = "attn.freqs";
 
-/// The shape each parameter must have, by its name in the state_dict.
+/// The shape each parameter must have, by its name in the state_dict: of values and scales where they are
+/// quantized.
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
 
 /// The name without the prefixes `_orig_mod.`, `module.`, `network.`, `backbone.` and `model.`, in any order,
 /// however often they are repeated.
 std::string_view plain_name(std::string_view name);
 
-/// weights with normal(0, 0.02) entries, as a new model starts: for tests and benchmarks.
+/// Float weights with normal(0, 0.02) entries, as a new model starts: for tests and benchmarks.
 TensorMap random_state_dict(const Config& config, uint64_t seed, DType dtype = DType::f32);
 
 }  // namespace bdh

@@ -13,6 +13,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
 #include "bdh/model/horizon.h"
+#include "bdh/model/quantization.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/card_text.h"
 #include "bdh/text/utf8.h"
@@ -202,7 +203,8 @@ std::string front_matter(const CardFacts& facts) {
   FrontMatter front;
   front.list("language", strings_at(facts.details, "language"));
   add_license(front, facts.details);
-  front.one("library_name", facts.huggingface ? "transformers" : "bdh");
+  const bool transformers = facts.huggingface && facts.config.weight_bits == 0;
+  front.one("library_name", transformers ? "transformers" : "bdh");
   front.one("pipeline_tag", "text-generation");
   front.list("tags", tags_of(facts));
   front.list("datasets", hub_names(datasets_of(facts)));
@@ -334,6 +336,11 @@ std::string reach_rows(const CardFacts& facts) {
   return rows;
 }
 
+std::string stored_as(const CardFacts& facts) {
+  if (facts.config.weight_bits == 0) return std::string(torch_name_of(facts.dtype));
+  return concat("int", facts.config.weight_bits, " with float16 scales, which bdh reads");
+}
+
 std::string architecture(const CardFacts& facts) {
   const Config& c = facts.config;
   const int64_t neurons = c.neurons_per_head();
@@ -345,7 +352,7 @@ std::string architecture(const CardFacts& facts) {
               grouped(neurons) + " per head, " + grouped(c.n_head * neurons) + " in all"}) +
          row({"vocabulary V", grouped(c.vocab_size)}) + tokenizer_rows(facts) +
          row({"dropout in training", Json(c.dropout).dump()}) + row({"parameters", grouped(c.parameters())}) +
-         row({"stored as", std::string(torch_name_of(facts.dtype))}) +
+         row({"stored as", stored_as(facts)}) +
          row({"state of a sequence", bytes_text(c.state_bytes()) + ", float32, whatever its length"}) +
          reach_rows(facts);
 }
@@ -371,7 +378,7 @@ std::string tensor_row(std::span<const NamedShape> tensors) {
 
 std::string tensors(const CardFacts& facts) {
   std::string table = table_head({"tensor", "shape", "parameters"});
-  const std::vector<NamedShape> shapes = parameter_shapes(facts.config);
+  const std::vector<NamedShape> shapes = parameter_shapes(with_weight_bits(facts.config, 0));
   for (std::span<const NamedShape> left(shapes); !left.empty();) {
     const std::string_view stem = without_layer(left.front().first);
     const auto end = std::find_if(left.begin(), left.end(), [&](const NamedShape& other) {
@@ -549,7 +556,7 @@ print(output[0].tolist())
 )";
 
 std::string transformers_usage(const CardFacts& facts) {
-  if (!facts.huggingface) return {};
+  if (!facts.huggingface || facts.config.weight_bits != 0) return {};
   const std::string_view text = is_bytes(facts)           ? kTransformersBytes
                                 : facts.tokenizer.empty() ? kTransformersTokens
                                                           : kTransformersText;
@@ -591,7 +598,7 @@ std::string python_weights(const std::vector<std::string>& files) {
 
 /// The authors' code has one set of weights for all layers.
 std::string pytorch_usage(const CardFacts& facts) {
-  if (!facts.config.tie_layers) return {};
+  if (!facts.config.tie_layers || facts.config.weight_bits != 0) return {};
   const std::string weights = python_weights(facts.weights_files);
   if (weights.empty()) return {};
   return "\nIn Python, with the authors' PyTorch code (`bdh.py`):\n" +

@@ -1,8 +1,11 @@
 // Weights from one form to another, without a model around them.
 #include "bdh/pretrained/convert.h"
 
+#include <algorithm>
+
 #include "bdh/base/error.h"
 #include "bdh/model/frequencies.h"
+#include "bdh/model/quantization.h"
 #include "bdh/pretrained/dialects/importer.h"
 #include "bdh/pretrained/dialects/rearrange.h"
 
@@ -27,11 +30,21 @@ Json config_in(const WeightFiles& files) {
   return with_reference_keys(own_config(files.values(), files.source.string()).values);
 }
 
+/// Without a config.json beside it a file of quantized weights is of no use.
+void refuse_quantized(const TensorMap& tensors, const std::string& source) {
+  const auto scales = std::find_if(tensors.begin(), tensors.end(),
+                                   [](const auto& tensor) { return tensor.first.ends_with(kScales); });
+  if (scales == tensors.end()) return;
+  fail(ErrorKind::unsupported, source, ": tensor '", scales->first, "' says that the weights are quantized, ",
+       "which needs a config.json beside them: convert to a directory, or to floats (--dequantize)");
+}
+
 }  // namespace
 
 void convert_weights(const WeightFiles& from, const std::filesystem::path& to, WeightForm form,
                      const ByteProgress& progress) {
   TensorMap tensors = import_tensors(from, config_in(from)).tensors;
+  refuse_quantized(tensors, from.source.string());
   complete_frequencies(tensors);
   const TensorList list(tensors.begin(), tensors.end());
   form.safetensors = to.extension() == ".safetensors";

@@ -33,8 +33,8 @@ struct LoadOptions {
 };
 
 struct SaveOptions {
-  bool safe_serialization = true;           // model.safetensors; else model.pt
-  std::optional<DType> dtype;               // F64, F32, BF16 or F16; by default as the model has them
+  bool safe_serialization = true;  // model.safetensors; else model.pt
+  std::optional<DType> dtype;      // F64, F32, BF16 or F16, not of quantized weights; by default as they are
   uint64_t max_shard_size = 5'000'000'000;  // bytes of tensors in one file; a tensor is never split
   Metadata metadata;                        // for every safetensors file's __metadata__
   bool save_tokenizer = true;

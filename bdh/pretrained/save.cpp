@@ -10,6 +10,7 @@
 #include "bdh/base/printable.h"
 #include "bdh/base/sha256.h"
 #include "bdh/base/version.h"
+#include "bdh/model/quantization.h"
 #include "bdh/pretrained/card.h"
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
@@ -90,6 +91,7 @@ class Save {
  public:
   Save(const Model& model, const SaveOptions& options, const fs::path& target)
       : model_(model), options_(options), target_(target), dtype_(options.dtype) {
+    if (dtype_) require_floats(model.config(), concat("a save as ", name_of(*dtype_)));
     tensors_ = tensors_to_save(*model.weights, &dtype_);
     form_ = form_of(model, options, dtype_);
     if (options_.training_args.is_null()) options_.training_args = model.training_args;
@@ -129,7 +131,11 @@ class Save {
     return metadata;
   }
 
-  DType saved_dtype() const { return dtype_.value_or(model_.weights->stored_dtype()); }
+  /// Quantized weights compute in float32.
+  DType saved_dtype() const {
+    if (model_.config().weight_bits != 0) return DType::f32;
+    return dtype_.value_or(model_.weights->stored_dtype());
+  }
 
   Json config() const {
     return options_.huggingface ? huggingface_config(model_.config(), saved_dtype(), tokenizer_files())

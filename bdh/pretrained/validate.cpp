@@ -199,7 +199,7 @@ class Validation {
                           make_backend(options_.device, options_.threads), {}, files_.source.string(),
                           &warnings);
     return with_warnings(concat("names and shapes as config.json makes them", dialect_note(model.weights),
-                                "; ", name_of(weights.dtype())),
+                                "; ", weights.dtype_name()),
                          warnings);
   }
 

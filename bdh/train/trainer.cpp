@@ -11,6 +11,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/sha256.h"
+#include "bdh/model/quantization.h"
 #include "bdh/model/weights.h"
 #include "bdh/train/carried_states.h"
 #include "bdh/train/exchange.h"
@@ -412,6 +413,7 @@ struct Trainer::Run {
 
 Trainer::Trainer(std::shared_ptr<Backend> backend, TrainOptions options, Inputs inputs, Ranks& ranks) {
   inputs.config.validate();
+  require_floats(inputs.config, "training");
   options.dropout = options.dropout.value_or(inputs.config.dropout);
   options.validate();
   run_ = std::make_unique<Run>(std::move(backend), std::move(options), std::move(inputs), ranks);

@@ -42,7 +42,6 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   int64_t provisional_tokens() const override { return kMostProvisional; }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
-    refuse_unbuilt(parameters);
     const std::lock_guard lock(mutex_);
     return pack_parameters(parameters, dtype, pool_);
   }

@@ -43,11 +43,6 @@ struct Decode {
   int64_t index(int64_t b, int64_t tile) const { return b * tiles.count + tile; }
 };
 
-Rows from_row(const Rows& rows, int64_t row) {
-  const auto* data = static_cast<const std::byte*>(rows.data);
-  return {data + static_cast<size_t>(row * rows.stride) * size_of(rows.dtype), rows.dtype, rows.stride};
-}
-
 bool angles_given(const PackedParameters& packed, const Token& token) {
   return !token.state->horizons().empty() || token.position >= packed.rotated_positions;
 }

@@ -42,7 +42,7 @@ std::vector<Table> runnable() {
   std::vector<Table> tables;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (has_avx512() && __builtin_cpu_supports("avx512bf16"))
+  if (has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
     tables.push_back({&kernels_avx512bf16, &training_kernels_avx512bf16});
   if (has_avx512()) tables.push_back({&kernels_avx512, &training_kernels_avx512});
   if (has_avx2()) tables.push_back({&kernels_avx2, &training_kernels_avx2});

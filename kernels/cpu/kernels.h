@@ -13,17 +13,21 @@
 
 namespace bdh::cpu {
 
-constexpr int64_t kPadding = 16;  // floats in the widest vector there is
+constexpr int64_t kPadding = 16;           // floats in the widest vector there is
+constexpr int64_t kQuantizedPadding = 64;  // numbers
 
-/// Neuron-major rows: row i starts at data + i * stride elements.
+/// Neuron-major rows: row i starts at data + i * stride elements. Quantized ones are i8 of a whole number of
+/// kQuantizedPadding, or u8 of half as many, two numbers in each (bdh/model/quantization.h), and have scales.
 struct Rows {
   const void* data;
-  DType dtype;     // f32, bf16 or f16
-  int64_t stride;  // in elements
+  DType dtype;                       // f32, bf16 or f16; i8 or u8: quantized
+  int64_t stride;                    // in elements
+  const uint16_t* scales = nullptr;  // float16: those of row i from scales + i * scale_stride on
+  int64_t scale_stride = 0;
 };
 
-/// C (m, n) = [C +] A (m, k) B (k, n), float32. A(i, j) is a[i * a_row + j * a_column]; B and C are
-/// row-major.
+/// C (m, n) = [C +] A (m, k) B (k, n), float32, B not quantized. A(i, j) is a[i * a_row + j * a_column]; B
+/// and C are row-major.
 struct Product {
   int64_t m, n, k;
   const float* a;
@@ -37,7 +41,8 @@ struct Product {
 struct Kernels {
   const char* name;
 
-  /// out[i] = row(index[i]) . x for i < count; index null: row(i).
+  /// out[i] = row(index[i]) . x for i < count; index null: row(i). For quantized rows x is rounded to 16
+  /// bits.
   void (*dot_rows)(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
                    float* out);
 
@@ -80,6 +85,8 @@ struct Kernels {
 
   /// Converts count elements (a multiple of kPadding) to float32.
   void (*widen)(const void* from, DType dtype, int64_t count, float* to);
+  /// Quantized rows as float32: to (count, width).
+  void (*widen_quantized)(const Rows& rows, int64_t count, int64_t width, float* to);
 };
 
 }  // namespace bdh::cpu

@@ -10,8 +10,19 @@ namespace {
 // A block of logits: enough columns to be worth a thread's attention.
 constexpr int64_t kRowBlock = 64, kColumnBlock = 512;
 
+// A row of logits at a time: lm_head is rows of D.
+void project_quantized(const Kernels& kernels, const PackedParameters& packed, const float* x, int64_t rows,
+                       int64_t row, int64_t column, float* logits) {
+  const int64_t vocab = packed.dims.vocab;
+  for (int64_t i = row; i < std::min(rows, row + kRowBlock); ++i) {
+    kernels.dot_rows(from_row(packed.lm_head, column), nullptr, std::min(kColumnBlock, vocab - column),
+                     packed.stride, x + i * packed.stride, logits + i * vocab + column);
+  }
+}
+
 void project_block(const Kernels& kernels, const PackedParameters& packed, const float* x, int64_t rows,
                    int64_t row, int64_t column, float* logits) {
+  if (packed.is_quantized()) return project_quantized(kernels, packed, x, rows, row, column, logits);
   const int64_t vocab = packed.dims.vocab;
   const auto* head = static_cast<const std::byte*>(packed.lm_head.data) +
                      static_cast<size_t>(column) * size_of(packed.dtype);

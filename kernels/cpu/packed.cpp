@@ -92,6 +92,47 @@ Rows padded_rows(PackedParameters& packed, const Tensor& tensor, int64_t count, 
   return block.rows;
 }
 
+// Numbers of 4 bits from `width` to the end of their group become 0.
+void clear_after(std::byte* row, int64_t width, int64_t group) {
+  for (int64_t d = width; d % group != 0; ++d) {
+    std::byte& byte = row[d / group * group / 2 + d % (group / 2)];
+    const bool low = d % group < group / 2;
+    byte = (byte & std::byte(low ? 0xf0 : 0x0f)) | std::byte(low ? 0x08 : 0x80);
+  }
+}
+
+// Quantized rows as they are stored where those are whole units of kQuantizedPadding; else copied, and what
+// a row's last unit has beyond D made 0.
+Rows quantized_rows(PackedParameters& packed, const Matrix& matrix, const char* what, ThreadPool& pool) {
+  const bool four = matrix.values.dtype == DType::u8;
+  const int64_t width = packed.dims.width, units = (width + kQuantizedPadding - 1) / kQuantizedPadding;
+  const int64_t from_row = matrix.values.shape.back(), count = matrix.values.numel() / from_row;
+  const int64_t from_scales = four ? (width + matrix.group - 1) / matrix.group : 1;
+  if (width % kQuantizedPadding == 0) {
+    packed.owners.push_back(matrix.values.owner);
+    packed.owners.push_back(matrix.scales.owner);
+    return {matrix.values.data, matrix.values.dtype, from_row,
+            reinterpret_cast<const uint16_t*>(matrix.scales.data), from_scales};
+  }
+  const int64_t to_row = units * kQuantizedPadding / (four ? 2 : 1);
+  const int64_t to_scales = four ? units * kQuantizedPadding / matrix.group : 1;
+  Rows rows = new_rows(packed, count, to_row, what).rows;
+  Rows scales = new_rows(packed, count, 2 * to_scales, what).rows;
+  auto* to = const_cast<std::byte*>(static_cast<const std::byte*>(rows.data));
+  auto* scales_to = const_cast<std::byte*>(static_cast<const std::byte*>(scales.data));
+  pool.run(count, [&](int64_t i, int) {
+    std::memcpy(to + i * to_row, matrix.values.data + i * from_row, static_cast<size_t>(from_row));
+    std::memcpy(scales_to + 2 * i * to_scales, matrix.scales.data + 2 * i * from_scales,
+                static_cast<size_t>(2 * from_scales));
+    if (four) clear_after(to + i * to_row, width, matrix.group);
+  });
+  release(matrix.values, 0, matrix.values.bytes());
+  release(matrix.scales, 0, matrix.scales.bytes());
+  rows.scales = reinterpret_cast<const uint16_t*>(scales.data);
+  rows.scale_stride = to_scales;
+  return rows;
+}
+
 // The kernels drop whole turns by conversion to 32 bits, and take angles in [0, 2 pi].
 int64_t rotated_positions(const std::vector<float>& freqs) {
   constexpr float kMostTurns = 0x1p30f;
@@ -100,35 +141,70 @@ int64_t rotated_positions(const std::vector<float>& freqs) {
   return *largest > 0 ? static_cast<int64_t>(kMostTurns / std::max(*largest, 0x1p-30f)) : int64_t{1} << 60;
 }
 
+size_t quantized_bytes(const Dimensions& dims, DType dtype) {
+  const bool four = dtype == DType::u8;
+  const int64_t units = (dims.width + kQuantizedPadding - 1) / kQuantizedPadding;
+  const int64_t row = four ? units * (kQuantizedPadding / 2 + 4) : units * kQuantizedPadding + 2;
+  const int64_t rows = 3 * dims.sets * dims.heads * dims.neurons + 2 * dims.vocab;
+  return static_cast<size_t>(rows * row + padded(dims.neurons) * static_cast<int64_t>(sizeof(float)));
+}
+
 }  // namespace
 
 size_t packed_bytes(const Dimensions& dims, DType dtype) {
+  if (dtype == DType::i8 || dtype == DType::u8) return quantized_bytes(dims, dtype);
   const int64_t neurons = 3 * dims.sets * dims.heads * dims.neurons * padded(dims.width);
   const int64_t tokens = dims.vocab * dims.width + dims.width * padded(dims.vocab);
   return static_cast<size_t>(neurons + tokens) * size_of(dtype) +
          static_cast<size_t>(padded(dims.neurons)) * sizeof(float);
 }
 
+namespace {
+
+void pack_quantized(PackedParameters& packed, const Parameters& parameters, ThreadPool& pool) {
+  for (const Layer& layer : parameters.layers) {
+    packed.layers.push_back({quantized_rows(packed, layer.encoder, "the encoder", pool),
+                             quantized_rows(packed, layer.encoder_v, "encoder_v", pool),
+                             quantized_rows(packed, layer.decoder, "the decoder", pool)});
+  }
+  packed.embed = quantized_rows(packed, parameters.embed, "the embedding", pool);
+  packed.lm_head = quantized_rows(packed, parameters.lm_head, "lm_head", pool);
+}
+
+void pack_floats(PackedParameters& packed, const Parameters& parameters, ThreadPool& pool) {
+  const auto [layers, width, heads, neurons, vocab, sets] = parameters.dims;
+  for (const Layer& layer : parameters.layers) {
+    packed.layers.push_back({neuron_major(packed, layer.encoder.values, "the neuron-major encoder", pool),
+                             neuron_major(packed, layer.encoder_v.values, "the neuron-major encoder_v", pool),
+                             padded_rows(packed, layer.decoder.values, heads * neurons, width, packed.stride,
+                                         "the decoder", pool)});
+  }
+  packed.embed = padded_rows(packed, parameters.embed.values, vocab, width, width, "the embedding", pool);
+  packed.lm_head =
+      padded_rows(packed, parameters.lm_head.values, width, vocab, padded(vocab), "lm_head", pool);
+}
+
+void require_dtype(const Parameters& parameters, DType dtype) {
+  const bool quantized = parameters.embed.group != 0;
+  const bool floats = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
+  if (quantized ? dtype == parameters.embed.values.dtype : floats) return;
+  fail(ErrorKind::unsupported,
+       "the CPU backend runs weights as F32, BF16 or F16, and quantized ones as they ", "are, not as ",
+       name_of(dtype));
+}
+
+}  // namespace
+
 std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
                                                         ThreadPool& pool) {
-  if (dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::f16) {
-    fail(ErrorKind::unsupported, "the CPU backend runs weights as F32, BF16 or F16, not ", name_of(dtype));
-  }
+  require_dtype(parameters, dtype);
   auto packed = std::make_shared<PackedParameters>();
-  const auto [layers, width, heads, neurons, vocab, sets] = parameters.dims;
+  const int64_t neurons = parameters.dims.neurons;
   packed->dims = parameters.dims;
   packed->dtype = dtype;
-  packed->stride = padded(width);
-  for (const Layer& layer : parameters.layers) {
-    packed->layers.push_back(
-        {neuron_major(*packed, layer.encoder.values, "the neuron-major encoder", pool),
-         neuron_major(*packed, layer.encoder_v.values, "the neuron-major encoder_v", pool),
-         padded_rows(*packed, layer.decoder.values, heads * neurons, width, packed->stride, "the decoder",
-                     pool)});
-  }
-  packed->embed = padded_rows(*packed, parameters.embed.values, vocab, width, width, "the embedding", pool);
-  packed->lm_head =
-      padded_rows(*packed, parameters.lm_head.values, width, vocab, padded(vocab), "lm_head", pool);
+  packed->stride = padded(parameters.dims.width);
+  const auto pack = parameters.embed.group != 0 ? pack_quantized : pack_floats;
+  pack(*packed, parameters, pool);
   packed->freqs.assign(static_cast<size_t>(padded(neurons)), 0.0f);
   std::memcpy(packed->freqs.data(), parameters.freqs.data, static_cast<size_t>(neurons) * sizeof(float));
   for (const float f : packed->freqs) packed->fixed_freqs.push_back(fixed_point(f));

@@ -91,10 +91,13 @@ struct Prefill {
 
 // A block of neuron-major rows as float32: converted into `buffer` unless they are already.
 const float* widened(const Prefill& c, const Rows& rows, int64_t row, int64_t count, float* buffer) {
-  const auto* from =
-      static_cast<const std::byte*>(rows.data) + static_cast<size_t>(row * rows.stride) * size_of(rows.dtype);
-  if (rows.dtype == DType::f32) return reinterpret_cast<const float*>(from);
-  c.kernels.widen(from, rows.dtype, count * rows.stride, buffer);
+  const Rows block = from_row(rows, row);
+  if (rows.dtype == DType::f32) return static_cast<const float*>(block.data);
+  if (c.packed.is_quantized()) {
+    c.kernels.widen_quantized(block, count, c.stride, buffer);
+  } else {
+    c.kernels.widen(block.data, rows.dtype, count * rows.stride, buffer);
+  }
   return buffer;
 }
 
@@ -270,9 +273,9 @@ void gate_block(const Prefill& c, int64_t layer, int64_t head, int64_t row, int6
                       plain(c.attended + head * c.stride * c.columns, c.columns), v, c.columns, false});
   activity.v += c.kernels.gate_chunk(c.neurons + row * c.columns, c.columns, v, c.columns, count, c.columns);
   activity.g += c.kernels.count_active(v, c.columns, count, c.columns);
-  const Rows decoder{static_cast<const std::byte*>(c.packed.layer(layer).decoder.data) +
-                         static_cast<size_t>(row * c.stride) * size_of(c.packed.dtype),
-                     c.packed.dtype, c.stride};
+  Rows decoder = from_row(c.packed.layer(layer).decoder, row);
+  if (c.packed.is_quantized())
+    decoder = plain(widened(c, c.packed.layer(layer).decoder, row, count, buffer), c.stride);
   c.kernels.multiply({c.rows, c.stride, count, v, 1, c.columns, decoder, mixed, c.stride, !first});
 }
 

@@ -45,7 +45,7 @@ class CudaBackend : public Backend {
   }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
-    refuse_unbuilt(parameters);
+    refuse_scales(parameters, name_);
     const std::lock_guard lock(*mutex_);
     queue_->select();
     return pack_parameters(parameters, dtype, queue_->stream);

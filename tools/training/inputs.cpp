@@ -8,6 +8,7 @@
 #include "bdh/base/error.h"
 #include "bdh/formats/safetensors.h"
 #include "bdh/model/horizon.h"
+#include "bdh/model/quantization.h"
 #include "bdh/pretrained/config_file.h"
 #include "bdh/train/trainer.h"
 
@@ -120,6 +121,7 @@ StartModel start_model(const TrainSettings& settings, const Checkpoint* resumed)
   } else if (run.from.empty()) {
     start.config = new_config(run, start.tokenizer.get(), start.warnings);
   }
+  require_floats(start.config, "training");
   require_tokenizer(start, run);
   if (!resumed && settings.train.dropout) start.config.dropout = *settings.train.dropout;
   if (start.weights.empty()) start.weights = initial_weights(start.config, settings.train.seed);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bdh/base/printable.h"
+#include "bdh/model/quantization.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/dialects/dialects.h"
 #include "bdh/pretrained/dialects/rearrange.h"
@@ -18,8 +19,9 @@ constexpr size_t kNamesInMessage = 6;
 constexpr std::array<std::string_view, 6> kParameters{"decoder", "encoder",    "encoder_v",
                                                       "lm_head", "attn.freqs", "embed.weight"};
 
-/// "encoder" or "encoder.3" is one of the reference's names.
+/// "encoder" or "encoder.3" is one of the reference's names, and so are those of quantized weights' scales.
 bool is_parameter(std::string_view name) {
+  if (name.ends_with(kScales)) name.remove_suffix(kScales.size());
   const size_t dot = name.rfind('.');
   const bool numbered =
       dot != name.npos && dot + 1 < name.size() && name.find_first_not_of("0123456789", dot + 1) == name.npos;
@@ -94,7 +96,7 @@ void refuse_strangers(const ImportedTensors& weights, const std::string& source)
   }
 }
 
-/// What the tensors say of the sizes.
+/// What the tensors say of the sizes; only floats do.
 struct Found {
   std::optional<int64_t> layers, width, heads, neurons, vocabulary;
 };
@@ -103,7 +105,8 @@ Found sizes_of(const TensorMap& tensors) {
   Found found;
   auto encoder = tensors.find("encoder");
   if (encoder == tensors.end()) encoder = tensors.find("encoder.0");
-  if (encoder != tensors.end() && encoder->second.shape.size() == 3) {
+  if (encoder != tensors.end() && encoder->second.shape.size() == 3 &&
+      is_weight_dtype(encoder->second.dtype)) {
     found.heads = encoder->second.shape[0];
     found.width = encoder->second.shape[1];
     found.neurons = encoder->second.shape[2];

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/cpu/generic/quantized_rows.h"
 #include "kernels/cpu/generic/simd.h"
 #include "kernels/cpu/generic/sine_cosine.h"
 
@@ -178,6 +179,9 @@ void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t
       return dot_rows<BFloat16>(rows, index, count, width, x, out);
     case DType::f16:
       return dot_rows<Float16>(rows, index, count, width, x, out);
+    case DType::i8:
+    case DType::u8:
+      return dot_quantized_rows(rows, index, count, width, x, out);
     default:
       return dot_rows<float>(rows, index, count, width, x, out);
   }
@@ -190,6 +194,9 @@ void accumulate_rows_any(const Rows& rows, const int32_t* index, const float* sc
       return accumulate_rows<BFloat16>(rows, index, scale, count, width, out);
     case DType::f16:
       return accumulate_rows<Float16>(rows, index, scale, count, width, out);
+    case DType::i8:
+    case DType::u8:
+      return accumulate_quantized_rows(rows, index, scale, count, width, out);
     default:
       return accumulate_rows<float>(rows, index, scale, count, width, out);
   }
@@ -560,6 +567,7 @@ const Kernels BDH_CONCAT(kernels_, BDH_ISA) = {
     count_pairs,
     norm,
     widen,
+    widen_quantized,
 };
 
 }  // namespace bdh::cpu
