@@ -91,8 +91,8 @@ void add_what(tools::Command& command, Options& options, std::string& model) {
   command.option("--shape", &options.shape,
                  "default, small, trained, or layers x width x heads x multiplier as 6x256x4x128");
   command.option("--model", &model, "a trained model's directory, measured as well");
-  command.option("--dtype", &options.dtype, "f32, bf16 or f16; by default those that matter")
-      .choices({"f32", "bf16", "f16"});
+  command.option("--dtype", &options.dtype, "f32, bf16, f16, int8 or int4; by default those that matter")
+      .choices({"f32", "bf16", "f16", "int8", "int4"});
   command.option("--batch", &options.batch, "sequences decoded together; by default one and several")
       .range(1, 65535);
   command.flag("--quick", &options.quick, "the main cases, fewer repetitions");

@@ -56,8 +56,10 @@ void check(const Options& options) {
   if (options.shape != kTrained) config_of_shape(options.shape);
   if (options.shape == kTrained && options.model.empty())
     fail(ErrorKind::invalid_argument, "--shape trained needs --model DIR, a trained model's directory");
-  if (!options.dtype.empty() && options.dtype != "f32" && options.dtype != "bf16" && options.dtype != "f16")
-    fail(ErrorKind::invalid_argument, "--dtype must be f32, bf16 or f16, not '", options.dtype, "'");
+  constexpr std::array kDTypes{"", "f32", "bf16", "f16", "int8", "int4"};
+  if (std::find(kDTypes.begin(), kDTypes.end(), options.dtype) == kDTypes.end())
+    fail(ErrorKind::invalid_argument, "--dtype must be f32, bf16, f16, int8 or int4, not '", options.dtype,
+         "'");
   if (options.batch < 0) fail(ErrorKind::invalid_argument, "--batch ", options.batch, " is less than 1");
   compiled(options.filter);
 }

@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "bdh/model/quantization.h"
 #include "bdh/pretrained/model.h"
 #include "kernels/sampler.h"
 
@@ -43,10 +44,17 @@ std::shared_ptr<const Source> trained_source(const std::filesystem::path& direct
 }
 
 std::string option_name(DType dtype) {
+  if (dtype == DType::i8 || dtype == DType::u8) return dtype == DType::i8 ? "int8" : "int4";
   return dtype == DType::f32 ? "f32" : dtype == DType::bf16 ? "bf16" : "f16";
 }
 
 const std::shared_ptr<const Weights>& Subject::weights() {
+  if (!weights_ && !is_weight_dtype(dtype_)) {
+    const int64_t bits = dtype_ == DType::i8 ? 8 : 4;
+    weights_ = std::make_shared<const Weights>(with_weight_bits(source_->config, bits),
+                                               quantized(source_->config, source_->state_dict, bits),
+                                               make_backend_());
+  }
   if (!weights_) {
     weights_ = std::make_shared<const Weights>(source_->config, source_->state_dict, make_backend_(), dtype_);
   }

@@ -29,10 +29,10 @@ std::shared_ptr<const Source> random_source(const Config& config, const std::str
 std::shared_ptr<const Source> trained_source(const std::filesystem::path& directory,
                                              const std::shared_ptr<Backend>& backend);
 
-/// "f32", "bf16" or "f16": a dtype as the command line and the tables have it.
+/// "f32", "bf16", "f16", "int8" (i8) or "int4" (u8): a dtype as the command line and the tables have it.
 std::string option_name(DType dtype);
 
-/// A source, run as some dtype on a backend.
+/// A source, run as some dtype on a backend: quantized as i8 (8 bits) and u8 (4 bits).
 class Subject {
  public:
   using MakeBackend = std::function<std::shared_ptr<Backend>()>;

@@ -10,6 +10,12 @@ namespace {
 
 constexpr double kFloat = sizeof(float);
 
+// Scales are of 2 bytes: one for a row in 8 bits, for 32 numbers in 4.
+double bytes_of_weight(DType dtype, double width) {
+  if (dtype == DType::i8) return 1 + 2 / width;
+  return dtype == DType::u8 ? 0.5 + 2.0 / 32 : static_cast<double>(size_of(dtype));
+}
+
 // (row, earlier row) pairs of a chunk.
 double causal_pairs(double tokens) { return tokens * (tokens - 1) / 2; }
 
@@ -26,7 +32,7 @@ ModelSizes::ModelSizes(const Config& config, DType dtype)
       heads(static_cast<double>(config.n_head)),
       rows(static_cast<double>(config.n_head * config.neurons_per_head())),
       vocab(static_cast<double>(config.vocab_size)),
-      element(static_cast<double>(size_of(dtype))) {}
+      element(bytes_of_weight(dtype, width)) {}
 
 Densities densities_of(const LayerActivity& layer, const ModelSizes& m) {
   const double all = static_cast<double>(layer.tokens) * m.rows;

@@ -9,7 +9,7 @@
 
 namespace bdh::bench {
 
-/// Sizes as numbers to count with. element: bytes of a weight.
+/// Sizes as numbers to count with. element: bytes of a weight, with its share of a scale.
 struct ModelSizes {
   double layers, width, heads, rows, vocab, element;  // rows: H * N
 

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 
+#include "bdh/base/dtype.h"
 #include "bdh/base/error.h"
 #include "bdh/base/threads.h"
 #include "bench/source.h"
@@ -102,9 +103,19 @@ std::vector<std::vector<int32_t>> selections(const Selection& selection) {
 
 enum class Reading { dot, accumulate };
 
+int64_t row_bytes_of(DType dtype) {
+  return dtype == DType::u8 ? kWidth / 2 : kWidth * static_cast<int64_t>(size_of(dtype));
+}
+
+// Scales that all tiles share, so that rows of any bytes are quantized ones.
+const uint16_t* scales_of(DType dtype) {
+  static const std::vector<uint16_t> scales(kTileNeurons * kWidth / 32, f32_to_f16(1e-3f));
+  return dtype == DType::i8 || dtype == DType::u8 ? scales.data() : nullptr;
+}
+
 // One tile that stays in cache, or as many as the large block holds.
 Task rows_task(Reading reading, DType dtype, const Selection& selection, bool from_memory) {
-  const auto row_bytes = kWidth * static_cast<int64_t>(size_of(dtype));
+  const auto row_bytes = row_bytes_of(dtype);
   const int64_t tiles = from_memory ? large_block().bytes / (kTileNeurons * row_bytes) : 1;
   const bool dense = selection.density == 1;
   const auto lists = selections(selection);
@@ -114,7 +125,9 @@ Task rows_task(Reading reading, DType dtype, const Selection& selection, bool fr
     rows += static_cast<double>(list.size()) * static_cast<double>(tiles) / kLists;
   const auto call = [=](const Kernels& kernels, int64_t part, int64_t round) {
     const std::vector<int32_t>& list = lists[(part + round) % kLists];
-    const Rows tile{large_block().data + part * kTileNeurons * row_bytes, dtype, kWidth};
+    const Rows tile{large_block().data + part * kTileNeurons * row_bytes, dtype,
+                    row_bytes / static_cast<int64_t>(size_of(dtype)), scales_of(dtype),
+                    dtype == DType::u8 ? kWidth / 32 : 1};
     const int32_t* index = dense ? nullptr : list.data();
     const auto count = static_cast<int64_t>(list.size());
     float* to = out.at(part * kTileNeurons);
@@ -142,7 +155,7 @@ std::vector<Task> row_tasks() {
       new_pairs{"75 % by pairs (S, new)", kNewPairs, true};
   std::vector<Task> tasks;
   for (const bool from_memory : {false, true}) {
-    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::i8, DType::u8}) {
       for (const Selection& s : {all, trained_n, new_n})
         tasks.push_back(rows_task(Reading::dot, dtype, s, from_memory));
       for (const Selection& s : {trained_g, new_g})

@@ -164,8 +164,10 @@ std::vector<CpuCase> path_cases(const Machine& machine, const std::shared_ptr<co
     if (!options.quick || options.batch > 0) add_batches(adder, options.batch);
     if (!options.quick && source == trained) adder.prefill_of({512, Form::recurrent, kChunk});
     if (options.full) adder.decode_at(100000);
-    Adder bf16(cases, source, DType::bf16, machine.cores);
-    add_short(bf16);
+    for (const DType dtype : {DType::bf16, DType::i8, DType::u8}) {
+      Adder narrow(cases, source, dtype, machine.cores);
+      add_short(narrow);
+    }
     if (options.quick) continue;
     Adder f16(cases, source, DType::f16, machine.cores);
     add_short(f16);

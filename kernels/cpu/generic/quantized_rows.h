@@ -90,14 +90,14 @@ inline Floats load_numbers(const int8_t* row, int64_t d) {
 #endif
 }
 
-/// kLanes numbers of 4 bits, all in the same half of their bytes.
+/// kLanes numbers of 4 bits from number d on, all in the same half of their bytes.
 inline Floats load_numbers(const uint8_t* row, int64_t d) {
   const uint8_t* from = row + d / kGroup * kHalfGroup + d % kHalfGroup;
   const int shift = d % kGroup < kHalfGroup ? 0 : 4;
 #if defined(__AVX512F__)
   // A permutation looks at the lower four bits of its indices.
   const __m512 numbers = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-  const Words bytes = (Words)_mm512_maskz_cvtepu8_epi32(0xffff, (__m128i)load_vector<QuarterBytes>(from));
+  const Words bytes = (Words)_mm512_maskz_cvtepu8_epi32(0xffff, load_vector<__m128i>(from));
   return (Floats)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)(bytes >> shift), numbers);
 #elif defined(__AVX2__)
   const Words bytes = (Words)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
@@ -131,13 +131,43 @@ inline void widen_halves(const uint16_t* from, int64_t count, float factor, floa
   for (; i < count; ++i) to[i] = widen_half(from + i) * factor;
 }
 
-/// The sum of the lanes; no partial sum may leave 32 bits.
-inline int32_t exact_sum(Ints v) {
-  if constexpr (kLanes > 8) v += (Ints)shuffle_lanes<8>((Floats)v);
-  if constexpr (kLanes > 4) v += (Ints)shuffle_lanes<4>((Floats)v);
-  v += (Ints)shuffle_lanes<2>((Floats)v);
-  v += (Ints)shuffle_lanes<1>((Floats)v);
-  return v[0];
+constexpr int kTogether = 4;  // rows whose sums are taken in one go
+#if defined(__AVX512F__)
+inline Ints low_words(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpacklo_epi32(0xffff, (__m512i)a, (__m512i)b);
+}
+inline Ints high_words(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpackhi_epi32(0xffff, (__m512i)a, (__m512i)b);
+}
+inline Ints low_pairs(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpacklo_epi64(0xff, (__m512i)a, (__m512i)b);
+}
+inline Ints high_pairs(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpackhi_epi64(0xff, (__m512i)a, (__m512i)b);
+}
+#elif defined(__AVX2__)
+inline Ints low_words(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b); }
+inline Ints high_words(Ints a, Ints b) { return (Ints)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b); }
+inline Ints low_pairs(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
+inline Ints high_pairs(Ints a, Ints b) { return (Ints)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
+#endif
+
+/// The sums of the lanes of four vectors, Ints or Floats.
+template <class Vector, class Number>
+inline void sum_lanes(const Vector (&v)[kTogether], Number (&sums)[kTogether]) {
+#if defined(__AVX2__)
+  const auto added = [](Ints a, Ints b) { return (Vector)a + (Vector)b; };
+  const auto words = [&](Vector a, Vector b) {
+    return added(low_words((Ints)a, (Ints)b), high_words((Ints)a, (Ints)b));
+  };
+  const Vector even = words(v[0], v[1]), odd = words(v[2], v[3]);
+  Vector all = added(low_pairs((Ints)even, (Ints)odd), high_pairs((Ints)even, (Ints)odd));
+  if constexpr (kLanes > 8) all += (Vector)shuffle_lanes<8>((Floats)all);
+  all += (Vector)shuffle_lanes<4>((Floats)all);
+  __builtin_memcpy(sums, &all, sizeof sums);
+#else
+  for (int i = 0; i < kTogether; ++i) sums[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
+#endif
 }
 
 /// Which rows, one after the other.
@@ -161,11 +191,17 @@ struct QuantizedList {
   const Element* row(int64_t i) const { return data + at(i) * stride; }
   const uint16_t* scales_of(int64_t i) const { return scales + at(i) * scale_stride; }
 
-  void prefetch_after(int64_t i) const {
-    if (!index || i + kQuantizedRowsAhead >= count) return;
-    const auto* ahead = reinterpret_cast<const char*>(row(i + kQuantizedRowsAhead));
+  void prefetch(int64_t i) const {
+    const auto* ahead = reinterpret_cast<const char*>(row(i));
     for (int64_t byte = 0; byte < stride; byte += 64) __builtin_prefetch(ahead + byte, 0, 2);
-    __builtin_prefetch(scales_of(i + kQuantizedRowsAhead), 0, 2);
+    __builtin_prefetch(scales_of(i), 0, 2);
+  }
+  /// Asks for the rows that are read first.
+  void prefetch_first() const {
+    for (int64_t i = 0; i < kQuantizedRowsAhead && i < count; ++i) prefetch(i);
+  }
+  void prefetch_after(int64_t i) const {
+    if (i + kQuantizedRowsAhead < count) prefetch(i + kQuantizedRowsAhead);
   }
 };
 
@@ -207,8 +243,10 @@ struct RoundedX {
 struct RoundedHalves {
   alignas(64) int16_t low[kMostNumbers / 2], high[kMostNumbers / 2];
   alignas(64) int32_t start[kMostNumbers / 4];
+  int64_t bytes;
+  float scale;
 
-  explicit RoundedHalves(const RoundedX& x) {
+  explicit RoundedHalves(const RoundedX& x) : bytes(x.count / 2), scale(x.scale) {
     for (int64_t i = 0; i < x.count / 2; ++i) {
       const int64_t from = i / kHalfGroup * kGroup + i % kHalfGroup;
       low[i] = x.numbers[from];
@@ -225,18 +263,27 @@ struct RoundedHalves {
 
 // ---- dot products ----
 
-inline float dot_numbers(const int8_t* row, const RoundedX& x) {
-  float total = 0;
+/// out[i] += the products with the columns from `column` on, for Rows rows from `first` on.
+template <int Rows>
+inline void dot_some(const QuantizedList<int8_t>& rows, int64_t first, int64_t column, const RoundedX& x,
+                     float* out) {
+  const int8_t* row[Rows];
+  for (int i = 0; i < Rows; ++i) row[i] = rows.row(first + i) + column;
+  float total[kTogether] = {};
   for (int64_t begin = 0; begin < x.count; begin += kExactNumbers) {
     const int64_t end = x.count < begin + kExactNumbers ? x.count : begin + kExactNumbers;
-    Ints even = {}, odd = {};
-    for (int64_t d = begin; d < end; d += 2 * kShorts) {
-      even = multiply_pairs(load_signed(row + d), load_vector<Shorts>(x.numbers + d), even);
-      odd = multiply_pairs(load_signed(row + d + kShorts), load_vector<Shorts>(x.numbers + d + kShorts), odd);
+    Ints sums[kTogether] = {};
+    for (int64_t d = begin; d < end; d += kShorts) {
+      const auto numbers = load_vector<Shorts>(x.numbers + d);
+#pragma GCC unroll 4
+      for (int i = 0; i < Rows; ++i) sums[i] = multiply_pairs(load_signed(row[i] + d), numbers, sums[i]);
     }
-    total += static_cast<float>(exact_sum(even + odd));
+    int32_t exact[kTogether];
+    sum_lanes(sums, exact);
+    for (int i = 0; i < Rows; ++i) total[i] += static_cast<float>(exact[i]);
   }
-  return total;
+  for (int i = 0; i < Rows; ++i)
+    out[first + i] += total[i] * (widen_half(rows.scales_of(first + i)) * x.scale);
 }
 
 /// The scales of the groups that a vector of bytes from `byte` on belongs to.
@@ -249,44 +296,52 @@ inline Floats scales_at(const float* scales, int64_t byte) {
 #endif
 }
 
-inline float dot_numbers(const uint8_t* row, const uint16_t* half_scales, const RoundedHalves& x,
-                         int64_t bytes) {
-  float scales[kMostNumbers / kGroup];
-  widen_halves(half_scales, bytes / kHalfGroup, 1.0f, scales);
-  Floats total = {};
-  for (int64_t i = 0; i < bytes; i += kShorts) {
-    const Shorts pairs = load_unsigned(row + i);
-    Ints products =
-        multiply_pairs(pairs & 15, load_vector<Shorts>(x.low + i), load_vector<Ints>(x.start + i / 2));
-    products = multiply_pairs(pairs >> 4, load_vector<Shorts>(x.high + i), products);
-    total = multiply_add(to_floats(products), scales_at(scales, i), total);
+template <int Rows>
+inline void dot_some(const QuantizedList<uint8_t>& rows, int64_t first, int64_t column,
+                     const RoundedHalves& x, float* out) {
+  const uint8_t* row[Rows];
+  float scales[Rows][kMostNumbers / kGroup];
+  for (int i = 0; i < Rows; ++i) {
+    row[i] = rows.row(first + i) + column / 2;
+    widen_halves(rows.scales_of(first + i) + column / kGroup, x.bytes / kHalfGroup, x.scale, scales[i]);
   }
-  return sum(total);
+  Floats total[kTogether] = {};
+  for (int64_t d = 0; d < x.bytes; d += kShorts) {
+    const auto low = load_vector<Shorts>(x.low + d), high = load_vector<Shorts>(x.high + d);
+    const auto start = load_vector<Ints>(x.start + d / 2);
+#pragma GCC unroll 4
+    for (int i = 0; i < Rows; ++i) {
+      const Shorts pairs = load_unsigned(row[i] + d);
+      const Ints products = multiply_pairs(pairs >> 4, high, multiply_pairs(pairs & 15, low, start));
+      total[i] = multiply_add(to_floats(products), scales_at(scales[i], d), total[i]);
+    }
+  }
+  float sums[kTogether];
+  sum_lanes(total, sums);
+  for (int i = 0; i < Rows; ++i) out[first + i] += sums[i];
 }
 
-void dot_chunk(const QuantizedList<int8_t>& rows, int64_t column, const RoundedX& x, float* out) {
-  for (int64_t i = 0; i < rows.count; ++i) {
-    rows.prefetch_after(i);
-    out[i] += dot_numbers(rows.row(i) + column, x) * (widen_half(rows.scales_of(i)) * x.scale);
+template <class Element, class X>
+void dot_chunk(const QuantizedList<Element>& rows, int64_t column, const X& x, float* out) {
+  int64_t i = 0;
+  for (; i + kTogether <= rows.count; i += kTogether) {
+    for (int j = 0; j < kTogether; ++j) rows.prefetch_after(i + j);
+    dot_some<kTogether>(rows, i, column, x, out);
   }
-}
-
-void dot_chunk(const QuantizedList<uint8_t>& rows, int64_t column, const RoundedX& x, float* out) {
-  const RoundedHalves halves(x);
-  for (int64_t i = 0; i < rows.count; ++i) {
-    rows.prefetch_after(i);
-    out[i] +=
-        dot_numbers(rows.row(i) + column / 2, rows.scales_of(i) + column / kGroup, halves, x.count / 2) *
-        x.scale;
-  }
+  for (; i < rows.count; ++i) dot_some<1>(rows, i, column, x, out);
 }
 
 template <class Element>
 void dot_quantized(const QuantizedList<Element>& rows, int64_t width, const float* x, float* out) {
+  rows.prefetch_first();
   for (int64_t i = 0; i < rows.count; ++i) out[i] = 0;
   for (int64_t column = 0; column < width; column += kMostNumbers) {
     const RoundedX rounded(x + column, width - column < kMostNumbers ? width - column : kMostNumbers);
-    dot_chunk(rows, column, rounded, out);
+    if constexpr (std::is_same_v<Element, int8_t>) {
+      dot_chunk(rows, column, rounded, out);
+    } else {
+      dot_chunk(rows, column, RoundedHalves(rounded), out);
+    }
   }
 }
 
@@ -323,11 +378,15 @@ void accumulate_quantized_columns(const QuantizedList<Element>& rows, const floa
   for (int v = 0; v < Vectors; ++v) total[v] = load(out + column + v * kLanes);
   for (int64_t i = 0; i < rows.count; ++i) {
     if (column == 0) rows.prefetch_after(i);
-    const Element* row = rows.row(i);
+    // Blocks of whole groups begin with one, so that places within them are known to the compiler.
+    constexpr bool kWholeGroups = Vectors * kLanes % kGroup == 0;
+    constexpr int64_t kPerElement = std::is_same_v<Element, int8_t> ? 1 : 2;
+    const Element* row = rows.row(i) + (kWholeGroups ? column / kPerElement : 0);
+    const int64_t begin = kWholeGroups ? 0 : column;
     const BlockScales<Vectors * kLanes> scales(rows, i, column, scale ? scale[i] : 1.0f);
 #pragma GCC unroll 16
     for (int v = 0; v < Vectors; ++v) {
-      total[v] = multiply_add(load_numbers(row, column + v * kLanes), scales.template at<Element>(v * kLanes),
+      total[v] = multiply_add(load_numbers(row, begin + v * kLanes), scales.template at<Element>(v * kLanes),
                               total[v]);
     }
   }
@@ -338,6 +397,7 @@ void accumulate_quantized_columns(const QuantizedList<Element>& rows, const floa
 template <int Vectors, class Element>
 void accumulate_quantized_from(const QuantizedList<Element>& rows, const float* scale, int64_t column,
                                int64_t width, float* out) {
+  if (column == 0) rows.prefetch_first();
   for (; column + Vectors * kLanes <= width; column += Vectors * kLanes)
     accumulate_quantized_columns<Vectors>(rows, scale, column, out);
   if constexpr (Vectors > 1) accumulate_quantized_from<Vectors / 2>(rows, scale, column, width, out);
