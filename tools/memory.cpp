@@ -27,7 +27,7 @@ struct Options {
 constexpr std::array kDTypes{DType::f32, DType::bf16, DType::f16};
 
 struct Measured {
-  DType dtype;
+  std::string dtype;
   int64_t tokens;
   size_t estimate, program, peak;  // bytes; program: what was resident before the model was read
 };
@@ -64,8 +64,8 @@ Measured measure(const Report& report) {
     sessions.back().read(std::span(tokens).first(1));
   }
   const DType dtype = model.weights->dtype();
-  return {dtype, report.options.chunk, report.total(dtype, report.options.chunk), program,
-          peak_resident_memory()};
+  return {std::string(model.weights->dtype_name()), report.options.chunk,
+          report.total(dtype, report.options.chunk), program, peak_resident_memory()};
 }
 
 Json contexts_json(const Report& report) {
@@ -96,7 +96,7 @@ Json to_json(const Report& report, const Measured* measured) {
   json.set("contexts", contexts_json(report));
   if (!measured) return json;
   Json run;
-  run.set("dtype", name_of(measured->dtype));
+  run.set("dtype", measured->dtype);
   run.set("tokens", measured->tokens);
   run.set("estimate_bytes", uint64_t{measured->estimate});
   run.set("program_bytes", uint64_t{measured->program});
@@ -132,10 +132,9 @@ std::string to_text(const Report& report, const Measured* measured) {
                 by_dtype([&](DType dtype) { return report.total(dtype, tokens); }));
   }
   if (!measured) return text;
-  return text + concat("\nmeasured   ", name_of(measured->dtype), ", ", measured->tokens,
-                       " tokens: estimated ", format_bytes(measured->estimate), ", peak ",
-                       format_bytes(measured->peak), " of which ", format_bytes(measured->program),
-                       " were the program's before\n");
+  return text + concat("\nmeasured   ", measured->dtype, ", ", measured->tokens, " tokens: estimated ",
+                       format_bytes(measured->estimate), ", peak ", format_bytes(measured->peak),
+                       " of which ", format_bytes(measured->program), " were the program's before\n");
 }
 
 void run(const Options& options) {

@@ -101,36 +101,32 @@ void clear_after(std::byte* row, int64_t width, int64_t group) {
   }
 }
 
-// Quantized rows as they are stored where those are whole units of kQuantizedPadding; else copied, and what
-// a row's last unit has beyond D made 0.
+// Quantized rows, whole units of kQuantizedPadding; what a row's last unit has beyond D is made 0. Copied
+// even where nothing changes: gathered from large pages they arrive up to a tenth faster than from a file's.
 Rows quantized_rows(PackedParameters& packed, const Matrix& matrix, const char* what, ThreadPool& pool) {
+  constexpr int64_t kRowsAtOnce = 512;
   const bool four = matrix.values.dtype == DType::u8;
   const int64_t width = packed.dims.width, units = (width + kQuantizedPadding - 1) / kQuantizedPadding;
   const int64_t from_row = matrix.values.shape.back(), count = matrix.values.numel() / from_row;
   const int64_t from_scales = four ? (width + matrix.group - 1) / matrix.group : 1;
-  if (width % kQuantizedPadding == 0) {
-    packed.owners.push_back(matrix.values.owner);
-    packed.owners.push_back(matrix.scales.owner);
-    return {matrix.values.data, matrix.values.dtype, from_row,
-            reinterpret_cast<const uint16_t*>(matrix.scales.data), from_scales};
-  }
   const int64_t to_row = units * kQuantizedPadding / (four ? 2 : 1);
   const int64_t to_scales = four ? units * kQuantizedPadding / matrix.group : 1;
-  Rows rows = new_rows(packed, count, to_row, what).rows;
-  Rows scales = new_rows(packed, count, 2 * to_scales, what).rows;
-  auto* to = const_cast<std::byte*>(static_cast<const std::byte*>(rows.data));
-  auto* scales_to = const_cast<std::byte*>(static_cast<const std::byte*>(scales.data));
-  pool.run(count, [&](int64_t i, int) {
-    std::memcpy(to + i * to_row, matrix.values.data + i * from_row, static_cast<size_t>(from_row));
-    std::memcpy(scales_to + 2 * i * to_scales, matrix.scales.data + 2 * i * from_scales,
+  const Block values = new_rows(packed, count, to_row, what);
+  const Block scales = new_rows(packed, count, 2 * to_scales, what);
+  const auto copy_row = [&](int64_t i) {
+    std::byte* to = values.memory.get() + i * to_row;
+    std::memcpy(to, matrix.values.data + i * from_row, static_cast<size_t>(from_row));
+    std::memcpy(scales.memory.get() + 2 * i * to_scales, matrix.scales.data + 2 * i * from_scales,
                 static_cast<size_t>(2 * from_scales));
-    if (four) clear_after(to + i * to_row, width, matrix.group);
+    if (four) clear_after(to, width, matrix.group);
+  };
+  pool.run((count + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t part, int) {
+    for (int64_t i = part * kRowsAtOnce; i < std::min(count, (part + 1) * kRowsAtOnce); ++i) copy_row(i);
   });
   release(matrix.values, 0, matrix.values.bytes());
   release(matrix.scales, 0, matrix.scales.bytes());
-  rows.scales = reinterpret_cast<const uint16_t*>(scales.data);
-  rows.scale_stride = to_scales;
-  return rows;
+  return {values.rows.data, matrix.values.dtype, to_row, reinterpret_cast<const uint16_t*>(scales.rows.data),
+          to_scales};
 }
 
 // The kernels drop whole turns by conversion to 32 bits, and take angles in [0, 2 pi].
@@ -187,7 +183,8 @@ void pack_floats(PackedParameters& packed, const Parameters& parameters, ThreadP
 void require_dtype(const Parameters& parameters, DType dtype) {
   const bool quantized = parameters.embed.group != 0;
   const bool floats = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
-  if (quantized ? dtype == parameters.embed.values.dtype : floats) return;
+  const bool integers = dtype == DType::i8 || dtype == DType::u8;
+  if (quantized ? integers && dtype == parameters.embed.values.dtype : floats) return;
   fail(ErrorKind::unsupported,
        "the CPU backend runs weights as F32, BF16 or F16, and quantized ones as they ", "are, not as ",
        name_of(dtype));

@@ -310,5 +310,5 @@ TEST_CASE("what no backend has yet is refused by name, before anything is read")
   Parameters scaled;
   scaled.dims = config_of(1, 8, 1, 2, 4).dimensions();
   scaled.embed.group = 32;
-  CHECK(thrown_by([&] { device.pack(scaled, DType::f32); }).says("scales"));
+  CHECK(thrown_by([&] { device.pack(scaled, DType::f32); }).says("quantized"));
 }
