@@ -1,7 +1,6 @@
 // `bdh memory`: what a model needs in memory, by dtype and by context, from its config alone; and, when
 // asked, what a run of it took.
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -24,7 +23,17 @@ struct Options {
   bool measure = false;
 };
 
-constexpr std::array kDTypes{DType::f32, DType::bf16, DType::f16};
+struct Precision {
+  DType dtype;
+  std::string_view name;
+};
+
+/// What the weights can run as: any float, or what they are quantized to.
+std::vector<Precision> precisions(const Config& config) {
+  if (config.weight_bits == 8) return {{DType::i8, "int8"}};
+  if (config.weight_bits == 4) return {{DType::u8, "int4"}};
+  return {{DType::f32, "F32"}, {DType::bf16, "BF16"}, {DType::f16, "F16"}};
+}
 
 struct Measured {
   std::string dtype;
@@ -75,7 +84,8 @@ Json contexts_json(const Report& report) {
     context.set("tokens", tokens);
     context.set("working_bytes", uint64_t{report.need(DType::f32, tokens).working});
     Json totals;
-    for (const DType dtype : kDTypes) totals.set(name_of(dtype), uint64_t{report.total(dtype, tokens)});
+    for (const auto& [dtype, name] : precisions(report.config))
+      totals.set(std::string(name), uint64_t{report.total(dtype, tokens)});
     context.set("total_bytes", std::move(totals));
     contexts.push_back(std::move(context));
   }
@@ -88,7 +98,8 @@ Json to_json(const Report& report, const Measured* measured) {
   json.set("backend", report.backend->name());
   json.set("parameters", report.config.parameters());
   Json weights;
-  for (const DType dtype : kDTypes) weights.set(name_of(dtype), uint64_t{report.need(dtype, 1).weights});
+  for (const auto& [dtype, name] : precisions(report.config))
+    weights.set(std::string(name), uint64_t{report.need(dtype, 1).weights});
   json.set("weights_bytes", std::move(weights));
   json.set("sessions", report.options.sessions);
   json.set("sessions_bytes", uint64_t{report.sessions_bytes()});
@@ -105,31 +116,47 @@ Json to_json(const Report& report, const Measured* measured) {
   return json;
 }
 
-std::string row(std::string_view label, std::string_view detail, const std::array<std::string, 3>& cells) {
-  char line[160];
-  std::snprintf(line, sizeof line, "%-11.11s%14.40s%14s%14s%14s\n", std::string(label).c_str(),
-                std::string(detail).c_str(), cells[0].c_str(), cells[1].c_str(), cells[2].c_str());
-  return line;
+std::string row(std::string_view label, std::string_view detail, const std::vector<std::string>& cells) {
+  char cell[64];
+  std::snprintf(cell, sizeof cell, "%-11.11s%14.40s", std::string(label).c_str(),
+                std::string(detail).c_str());
+  std::string line = cell;
+  for (const std::string& text : cells) {
+    std::snprintf(cell, sizeof cell, "%14.40s", text.c_str());
+    line += cell;
+  }
+  return line + "\n";
+}
+
+/// A cell for each precision; `before` stands in front of the first one's name.
+std::vector<std::string> names(const Config& config, const std::string& before = "") {
+  std::vector<std::string> cells;
+  for (const Precision& one : precisions(config))
+    cells.push_back(concat(cells.empty() ? before : "", one.name));
+  return cells;
 }
 
 template <class Bytes>
-std::array<std::string, 3> by_dtype(const Bytes& bytes) {
-  return {format_bytes(bytes(kDTypes[0])), format_bytes(bytes(kDTypes[1])), format_bytes(bytes(kDTypes[2]))};
+std::vector<std::string> by_dtype(const Config& config, const Bytes& bytes) {
+  std::vector<std::string> cells;
+  for (const Precision& one : precisions(config)) cells.push_back(format_bytes(bytes(one.dtype)));
+  return cells;
 }
 
 std::string to_text(const Report& report, const Measured* measured) {
   const Options& options = report.options;
+  const Config& config = report.config;
   std::string text = concat("model      ", one_line(options.common.directory), "\nparameters ",
-                            report.config.parameters(), "\nbackend    ", report.backend->name(), "\n\n");
-  text += row("", "", {"F32", "BF16", "F16"});
-  text += row("weights", "", by_dtype([&](DType dtype) { return report.need(dtype, 1).weights; }));
+                            config.parameters(), "\nbackend    ", report.backend->name(), "\n\n");
+  text += row("", "", names(config));
+  text += row("weights", "", by_dtype(config, [&](DType dtype) { return report.need(dtype, 1).weights; }));
   text += row(options.sessions == 1 ? "session" : concat(options.sessions, " sessions"), "",
-              by_dtype([&](DType) { return report.sessions_bytes(); }));
+              by_dtype(config, [&](DType) { return report.sessions_bytes(); }));
   text += concat("\nwith a text of so many tokens, read in chunks of ", options.chunk, "\n");
-  text += row("", "activations", {"in all, F32", "BF16", "F16"});
+  text += row("", "activations", names(config, "in all, "));
   for (const int64_t tokens : options.contexts) {
     text += row(std::to_string(tokens), format_bytes(report.need(DType::f32, tokens).working),
-                by_dtype([&](DType dtype) { return report.total(dtype, tokens); }));
+                by_dtype(config, [&](DType dtype) { return report.total(dtype, tokens); }));
   }
   if (!measured) return text;
   return text + concat("\nmeasured   ", measured->dtype, ", ", measured->tokens, " tokens: estimated ",

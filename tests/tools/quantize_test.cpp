@@ -62,8 +62,8 @@ TEST_CASE("bdh quantize: sizes, bits per byte and divergence") {
     CHECK(told.find("bytes")->as_integer() ==
           static_cast<int64_t>(fs::file_size(model.out + "/model.safetensors")));
     for (const auto& [key, directory] : {std::pair{"before", model.source}, {"after", model.out}}) {
-      const Json eval =
-          json_of(run_command({"eval", directory, "--text", model.text, "--block", "64", "--json"}));
+      const Json eval = json_of(run_command(
+          {"eval", directory, "--text", model.text, "--block", "64", "--json", "--device", "cpu"}));
       CHECK(number(*told.find(key), "bits_per_byte") ==
             doctest::Approx(number(eval, "bits_per_byte")).epsilon(1e-9));
     }
@@ -83,14 +83,18 @@ TEST_CASE("bdh quantize: what it writes every command reads") {
     LoadOptions strict;
     strict.strict = strict.verify = true;
     CHECK(Model::from_pretrained(model.out, strict).warnings.empty());
-    CHECK(test::has(output_of(run_command({"validate", model.out})), name));
+    CHECK(test::has(output_of(run_command({"validate", model.out, "--device", "cpu"})), name));
     CHECK(test::has(output_of(run_command({"inspect", model.out})), "encoder.1.scales"));
-    CHECK(test::has(output_of(run_command({"memory", model.out, "--measure"})), "measured   " + name));
+    const Json memory = json_of(run_command({"memory", model.out, "--measure", "--json", "--device", "cpu"}));
+    CHECK(memory.find("measured")->find("dtype")->as_string() == name);
+    CHECK(memory.find("weights_bytes")->find(name)->as_integer() >=
+          memory.find("parameters")->as_integer() / 2);
+    output_of(run_command({"generate", model.out, "--prompt", "ab", "--max-new-tokens", "4", "--save-session",
+                           session, "--device", "cpu"}));
     output_of(run_command(
-        {"generate", model.out, "--prompt", "ab", "--max-new-tokens", "4", "--save-session", session}));
-    output_of(run_command({"generate", model.out, "--load-session", session, "--max-new-tokens", "4"}));
-    const Json logits = json_of(run_command(
-        {"logits", model.out, "--tokens", "1,2,3", "--out", model.path("logits.safetensors"), "--json"}));
+        {"generate", model.out, "--load-session", session, "--max-new-tokens", "4", "--device", "cpu"}));
+    const Json logits = json_of(run_command({"logits", model.out, "--tokens", "1,2,3", "--out",
+                                             model.path("logits.safetensors"), "--json", "--device", "cpu"}));
     CHECK(logits.find("dtype")->as_string() == name);
     output_of(run_command({"convert", model.out, model.path("pt"), "--to", "pt", "--overwrite"}));
     CHECK(Model::from_pretrained(model.path("pt")).weights->hash() ==
@@ -135,7 +139,8 @@ TEST_CASE("quantized models: refusals name what is wrong") {
                 1, "a gradient needs weights in floats");
   const auto refused = [&](const std::string& from, const std::string& to, const char* words) {
     model.rewrite(from, to);
-    check_failure(run_command({"logits", model.out, "--tokens", "1", "--out", model.path("l.safetensors")}),
+    check_failure(run_command({"logits", model.out, "--tokens", "1", "--out", model.path("l.safetensors"),
+                               "--device", "cpu"}),
                   1, words);
     model.rewrite(to, from);
   };
