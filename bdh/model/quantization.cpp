@@ -88,12 +88,13 @@ double error_of(std::span<const float> group, float scale) {
 /// The scale of a group in 4 bits: of those that bring its largest number near -8, the one with the smallest
 /// sum of squared errors.
 uint16_t scale_of_group(std::span<const float> group) {
-  constexpr float kFirst = -7, kLast = -9, kStep = 0.25f;
+  constexpr float kFirst = -7, kStep = 0.25f;
+  constexpr int kTried = 9;
   const float largest = largest_of(group);
   uint16_t best = 0;
   double least = error_of(group, 0);
-  for (float to = kFirst; to >= kLast; to -= kStep) {
-    const uint16_t bits = f32_to_f16(largest / to);
+  for (int i = 0; i < kTried; ++i) {
+    const uint16_t bits = f32_to_f16(largest / (kFirst - kStep * static_cast<float>(i)));
     const double error = error_of(group, f16_to_f32(bits));
     if (error >= least) continue;
     least = error;
