@@ -1,5 +1,5 @@
 // What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate,
-// convert_weights, validate, and the errors they throw.
+// convert_weights, quantized, validate, and the errors they throw.
 #pragma once
 
 #include "bdh/base/error.h"
@@ -8,6 +8,7 @@
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "bdh/pretrained/model.h"
+#include "bdh/pretrained/quantize.h"
 #include "bdh/pretrained/validate.h"
 #include "bdh/text/generation.h"
 #include "kernels/backends.h"

@@ -16,9 +16,10 @@ constexpr int64_t kGroup = 32;                    // numbers of 4 bits that shar
 constexpr int64_t kHalfGroup = kGroup / 2;        // its bytes
 constexpr int64_t kExactNumbers = 512;            // 512 * 128 * 32767 is below 2^31
 constexpr int64_t kMostNumbers = 4096;            // of x that are rounded together
-constexpr int64_t kQuantizedRowsAhead = 32;       // that are asked for where rows are gathered
+constexpr int64_t kQuantizedRowsAhead = 32;       // that are asked for before they are read
 constexpr int64_t kShorts = 2 * kLanes;           // in a vector
 constexpr int kHeldSums = kLanes == 16 ? 16 : 8;  // vectors of `out` that stay in registers while rows pass
+constexpr int kTogether = 4;                      // rows whose sums are taken in one go
 // NOLINTEND(misc-definitions-in-headers)
 
 using Shorts = int16_t __attribute__((vector_size(kLanes * 4)));
@@ -131,7 +132,6 @@ inline void widen_halves(const uint16_t* from, int64_t count, float factor, floa
   for (; i < count; ++i) to[i] = widen_half(from + i) * factor;
 }
 
-constexpr int kTogether = 4;  // rows whose sums are taken in one go
 #if defined(__AVX512F__)
 inline Ints low_words(Ints a, Ints b) {
   return (Ints)_mm512_maskz_unpacklo_epi32(0xffff, (__m512i)a, (__m512i)b);
@@ -345,8 +345,8 @@ void dot_quantized(const QuantizedList<Element>& rows, int64_t width, const floa
   }
 }
 
-void dot_quantized_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
-                        float* out) {
+inline void dot_quantized_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width,
+                               const float* x, float* out) {
   if (rows.dtype == DType::i8) return dot_quantized(QuantizedList<int8_t>(rows, index, count), width, x, out);
   dot_quantized(QuantizedList<uint8_t>(rows, index, count), width, x, out);
 }
@@ -403,8 +403,8 @@ void accumulate_quantized_from(const QuantizedList<Element>& rows, const float* 
   if constexpr (Vectors > 1) accumulate_quantized_from<Vectors / 2>(rows, scale, column, width, out);
 }
 
-void accumulate_quantized_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count,
-                               int64_t width, float* out) {
+inline void accumulate_quantized_rows(const Rows& rows, const int32_t* index, const float* scale,
+                                      int64_t count, int64_t width, float* out) {
   if (rows.dtype == DType::i8)
     return accumulate_quantized_from<kHeldSums>(QuantizedList<int8_t>(rows, index, count), scale, 0, width,
                                                 out);
@@ -413,7 +413,7 @@ void accumulate_quantized_rows(const Rows& rows, const int32_t* index, const flo
 
 // ---- as floats ----
 
-void widen_quantized(const Rows& rows, int64_t count, int64_t width, float* to) {
+inline void widen_quantized(const Rows& rows, int64_t count, int64_t width, float* to) {
   const float one = 1.0f;
   for (int64_t i = 0; i < count; ++i) {
     float* out = to + i * width;
