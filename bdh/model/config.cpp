@@ -9,6 +9,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/printable.h"
+#include "bdh/model/quantization.h"
 
 namespace bdh {
 namespace {
@@ -16,7 +17,6 @@ namespace {
 constexpr int64_t kMaxLayers = 65536;
 constexpr int64_t kMaxVocabulary = std::numeric_limits<int32_t>::max();
 constexpr size_t kNamesInWarning = 256;
-constexpr int64_t kGroupOf4 = 32;  // numbers that share a scale in 4 bits
 
 struct SizeField {
   std::string_view name;
@@ -118,7 +118,7 @@ int64_t read_quantization(const Json& json, std::string_view source) {
                         "\"bdh\", which bdh quantize writes; take the weights from before quantization");
   if (!bits || (*bits != Json(8) && *bits != Json(4))) refuse_quantization(source, "bits", bits, "8 and 4");
   const bool four = *bits == Json(4);
-  if (four && (!group || *group != Json(kGroupOf4)))
+  if (four && (!group || *group != Json(kQuantizationGroup)))
     refuse_quantization(source, "group_size", group, "32 with 4 bits");
   for (const auto& [key, value] : json.as_object()) {
     const bool known = key == "quant_method" || key == "bits" || (four && key == "group_size");
@@ -130,7 +130,7 @@ int64_t read_quantization(const Json& json, std::string_view source) {
 
 Json quantization_json(int64_t bits) {
   Json::Object json{{"quant_method", "bdh"}, {"bits", bits}};
-  if (bits == 4) json.emplace_back("group_size", kGroupOf4);
+  if (bits == 4) json.emplace_back("group_size", kQuantizationGroup);
   return json;
 }
 

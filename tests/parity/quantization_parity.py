@@ -3,29 +3,24 @@
     quantization_parity.py check --bdh build/bdh
 """
 import argparse
-import json
 import pathlib
 import random
-import subprocess
 import sys
 import tempfile
 
+from huggingface_parity import Checks  # first: it sets what transformers reads when imported
+
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import bdh_torch
+from logits_parity import Command, relative_difference, write_model
 
 GROUP = 32
 DECODE = 3e-4  # of the largest logit: x is rounded to 16 bits where one token is read at a time
 PREFILL = 3e-4  # the same for lm_head
 STEP = 0.51  # of a scale, the largest error of 8 bits; float16 scales take a little
-
-
-def write_model(directory, config, state):
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(state, directory / "model.safetensors", {"format": "pt"})
-    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def unpacked(values, width):
@@ -51,35 +46,10 @@ def dequantized(directory, config):
             for name, tensor in tensors.items() if not name.endswith(".scales")}
 
 
-class Checks:
-    def __init__(self):
-        self.done, self.failed = 0, []
-
-    def that(self, right, what):
-        self.done += 1
-        if not right:
-            self.failed.append(what)
-            print("DIFFERENT:", what)
-
-
-class Command:
-    def __init__(self, path):
-        self.path = path
-
-    def run(self, *words):
-        done = subprocess.run([str(word) for word in (self.path, *words)], capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(done.stderr)
-        return done.stdout
-
-    def logits(self, directory, tokens, form):
-        out = directory / "logits.safetensors"
-        self.run("logits", directory, "--tokens", ",".join(map(str, tokens)), "--out", out, "--form", form, "--device", "cpu")
-        return load_file(out)["logits"]
-
-
-def relative_difference(got, want):
-    return ((got - want).abs().max() / want.abs().max()).item()
+def logits(command, directory, tokens, form):
+    out = directory / "logits.safetensors"
+    command.run("logits", directory, "--tokens", ",".join(map(str, tokens)), "--out", out, "--form", form, "--device", "cpu")
+    return load_file(out)["logits"]
 
 
 def check_rounding(checks, state, small, bits, where):
@@ -100,10 +70,10 @@ def check_logits(checks, command, directory, floats, config, tokens, where):
                 f"{where}: bdh convert --dequantize gives other floats than the documented layout")
     want = bdh_torch.logits(ours, config, tokens)
     for form, most in (("recurrent", DECODE), ("chunked", PREFILL), ("parallel", PREFILL)):
-        difference = relative_difference(command.logits(directory, tokens, form), want)
+        difference = relative_difference(logits(command, directory, tokens, form), want)
         print(f"{where}, {form}: {difference:.1e} of the largest logit")
         checks.that(difference <= most, f"{where}, {form}: {difference}")
-    checks.that(relative_difference(command.logits(floats, tokens, "recurrent"), want) <= 1e-5, f"{where}: the dequantized model")
+    checks.that(relative_difference(logits(command, floats, tokens, "recurrent"), want) <= 1e-5, f"{where}: the dequantized model")
     return small
 
 
@@ -138,9 +108,10 @@ def check_refusals(checks, command, plain, folder, bits):
 def check(arguments):
     print(f"seed {arguments.seed} (repeat with --seed)")
     draw, generator = random.Random(arguments.seed), torch.Generator().manual_seed(arguments.seed)
-    checks, command = Checks(), Command(arguments.bdh)
+    checks = Checks()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
+        command = Command(arguments.bdh, folder)
         for index in range(arguments.models):
             config = bdh_torch.config_of(n_layer=draw.randint(1, 4), n_embd=draw.choice((16, 20, 32, 48, 64, 96, 128)), dropout=0.0,
                                          n_head=draw.choice((1, 2, 4)), mlp_internal_dim_multiplier=8,

@@ -25,14 +25,14 @@ endif()
 install(EXPORT bdhTargets NAMESPACE bdh:: DESTINATION ${bdh_package})
 install(FILES ${PROJECT_BINARY_DIR}/bdhConfig.cmake ${PROJECT_BINARY_DIR}/bdhConfigVersion.cmake DESTINATION ${bdh_package})
 install(CODE "set(BDH_SOURCE [[${PROJECT_SOURCE_DIR}]])\nset(BDH_INCLUDE_DIR [[${CMAKE_INSTALL_INCLUDEDIR}]])")
-install(SCRIPT cmake/install_headers.cmake)
+install(SCRIPT tools/cmake/install_headers.cmake)
 
 # The library's folder as found from the .pc file, so that an installed tree may be moved.
 set(bdh_pc_folder ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH bdh_prefix_from_pc /prefix/${bdh_pc_folder} /prefix)
 string(REGEX REPLACE "/$" "" bdh_prefix_from_pc ${bdh_prefix_from_pc})
 list(JOIN bdh_static_libraries " " bdh_private_libraries)
-configure_file(cmake/bdh.pc.in bdh.pc @ONLY)
+configure_file(tools/cmake/bdh.pc.in bdh.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/bdh.pc DESTINATION ${bdh_pc_folder})
 
 # Where Debian's Python looks below /usr.
