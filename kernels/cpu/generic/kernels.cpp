@@ -13,12 +13,11 @@ namespace {
 
 // ---- rows: the products of one token, limited by how fast the rows arrive from memory ----
 //
-// Rows are read one after the other, each from its first element to its last: that is the order the
-// processor's own prefetching follows. Where inactive rows are skipped it stops following, so the rows to
-// come are asked for by hand, into the second cache, far enough ahead for memory to answer.
+// The processor's own prefetching follows rows in the order of memory only so far, and not at all where
+// inactive rows are skipped: the rows to come are asked for by hand, into the second cache. Four kilobytes
+// ahead is far enough for memory to answer; much more than that waits for places in the queue of misses.
 
-constexpr int64_t kRowsAhead = 16;
-constexpr int64_t kLineBytes = 64;
+constexpr int64_t kBytesAhead = 4096;
 
 enum class Order { dense, gathered };
 
@@ -28,57 +27,65 @@ struct RowList {
   int64_t stride;
   const int32_t* index;
   int64_t count;
+  int64_t row_bytes;
+  int64_t ahead;  // rows
 
-  RowList(const Rows& rows, const int32_t* list, int64_t rows_in_it)
-      : data(static_cast<const Element*>(rows.data)), stride(rows.stride), index(list), count(rows_in_it) {}
+  RowList(const Rows& rows, const int32_t* list, int64_t rows_in_it, int64_t width)
+      : data(static_cast<const Element*>(rows.data)),
+        stride(rows.stride),
+        index(list),
+        count(rows_in_it),
+        row_bytes(width * static_cast<int64_t>(sizeof(Element))),
+        ahead((kBytesAhead + row_bytes - 1) / row_bytes) {}
 
   const Element* operator[](int64_t i) const {
     return data + (order == Order::dense ? i : index[i]) * stride;
   }
 
-  void prefetch_after(int64_t i, int64_t width) const {
-    if (order == Order::dense || i + kRowsAhead >= count) return;
-    const char* row = reinterpret_cast<const char*>((*this)[i + kRowsAhead]);
-    const int64_t bytes = width * static_cast<int64_t>(sizeof(Element));
-    for (int64_t at = 0; at < bytes; at += kLineBytes) __builtin_prefetch(row + at, 0, 2);
+  [[gnu::always_inline]] void prefetch_after(int64_t i) const {
+    if (i + ahead >= count) return;
+    prefetch_bytes((*this)[i + ahead], row_bytes);
   }
 };
 
-// Enough independent sums to hide the latency of a multiply-add.
-constexpr int kSums = 4;
-
-template <class Element>
-float dot(const Element* row, const float* x, int64_t width) {
-  Floats total[kSums] = {};
-  int64_t d = 0;
-  for (; d + kSums * kLanes <= width; d += kSums * kLanes) {
-    for (int v = 0; v < kSums; ++v) {
-      total[v] = multiply_add(load(row + d + v * kLanes), load(x + d + v * kLanes), total[v]);
-    }
+// Rows that are multiplied side by side, each with a sum of its own: enough to hide the latency of a
+// multiply-add. A row's sum does not depend on which rows it is together with.
+template <int Count, class Element, Order order>
+void dot_some(const RowList<Element, order>& rows, int64_t first, int64_t width, const float* x, float* out) {
+  const Element* row[Count];
+  for (int i = 0; i < Count; ++i) row[i] = rows[first + i];
+  Floats total[kTogether] = {};
+  for (int64_t d = 0; d < width; d += kLanes) {
+    const Floats numbers = load(x + d);
+#pragma GCC unroll 4
+    for (int i = 0; i < Count; ++i) total[i] = multiply_add(load(row[i] + d), numbers, total[i]);
   }
-  for (; d < width; d += kLanes) total[0] = multiply_add(load(row + d), load(x + d), total[0]);
-  return sum((total[0] + total[1]) + (total[2] + total[3]));
+  float sums[kTogether];
+  sum_lanes(total, sums);
+  for (int i = 0; i < Count; ++i) out[first + i] = sums[i];
 }
 
-template <class Element, Order order>
-void dot_rows(const RowList<Element, order>& rows, int64_t width, const float* x, float* out) {
-  for (int64_t i = 0; i < rows.count; ++i) {
-    rows.prefetch_after(i, width);
-    out[i] = dot(rows[i], x, width);
+// X: what dot_some takes for x.
+template <class X, class Element, Order order>
+void dot_rows(const RowList<Element, order>& rows, int64_t width, const X& x, float* out) {
+  int64_t i = 0;
+  for (; i + kTogether <= rows.count; i += kTogether) {
+    for (int j = 0; j < kTogether; ++j) rows.prefetch_after(i + j);
+    dot_some<kTogether>(rows, i, width, x, out);
   }
+  for (; i < rows.count; ++i) dot_some<1>(rows, i, width, x, out);
 }
 
 // Vectors of `out` that stay in registers while the rows pass.
 constexpr int kHeld = kLanes == 16 ? 16 : 8;
 
 template <int Vectors, class Element, Order order>
-void accumulate_columns(const RowList<Element, order>& rows, const float* scale, int64_t column,
-                        int64_t width, float* out) {
+void accumulate_columns(const RowList<Element, order>& rows, const float* scale, int64_t column, float* out) {
   Floats total[Vectors];
 #pragma GCC unroll 16
   for (int v = 0; v < Vectors; ++v) total[v] = load(out + column + v * kLanes);
   for (int64_t i = 0; i < rows.count; ++i) {
-    if (column == 0) rows.prefetch_after(i, width);
+    if (column == 0) rows.prefetch_after(i);
     const Element* row = rows[i] + column;
     const Floats weight = splat(scale ? scale[i] : 1.0f);
 #pragma GCC unroll 16
@@ -93,89 +100,80 @@ template <int Vectors, class Element, Order order>
 void accumulate_from(const RowList<Element, order>& rows, const float* scale, int64_t column, int64_t width,
                      float* out) {
   for (; column + Vectors * kLanes <= width; column += Vectors * kLanes) {
-    accumulate_columns<Vectors>(rows, scale, column, width, out);
+    accumulate_columns<Vectors>(rows, scale, column, out);
   }
   if constexpr (Vectors > 1) accumulate_from<Vectors / 2>(rows, scale, column, width, out);
 }
 
-#if defined(__AVX512BF16__)
-// bfloat16 rows where the processor multiplies pairs of them: x is split in two bfloat16 numbers that
-// together hold 16 of its 24 bits, far more than the rows have.
-constexpr int64_t kMostSplit = 4096;
+// bfloat16 rows are read as words of two numbers each, which a shift and a mask make floats; x is divided
+// into its even and its odd numbers once for all rows.
+constexpr int64_t kMostDivided = 4096;
 
-struct Split {
-  alignas(64) uint16_t high[kMostSplit], low[kMostSplit];
+struct DividedX {
+  alignas(64) float even[kMostDivided / 2], odd[kMostDivided / 2];
 
-  Split(const float* x, int64_t width) {
-    for (int64_t d = 0; d < width; d += kLanes) {
-      round(load(x + d), high + d);
-      round(load(x + d) - load(reinterpret_cast<const BFloat16*>(high + d)), low + d);
+  DividedX(const float* x, int64_t width) {
+    for (int64_t d = 0; d < width; d += 2 * kLanes) {
+      const Floats upper = d + kLanes < width ? load(x + d + kLanes) : Floats{};
+      store(even + d / 2, even_lanes(load(x + d), upper));
+      store(odd + d / 2, odd_lanes(load(x + d), upper));
     }
-  }
-
-  static void round(Floats values, uint16_t* to) {
-    const __m256bh rounded = _mm512_cvtneps_pbh((__m512)values);
-    __builtin_memcpy(to, &rounded, sizeof rounded);
   }
 };
 
-inline __m512bh load_pairs(const uint16_t* from, __mmask32 mask) {
-  return (__m512bh)_mm512_maskz_loadu_epi16(mask, from);
-}
-
-template <Order order>
-void dot_rows(const RowList<BFloat16, order>& rows, int64_t width, const Split& x, float* out) {
-  constexpr int64_t kPairs = 2 * kLanes;
-  for (int64_t i = 0; i < rows.count; ++i) {
-    rows.prefetch_after(i, width);
-    const auto* row = reinterpret_cast<const uint16_t*>(rows[i]);
-    __m512 high = {}, low = {};
-    for (int64_t d = 0; d < width; d += kPairs) {
-      const __mmask32 mask = d + kPairs <= width ? 0xffffffffu : 0xffffu;
-      const __m512bh pairs = load_pairs(row + d, mask);
-      high = _mm512_dpbf16_ps(high, pairs, load_pairs(x.high + d, mask));
-      low = _mm512_dpbf16_ps(low, pairs, load_pairs(x.low + d, mask));
+template <int Count, Order order>
+void dot_some(const RowList<BFloat16, order>& rows, int64_t first, int64_t width, const DividedX& x,
+              float* out) {
+  const BFloat16* row[Count];
+  for (int i = 0; i < Count; ++i) row[i] = rows[first + i];
+  Floats total[kTogether] = {};
+  for (int64_t d = 0; d < width; d += 2 * kLanes) {
+    const Floats even = load(x.even + d / 2), odd = load(x.odd + d / 2);
+#pragma GCC unroll 4
+    for (int i = 0; i < Count; ++i) {
+      const Words words = load_words(row[i] + d, width - d);
+      total[i] = multiply_add((Floats)(words << 16), even, total[i]);
+      total[i] = multiply_add((Floats)(words & 0xffff0000), odd, total[i]);
     }
-    out[i] = sum((Floats)high + (Floats)low);
   }
+  float sums[kTogether];
+  sum_lanes(total, sums);
+  for (int i = 0; i < Count; ++i) out[first + i] = sums[i];
 }
 
-bool dot_split_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
-                    float* out) {
-  if (width > kMostSplit) return false;
-  const Split split(x, width);
+bool dot_divided_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
+                      float* out) {
+  if (width > kMostDivided) return false;
+  const DividedX divided(x, width);
   if (index) {
-    dot_rows(RowList<BFloat16, Order::gathered>(rows, index, count), width, split, out);
+    dot_rows(RowList<BFloat16, Order::gathered>(rows, index, count, width), width, divided, out);
   } else {
-    dot_rows(RowList<BFloat16, Order::dense>(rows, index, count), width, split, out);
+    dot_rows(RowList<BFloat16, Order::dense>(rows, index, count, width), width, divided, out);
   }
   return true;
 }
-#else
-bool dot_split_rows(const Rows&, const int32_t*, int64_t, int64_t, const float*, float*) { return false; }
-#endif
 
 template <class Element>
 void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
               float* out) {
-  if (index) return dot_rows(RowList<Element, Order::gathered>(rows, index, count), width, x, out);
-  dot_rows(RowList<Element, Order::dense>(rows, index, count), width, x, out);
+  if (index) return dot_rows(RowList<Element, Order::gathered>(rows, index, count, width), width, x, out);
+  dot_rows(RowList<Element, Order::dense>(rows, index, count, width), width, x, out);
 }
 
 template <class Element>
 void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
                      float* out) {
   if (index)
-    return accumulate_from<kHeld>(RowList<Element, Order::gathered>(rows, index, count), scale, 0, width,
-                                  out);
-  accumulate_from<kHeld>(RowList<Element, Order::dense>(rows, index, count), scale, 0, width, out);
+    return accumulate_from<kHeld>(RowList<Element, Order::gathered>(rows, index, count, width), scale, 0,
+                                  width, out);
+  accumulate_from<kHeld>(RowList<Element, Order::dense>(rows, index, count, width), scale, 0, width, out);
 }
 
 void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
                   float* out) {
   switch (rows.dtype) {
     case DType::bf16:
-      if (dot_split_rows(rows, index, count, width, x, out)) return;
+      if (dot_divided_rows(rows, index, count, width, x, out)) return;
       return dot_rows<BFloat16>(rows, index, count, width, x, out);
     case DType::f16:
       return dot_rows<Float16>(rows, index, count, width, x, out);

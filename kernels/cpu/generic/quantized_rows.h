@@ -16,10 +16,9 @@ constexpr int64_t kGroup = 32;                    // numbers of 4 bits that shar
 constexpr int64_t kHalfGroup = kGroup / 2;        // its bytes
 constexpr int64_t kExactNumbers = 512;            // 512 * 128 * 32767 is below 2^31
 constexpr int64_t kMostNumbers = 4096;            // of x that are rounded together
-constexpr int64_t kQuantizedRowsAhead = 32;       // that are asked for before they are read
+constexpr int64_t kQuantizedAhead = 4096;         // bytes of rows that are asked for before they are read
 constexpr int64_t kShorts = 2 * kLanes;           // in a vector
 constexpr int kHeldSums = kLanes == 16 ? 16 : 8;  // vectors of `out` that stay in registers while rows pass
-constexpr int kTogether = 4;                      // rows whose sums are taken in one go
 // NOLINTEND(misc-definitions-in-headers)
 
 using Shorts = int16_t __attribute__((vector_size(kLanes * 4)));
@@ -132,44 +131,6 @@ inline void widen_halves(const uint16_t* from, int64_t count, float factor, floa
   for (; i < count; ++i) to[i] = widen_half(from + i) * factor;
 }
 
-#if defined(__AVX512F__)
-inline Ints low_words(Ints a, Ints b) {
-  return (Ints)_mm512_maskz_unpacklo_epi32(0xffff, (__m512i)a, (__m512i)b);
-}
-inline Ints high_words(Ints a, Ints b) {
-  return (Ints)_mm512_maskz_unpackhi_epi32(0xffff, (__m512i)a, (__m512i)b);
-}
-inline Ints low_pairs(Ints a, Ints b) {
-  return (Ints)_mm512_maskz_unpacklo_epi64(0xff, (__m512i)a, (__m512i)b);
-}
-inline Ints high_pairs(Ints a, Ints b) {
-  return (Ints)_mm512_maskz_unpackhi_epi64(0xff, (__m512i)a, (__m512i)b);
-}
-#elif defined(__AVX2__)
-inline Ints low_words(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b); }
-inline Ints high_words(Ints a, Ints b) { return (Ints)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b); }
-inline Ints low_pairs(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
-inline Ints high_pairs(Ints a, Ints b) { return (Ints)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
-#endif
-
-/// The sums of the lanes of four vectors, Ints or Floats.
-template <class Vector, class Number>
-inline void sum_lanes(const Vector (&v)[kTogether], Number (&sums)[kTogether]) {
-#if defined(__AVX2__)
-  const auto added = [](Ints a, Ints b) { return (Vector)a + (Vector)b; };
-  const auto words = [&](Vector a, Vector b) {
-    return added(low_words((Ints)a, (Ints)b), high_words((Ints)a, (Ints)b));
-  };
-  const Vector even = words(v[0], v[1]), odd = words(v[2], v[3]);
-  Vector all = added(low_pairs((Ints)even, (Ints)odd), high_pairs((Ints)even, (Ints)odd));
-  if constexpr (kLanes > 8) all += (Vector)shuffle_lanes<8>((Floats)all);
-  all += (Vector)shuffle_lanes<4>((Floats)all);
-  __builtin_memcpy(sums, &all, sizeof sums);
-#else
-  for (int i = 0; i < kTogether; ++i) sums[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
-#endif
-}
-
 /// Which rows, one after the other.
 template <class Element>
 struct QuantizedList {
@@ -178,6 +139,7 @@ struct QuantizedList {
   int64_t stride, scale_stride;
   const int32_t* index;
   int64_t count;
+  int64_t ahead;  // rows
 
   QuantizedList(const Rows& rows, const int32_t* list, int64_t rows_in_it)
       : data(static_cast<const Element*>(rows.data)),
@@ -185,23 +147,21 @@ struct QuantizedList {
         stride(rows.stride),
         scale_stride(rows.scale_stride),
         index(list),
-        count(rows_in_it) {}
+        count(rows_in_it),
+        ahead((kQuantizedAhead + stride - 1) / stride) {}
 
   int64_t at(int64_t i) const { return index ? index[i] : i; }
   const Element* row(int64_t i) const { return data + at(i) * stride; }
   const uint16_t* scales_of(int64_t i) const { return scales + at(i) * scale_stride; }
 
-  void prefetch(int64_t i) const {
-    const auto* ahead = reinterpret_cast<const char*>(row(i));
-    for (int64_t byte = 0; byte < stride; byte += 64) __builtin_prefetch(ahead + byte, 0, 2);
-    __builtin_prefetch(scales_of(i), 0, 2);
-  }
+  // Scales are few enough for the processor's own prefetching.
+  [[gnu::always_inline]] void prefetch(int64_t i) const { prefetch_bytes(row(i), stride); }
   /// Asks for the rows that are read first.
-  void prefetch_first() const {
-    for (int64_t i = 0; i < kQuantizedRowsAhead && i < count; ++i) prefetch(i);
+  [[gnu::always_inline]] void prefetch_first() const {
+    for (int64_t i = 0; i < ahead && i < count; ++i) prefetch(i);
   }
-  void prefetch_after(int64_t i) const {
-    if (i + kQuantizedRowsAhead < count) prefetch(i + kQuantizedRowsAhead);
+  [[gnu::always_inline]] void prefetch_after(int64_t i) const {
+    if (i + ahead < count) prefetch(i + ahead);
   }
 };
 

@@ -22,6 +22,7 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
+constexpr int kTogether = 4;  // vectors whose lanes are summed in one go
 // NOLINTEND(misc-definitions-in-headers)
 
 using Floats = float __attribute__((vector_size(kLanes * 4)));
@@ -36,6 +37,14 @@ inline Floats load(const float* from) {
 }
 
 inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
+
+/// Asks for memory to come into the second cache. Inlined always: a compiler takes a function that does
+/// nothing else for one that does nothing.
+[[gnu::always_inline]] inline void prefetch_bytes(const void* from, int64_t bytes) {
+  constexpr int64_t kLineBytes = 64;
+  for (int64_t at = 0; at < bytes; at += kLineBytes)
+    __builtin_prefetch(static_cast<const char*>(from) + at, 0, 2);
+}
 
 /// value in every lane (value - 0 is value, -0 too, so the subtraction costs nothing).
 inline Floats splat(float value) { return value - Floats{}; }
@@ -76,6 +85,70 @@ inline float sum(Floats v) {
   v += shuffle_lanes<2>(v);
   v += shuffle_lanes<1>(v);
   return v[0];
+}
+
+#if defined(__AVX512F__)
+inline Ints low_words(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpacklo_epi32(0xffff, (__m512i)a, (__m512i)b);
+}
+inline Ints high_words(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpackhi_epi32(0xffff, (__m512i)a, (__m512i)b);
+}
+inline Ints low_pairs(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpacklo_epi64(0xff, (__m512i)a, (__m512i)b);
+}
+inline Ints high_pairs(Ints a, Ints b) {
+  return (Ints)_mm512_maskz_unpackhi_epi64(0xff, (__m512i)a, (__m512i)b);
+}
+#elif defined(__AVX2__)
+inline Ints low_words(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi32((__m256i)a, (__m256i)b); }
+inline Ints high_words(Ints a, Ints b) { return (Ints)_mm256_unpackhi_epi32((__m256i)a, (__m256i)b); }
+inline Ints low_pairs(Ints a, Ints b) { return (Ints)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
+inline Ints high_pairs(Ints a, Ints b) { return (Ints)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
+#endif
+
+/// The sums of the lanes of four vectors, Ints or Floats.
+template <class Vector, class Number>
+inline void sum_lanes(const Vector (&v)[kTogether], Number (&sums)[kTogether]) {
+#if defined(__AVX2__)
+  const auto added = [](Ints a, Ints b) { return (Vector)a + (Vector)b; };
+  const auto words = [&](Vector a, Vector b) {
+    return added(low_words((Ints)a, (Ints)b), high_words((Ints)a, (Ints)b));
+  };
+  const Vector even = words(v[0], v[1]), odd = words(v[2], v[3]);
+  Vector all = added(low_pairs((Ints)even, (Ints)odd), high_pairs((Ints)even, (Ints)odd));
+  if constexpr (kLanes > 8) all += (Vector)shuffle_lanes<8>((Floats)all);
+  all += (Vector)shuffle_lanes<4>((Floats)all);
+  __builtin_memcpy(sums, &all, sizeof sums);
+#else
+  for (int i = 0; i < kTogether; ++i) sums[i] = (v[i][0] + v[i][1]) + (v[i][2] + v[i][3]);
+#endif
+}
+
+/// The even lanes of a, then those of b.
+inline Floats even_lanes(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return (Floats)_mm512_permutex2var_ps((__m512)a, even, (__m512)b);
+#elif defined(__AVX2__)
+  const __m256 halves = _mm256_shuffle_ps((__m256)a, (__m256)b, 0x88);
+  return (Floats)_mm256_permute4x64_pd((__m256d)halves, 0xd8);
+#else
+  return Floats{a[0], a[2], b[0], b[2]};
+#endif
+}
+
+/// The odd lanes of a, then those of b.
+inline Floats odd_lanes(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return (Floats)_mm512_permutex2var_ps((__m512)a, odd, (__m512)b);
+#elif defined(__AVX2__)
+  const __m256 halves = _mm256_shuffle_ps((__m256)a, (__m256)b, 0xdd);
+  return (Floats)_mm256_permute4x64_pd((__m256d)halves, 0xd8);
+#else
+  return Floats{a[1], a[3], b[1], b[3]};
+#endif
 }
 
 inline int64_t sum(Ints v) {
@@ -128,6 +201,16 @@ inline Floats load(const Float16* from) {
   const Words special = (Words)((bits & 0x7c00) == 0x7c00) & 0x7f800000;
   return (Floats)((Words)magnitude | special | ((bits & 0x8000) << 16));
 #endif
+}
+
+/// Two numbers in each lane, the first one in its lower half; zeros from `count` on, a multiple of kLanes.
+inline Words load_words(const BFloat16* from, [[maybe_unused]] int64_t count) {
+#if defined(__AVX512F__)
+  if (count < 2 * kLanes) return (Words)_mm512_maskz_loadu_epi32(0x00ff, from);
+#endif
+  Words words;
+  __builtin_memcpy(&words, from, sizeof words);
+  return words;
 }
 
 }  // namespace
