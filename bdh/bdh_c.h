@@ -165,6 +165,9 @@ BDH_API bdh_status bdh_session_reset(bdh_session* session);
  * heads or one for each, above 0, INFINITY for no damping but exact phases; count 0: none, as in the authors'
  * code. */
 BDH_API bdh_status bdh_session_set_horizon(bdh_session* session, const float* horizon, size_t count);
+/* Forgets everything read. What the state is kept as: "f32", or "bf16", which takes half the memory, is read
+ * faster, and is rounded each time tokens are added to it; on the CPU alone. */
+BDH_API bdh_status bdh_session_set_state_dtype(bdh_session* session, const char* dtype);
 /* Tokens read so far. */
 BDH_API bdh_status bdh_session_get_position(const bdh_session* session, int64_t* position);
 

@@ -102,6 +102,12 @@ class State {
   virtual size_t bytes() const = 0;
 };
 
+/// How a state is kept.
+struct StateOptions {
+  std::span<const float> horizons;  // tokens, above 0, for each head, infinity for no damping; or none
+  DType s = DType::f32;             // or bf16: S takes half the memory, and is rounded where tokens are added
+};
+
 /// Memory that a model needs on a backend, in bytes.
 struct MemoryNeed {
   size_t weights = 0;  // packed parameters, those that stay in the mapped file included
@@ -150,14 +156,15 @@ class Backend {
   virtual int64_t provisional_tokens() const { return 0; }
   /// How many tokens of one sequence are best read at once.
   virtual int64_t prefill_tokens() const = 0;
-  /// What a model of those sizes needs, in f32, bf16, f16, i8 or (4 bits) u8; working memory is that of
-  /// reading `tokens` at once.
-  virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const = 0;
+  /// What a model of those sizes needs, in f32, bf16, f16, i8 or (4 bits) u8, with S as that dtype; working
+  /// memory is that of reading `tokens` at once.
+  virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens,
+                            DType s = DType::f32) const = 0;
   /// dtype: f32, bf16 or f16; that of the values where they have scales. Throws Error(out_of_memory),
   /// Error(unsupported) for scales where the backend has no kernels for them.
   virtual std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) = 0;
-  /// horizons: tokens, above 0, for each head, infinity for no damping; or none.
-  virtual std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) = 0;
+  /// Throws Error(unsupported) for S as a dtype that the backend does not have.
+  virtual std::unique_ptr<State> new_state(const Packed& packed, const StateOptions& options) = 0;
   /// Reads every segment: parallel inside, states carried across.
   /// Throws Error(bad_file) where a draw meets logits that are not finite (Sampler::next).
   virtual void read(const Packed& packed, const Read& read) = 0;

@@ -30,7 +30,7 @@ struct TrainingOptions {
   TrainingForm form = TrainingForm::automatic;
   int64_t chunk = 0;               // tokens of a chunk; 0: what suits the backend
   DType precision = DType::f32;    // f32; bf16 or f16: what weights and activations are rounded to
-  std::vector<float> horizons;     // as Backend::new_state
+  std::vector<float> horizons;     // as StateOptions
   float dropout = 0.0f;            // in [0, 1): share of g that is dropped in gradient()
   uint64_t seed = 0;               // of dropout
   std::vector<std::string> names;  // of the parameters, as trained_names orders them; empty: those

@@ -228,8 +228,8 @@ void run(const Options& options) {
   if (config.stop.empty()) config.stop = {kBlankLine};
   tokenizer_of(model);
   Continuation text;
-  Session session = begin_session(model, options.session, config, !options.sampling.horizon.empty(),
-                                  options.sampling.seed.has_value(), text);
+  Session session = begin_session(model, options.common, options.session, config,
+                                  !options.sampling.horizon.empty(), options.sampling.seed.has_value(), text);
   say(concat("seed ", config.sampling.seed, "; /help lists the commands"));
   Chat chat(model, config, std::move(session), std::move(text), prompt_cache(options.session),
             options.session.drafts);
@@ -252,6 +252,7 @@ void add_chat(Command& program) {
   Command command = program.subcommand("chat", "Write with a model, line by line");
   add_model_options(command, options->common);
   add_dtype_option(command, options->common);
+  add_state_dtype_option(command, options->common);
   add_sampling_options(command, options->sampling);
   add_session_options(command, options->session);
   command.footer(

@@ -38,6 +38,7 @@ struct CommonOptions {
   int threads = 0;              // 0: the cores
   std::string device = "auto";  // auto, cpu, cuda
   std::string dtype;            // "": as stored
+  std::string state_dtype = "f32";
   bool json = false;
 };
 
@@ -52,8 +53,10 @@ void add_json_option(Command& command, CommonOptions& options);
 
 /// --horizon: "" where it was not given, else fit for parse_horizon. `otherwise`: what goes without it.
 Option add_horizon_option(Command& command, std::string& horizon, const std::string& otherwise);
-/// The session's options that --horizon stands for.
-SessionOptions session_options(const std::string& horizon);
+/// --state-dtype f32|bf16.
+void add_state_dtype_option(Command& command, CommonOptions& options);
+/// The session's options that --horizon and --state-dtype stand for.
+SessionOptions session_options(const std::string& horizon, const CommonOptions& options);
 
 /// How tokens are read: --form and --chunk.
 struct FormOptions {

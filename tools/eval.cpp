@@ -54,7 +54,7 @@ class BlockLoss {
     read_.form = parse_form(options.form.form);
     read_.chunk = options.form.chunk;
     if (read_.form != Form::parallel || !options.horizon.empty())
-      session_.emplace(model.weights, session_options(options.horizon));
+      session_.emplace(model.weights, session_options(options.horizon, options.common));
   }
 
   size_t batch(int64_t block) const {
@@ -107,7 +107,7 @@ Loss stream_loss(const Model& model, TokenSource& text, const Options& options) 
   if (read.form == Form::parallel)
     fail(ErrorKind::invalid_argument,
          "--stream needs constant memory: use --form chunked or recurrent, not parallel");
-  Session session(model.weights, session_options(options.horizon));
+  Session session(model.weights, session_options(options.horizon, options.common));
   Progress progress("reading", "tokens");
   Loss loss;
   Tokens tokens = text.read(1);
@@ -135,7 +135,7 @@ void print_json(const Model& model, const Options& options, const Loss& loss, do
   json.set("tokens_per_second", static_cast<double>(loss.tokens) / seconds);
   json.set("block", options.stream ? Json() : Json(options.block));
   json.set("form", options.form.form);
-  json.set("horizon", horizon_to_json(session_options(options.horizon).horizon));
+  json.set("horizon", horizon_to_json(session_options(options.horizon, options.common).horizon));
   json.set("dtype", model.weights->dtype_name());
   json.set("backend", model.weights->backend().name());
   write_out(json.dump(2) + "\n");
@@ -183,6 +183,7 @@ void add_eval(Command& program) {
   add_form_options(command, options->form);
   add_horizon_option(command, options->horizon, "default: none");
   add_dtype_option(command, options->common);
+  add_state_dtype_option(command, options->common);
   add_json_option(command, options->common);
   command.footer("Example: bdh eval model --text shakespeare.txt --offset -111540 --stream");
   command.run([options] { run(*options); });

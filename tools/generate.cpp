@@ -175,8 +175,9 @@ void run(const Options& options) {
   Continuation before;
   std::vector<Session> sessions;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    sessions.push_back(begin_session(model, options.session, config, !options.sampling.horizon.empty(),
-                                     options.sampling.seed.has_value(), before));
+    sessions.push_back(begin_session(model, options.common, options.session, config,
+                                     !options.sampling.horizon.empty(), options.sampling.seed.has_value(),
+                                     before));
   }
   warn_past_block(model, config, prompts);
   if (!options.common.json && count == 1) write_out(shown(options, prompts, 0, 1, ""));
@@ -209,6 +210,7 @@ void add_generate(Command& program) {
   add_session_options(command, options->session);
   add_form_options(command, options->form);
   add_dtype_option(command, options->common);
+  add_state_dtype_option(command, options->common);
   add_json_option(command, options->common);
   command.footer(
       "Example: bdh generate model --prompt \"ROMEO:\" --max-new-tokens 300 --seed 7\n"

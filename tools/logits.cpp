@@ -35,7 +35,7 @@ std::vector<float> compute(const Model& model, const std::vector<int32_t>& token
     return forward(*model.weights, {&sequence, 1});
   if (read.form != Form::parallel)
     read.progress = [&](int64_t done, int64_t total) { return progress.update(done, total); };
-  Session session(model.weights, session_options(options.horizon));
+  Session session(model.weights, session_options(options.horizon, options.common));
   session.start_at(options.start);
   return session.read_all(tokens, read);
 }
@@ -66,7 +66,7 @@ void run(const Options& options) {
   summary.set("vocab_size", vocabulary);
   summary.set("start", options.start);
   summary.set("form", options.form.form);
-  summary.set("horizon", horizon_to_json(session_options(options.horizon).horizon));
+  summary.set("horizon", horizon_to_json(session_options(options.horizon, options.common).horizon));
   summary.set("dtype", model.weights->dtype_name());
   summary.set("backend", model.weights->backend().name());
   summary.set("load_seconds", load_seconds);
@@ -89,6 +89,7 @@ void add_logits(Command& program) {
   command.option("--start", &options->start, "the position of the first token; default 0")
       .range(0, kMaxPosition);
   add_dtype_option(command, options->common);
+  add_state_dtype_option(command, options->common);
   add_json_option(command, options->common);
   command.footer(
       "Example: bdh logits model --tokens 84,111,32 --out logits.safetensors --form chunked --chunk 64");

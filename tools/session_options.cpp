@@ -40,12 +40,14 @@ void add_session_options(Command& command, SessionFlags& flags) {
       .group(group);
 }
 
-Session begin_session(const Model& model, const SessionFlags& flags, GenerationConfig& config,
-                      bool horizon_given, bool seed_given, Continuation& text) {
-  if (flags.load.empty()) return Session(model.weights, {.horizon = config.horizon});
+Session begin_session(const Model& model, const CommonOptions& common, const SessionFlags& flags,
+                      GenerationConfig& config, bool horizon_given, bool seed_given, Continuation& text) {
+  SessionOptions options = session_options("", common);
+  options.horizon = config.horizon;
+  if (flags.load.empty()) return Session(model.weights, options);
   const SavedSession saved = read_session(std::filesystem::path(flags.load));
-  if (!horizon_given) config.horizon = saved.horizon;
-  Session session(model.weights, {.horizon = config.horizon});
+  if (!horizon_given) options.horizon = config.horizon = saved.horizon;
+  Session session(model.weights, options);
   session.restore(saved, flags.load);
   text = saved.text;
   if (seed_given) {

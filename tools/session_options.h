@@ -26,8 +26,8 @@ void add_session_options(Command& command, SessionFlags& flags);
 
 /// The session that was kept in flags.load, or a new one; and where its text stands. config receives what
 /// goes on from there, unless the command line says otherwise: horizon_given, seed_given.
-Session begin_session(const Model& model, const SessionFlags& flags, GenerationConfig& config,
-                      bool horizon_given, bool seed_given, Continuation& text);
+Session begin_session(const Model& model, const CommonOptions& common, const SessionFlags& flags,
+                      GenerationConfig& config, bool horizon_given, bool seed_given, Continuation& text);
 
 /// The cache of prompts, where it is asked for; its warnings go to stderr.
 std::optional<PromptCache> prompt_cache(const SessionFlags& flags);

@@ -260,6 +260,10 @@ class Session:
         """Forgets everything read. Tokens, one for each head or one for all; an empty list: none."""
         _check(_lib.bdh_session_set_horizon(self._handle, (c_float * len(horizon))(*horizon), c_size_t(len(horizon))))
 
+    def set_state_dtype(self, dtype):
+        """Forgets everything read. "f32", or "bf16": half the memory, read faster, rounded."""
+        _check(_lib.bdh_session_set_state_dtype(self._handle, c_char_p(dtype.encode())))
+
     @property
     def position(self):
         position = c_int64()

@@ -66,7 +66,9 @@ void restore(bdh_session& session, const bdh::SavedSession& saved, const std::st
   if (session.own_horizon || saved.horizon == session.session.options().horizon) {
     session.session.restore(saved, source);
   } else {
-    bdh::Session other(session.model->weights, {.horizon = saved.horizon});
+    bdh::SessionOptions options = session.session.options();
+    options.horizon = saved.horizon;
+    bdh::Session other(session.model->weights, options);
     other.restore(saved, source);
     session.session = std::move(other);
   }
@@ -109,9 +111,24 @@ bdh_status bdh_session_set_horizon(bdh_session* session, const float* horizon, s
     if (count > 0) require(horizon, "horizon");
     if (count > static_cast<size_t>(session->model->config().n_head))
       bdh::fail(ErrorKind::invalid_argument, "horizon: ", count, " numbers are more than there are heads");
-    session->session.reset({.horizon = {horizon, horizon + count}});
+    bdh::SessionOptions options = session->session.options();
+    options.horizon.assign(horizon, horizon + count);
+    session->session.reset(options);
     session->text = {};
     session->own_horizon = true;
+  });
+}
+
+bdh_status bdh_session_set_state_dtype(bdh_session* session, const char* dtype) {
+  return guarded([&] {
+    require(session, "session");
+    require(dtype, "dtype");
+    bdh::SessionOptions options = session->session.options();
+    options.state_dtype = bdh::dtype_from_option(dtype).value_or(bdh::DType::f16);
+    if (options.state_dtype == bdh::DType::f16)
+      bdh::fail(ErrorKind::invalid_argument, "dtype of a state must be f32 or bf16, not '", dtype, "'");
+    session->session.reset(options);
+    session->text = {};
   });
 }
 

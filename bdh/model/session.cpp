@@ -43,7 +43,9 @@ void check_position(const Segment& segment) {
 
 void check_room(const Weights& weights, const SessionOptions& options) {
   if (!options.max_bytes) return;
-  const size_t need = weights.backend().memory(weights.config().dimensions(), weights.dtype(), 1).session;
+  const size_t need = weights.backend()
+                          .memory(weights.config().dimensions(), weights.dtype(), 1, options.state_dtype)
+                          .session;
   if (need <= *options.max_bytes) return;
   fail(ErrorKind::out_of_memory, "a session of this model takes ", format_bytes(need), ", more than the ",
        format_bytes(*options.max_bytes), " of max_bytes; allow more, or use a smaller model");
@@ -130,8 +132,8 @@ Session::Session(std::shared_ptr<const Weights> weights, SessionOptions options)
 }
 
 std::unique_ptr<State> Session::new_state() const {
-  return weights_->backend().new_state(weights_->packed(),
-                                       by_head(options_.horizon, weights_->config().n_head));
+  const std::vector<float> horizons = by_head(options_.horizon, weights_->config().n_head);
+  return weights_->backend().new_state(weights_->packed(), {horizons, options_.state_dtype});
 }
 
 std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOptions& options) {

@@ -110,7 +110,11 @@ class Generation {
 
 void Generation::add(Session& session, const std::string& prompt, const Continuation& before) {
   const bool fresh = session.position() == 0 && session.options().horizon.empty();
-  if (fresh && !config_.horizon.empty()) session.reset({.horizon = config_.horizon});
+  if (fresh && !config_.horizon.empty()) {
+    SessionOptions options = session.options();
+    options.horizon = config_.horizon;
+    session.reset(options);
+  }
   EncodeOptions encode;
   encode.special_tokens =
       session.position() == 0 && before.unread.empty();  // they begin a text; what follows belongs to it

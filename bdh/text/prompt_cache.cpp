@@ -31,7 +31,8 @@ std::string hash_of(const std::string& before, std::span<const int32_t> tokens) 
 std::string kind_of(const Session& session, int64_t grid) {
   const Weights& weights = session.weights();
   return concat(weights.hash(), " ", name_of(weights.dtype()), " ", weights.backend().name(), " ",
-                horizon_text(session.options().horizon), " ", grid);
+                horizon_text(session.options().horizon), " ", name_of(session.options().state_dtype), " ",
+                grid);
 }
 
 struct Kept {

@@ -46,12 +46,12 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
     return pack_parameters(parameters, dtype, pool_);
   }
 
-  std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) override {
-    return std::make_unique<SequenceState>(packed.dims, kernels_, horizons);
+  std::unique_ptr<State> new_state(const Packed& packed, const StateOptions& options) override {
+    return std::make_unique<SequenceState>(packed.dims, kernels_, options);
   }
 
-  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const override {
-    return {packed_bytes(dims, dtype), SequenceState::bytes_for(dims),
+  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens, DType s) const override {
+    return {packed_bytes(dims, dtype), SequenceState::bytes_for(dims, s),
             prefill_bytes(dims, tokens, pool_.threads())};
   }
 

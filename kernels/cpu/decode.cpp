@@ -47,9 +47,14 @@ bool angles_given(const PackedParameters& packed, const Token& token) {
   return !token.state->horizons().empty() || token.position >= packed.rotated_positions;
 }
 
+// n is 0 or positive: a pair's bits tell.
 int64_t count_active_pairs(const float* n, int64_t count) {
   int64_t pairs = 0;
-  for (int64_t i = 0; i < count; i += 2) pairs += n[i] != 0.0f || n[i + 1] != 0.0f;
+  for (int64_t i = 0; i < count; i += 2) {
+    uint64_t bits = 0;
+    std::memcpy(&bits, n + i, sizeof bits);
+    pairs += bits != 0;
+  }
   return pairs;
 }
 
@@ -75,13 +80,12 @@ void read_s(const Decode& d, const Token& token, int64_t layer, int64_t i, const
   const NeuronTile tile = d.tiles[i];
   int32_t index[kTileNeurons], missing[kTileNeurons];
   float scale[kTileNeurons];
-  const int64_t active = compact(r, tile.count, index, scale);
+  const int64_t active = d.kernels.compact(r, nullptr, tile.count, scale, index);
   int64_t count = 0;  // of the rows that no token before this one has read
   for (int64_t j = 0; j < active && weight != 1.0f; ++j) scale[j] *= weight;
   const int64_t flush = SequenceState::last_flush(i, token.position);
   if (!d.flushed || flush < state.position()) {
-    const Rows s{state.s(layer, tile.row), DType::f32, d.stride};
-    return d.kernels.accumulate_rows(s, index, scale, active, d.stride, a);
+    return d.kernels.accumulate_rows(state.s(layer, tile.row), index, scale, active, d.stride, a);
   }
   float* rows = d.flushed + i * kTileNeurons * d.stride;
   uint8_t* known = d.known + i * kTileNeurons;
@@ -139,18 +143,13 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   float* mixed = d.partial + at * d.stride;
   int32_t index[kTileNeurons];
   float n[kTileNeurons], v[kTileNeurons];
-  const int64_t active = compact(d.neurons + at * kTileNeurons, tile.count, index, n);
+  const int64_t active = d.kernels.compact(d.neurons + at * kTileNeurons, nullptr, tile.count, n, index);
   const float* attended = d.attended + (sequence * d.packed.dims.heads + tile.head) * d.stride;
   d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder_v, tile.row), index, active, d.stride, attended,
                      v);
 
-  int64_t gated = 0;
-  for (int64_t j = 0; j < active; ++j) {
-    const float g = v[j] > 0.0f ? n[j] * v[j] : 0.0f;
-    index[gated] = index[j];
-    n[gated] = g;
-    gated += g != 0.0f;
-  }
+  for (int64_t j = 0; j < active; ++j) n[j] = v[j] > 0.0f ? n[j] * v[j] : 0.0f;
+  const int64_t gated = d.kernels.compact(n, index, active, n, index);
   std::fill(mixed, mixed + d.stride, 0.0f);
   d.kernels.accumulate_rows(from_row(d.packed.layer(layer).decoder, tile.row), index, n, gated, d.stride,
                             mixed);

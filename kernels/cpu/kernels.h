@@ -74,6 +74,11 @@ struct Kernels {
   int64_t (*gate_chunk)(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons,
                         int64_t tokens);
 
+  /// The values that are not zero and their index[i], or i where index is null; returns how many there are.
+  /// kept and kept_index, which may be values and index, have room for count, padded.
+  int64_t (*compact)(const float* values, const int32_t* index, int64_t count, float* kept,
+                     int32_t* kept_index);
+
   /// Non-zero elements of rows of `tokens` columns.
   int64_t (*count_active)(const float* rows, int64_t stride, int64_t count, int64_t tokens);
   /// Columns where row 2i or row 2i + 1 is not zero, over i < pairs.
@@ -85,6 +90,8 @@ struct Kernels {
 
   /// Converts count elements (a multiple of kPadding) to float32.
   void (*widen)(const void* from, DType dtype, int64_t count, float* to);
+  /// Rounds count floats (a multiple of kPadding) to the nearest bfloat16, ties to even.
+  void (*narrow)(const float* from, int64_t count, uint16_t* to);
   /// Quantized rows as float32: to (count, width).
   void (*widen_quantized)(const Rows& rows, int64_t count, int64_t width, float* to);
 };

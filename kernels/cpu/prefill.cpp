@@ -56,7 +56,7 @@ struct Sizes {
         neurons(all_neurons * padded(rows)),
         attended(heads * x_columns),
         partial(groups * x),
-        worker(padded(kNeuronBlock * stride + std::max(kNeuronBlock, kRowBlock) * padded(rows))) {}
+        worker(padded(2 * kNeuronBlock * stride + std::max(kNeuronBlock, kRowBlock) * padded(rows))) {}
 };
 
 struct Prefill {
@@ -113,10 +113,12 @@ Rows weighted(const Prefill& c, const SegmentRows& segment, const float* weights
   return plain(buffer, segment.tokens);
 }
 
-// A block of neurons of one segment: readout from what S holds, then S takes the segment's tokens.
+// A block of neurons of one segment: readout from what S holds, then S takes the segment's tokens. space:
+// for the block's rows of S, and for a number for each neuron and token.
 void read_and_update(const Prefill& c, const SegmentRows& segment, int64_t layer, int64_t head, int64_t row,
-                     int64_t count, bool first, float* a, float* buffer) {
-  float* s = segment.state->s(layer, row);
+                     int64_t count, bool first, float* a, float* space) {
+  float* s = segment.state->open_s(layer, row, count, space);
+  float* buffer = space + kNeuronBlock * c.stride;
   const float* r = c.rotated + row * c.columns + segment.first;
   if (segment.state->position() > 0) {
     c.kernels.multiply({segment.tokens, c.stride, count, r, 1, c.columns, plain(s, c.stride),
@@ -129,6 +131,7 @@ void read_and_update(const Prefill& c, const SegmentRows& segment, int64_t layer
   }
   c.kernels.multiply({count, c.stride, segment.tokens, static_cast<const float*>(keys.data), keys.stride, 1,
                       plain(c.x + segment.first * c.stride, c.stride), s, c.stride, true});
+  segment.state->keep_s(layer, row, count, s);
 }
 
 bool angles_given(const PackedParameters& packed, const SegmentRows& segment) {

@@ -29,15 +29,4 @@ class Buffer {
   int64_t count_ = 0;
 };
 
-/// Indices and values of the non-zero entries of values[0, count); returns how many there are.
-inline int64_t compact(const float* values, int64_t count, int32_t* index, float* kept) {
-  int64_t active = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    index[active] = static_cast<int32_t>(i);
-    kept[active] = values[i];
-    active += values[i] != 0.0f;
-  }
-  return active;
-}
-
 }  // namespace bdh::cpu

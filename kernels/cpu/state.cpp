@@ -17,6 +17,10 @@ std::shared_ptr<float> floats(int64_t count, const char* what) {
   return {memory, reinterpret_cast<float*>(memory.get())};
 }
 
+size_t s_bytes(const Dimensions& dims, DType dtype) {
+  return static_cast<size_t>(dims.layers * dims.heads * dims.neurons * padded(dims.width)) * size_of(dtype);
+}
+
 template <class Number>
 Tensor tensor_of(DType dtype, const std::vector<Number>& numbers) {
   std::byte* data = nullptr;
@@ -55,31 +59,35 @@ SavedState aligned(const SavedState& saved) {
 
 }  // namespace
 
-SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, std::span<const float> horizons)
+SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, const StateOptions& options)
     : dims_(dims),
       kernels_(kernels),
       tiles_(dims),
       rows_(dims.heads * dims.neurons),
       stride_(padded(dims.width)),
-      horizons_(horizons.begin(), horizons.end()) {
+      horizons_(options.horizons.begin(), options.horizons.end()),
+      s_dtype_(options.s) {
+  if (s_dtype_ != DType::f32 && s_dtype_ != DType::bf16)
+    fail(ErrorKind::unsupported, "the CPU backend keeps a session's state as F32 or BF16, not as ",
+         name_of(s_dtype_));
   for (const float horizon : horizons_) {
     for (int64_t distance = 0; distance <= kWindow; ++distance)
       weights_.push_back(weight_after(distance, horizon));
   }
-  s_ = floats(dims.layers * rows_ * stride_, "a session's state");
+  s_ = allocate_zeroed(s_bytes(dims, s_dtype_), "a session's state");
   r_ = floats(dims.layers * kSlots * slot_stride(), "a session's window");
   x_ = floats(dims.layers * kSlots * stride_, "a session's window");
 }
 
-size_t SequenceState::bytes_for(const Dimensions& dims) {
-  const int64_t stride = padded(dims.width), slot_stride = NeuronTiles(dims).count * kTileNeurons;
-  const int64_t per_layer = dims.heads * dims.neurons * stride + kSlots * (slot_stride + stride);
-  return static_cast<size_t>(dims.layers * per_layer) * sizeof(float);
+size_t SequenceState::bytes_for(const Dimensions& dims, DType s) {
+  const int64_t slot_stride = NeuronTiles(dims).count * kTileNeurons;
+  const int64_t window = dims.layers * kSlots * (slot_stride + padded(dims.width));
+  return s_bytes(dims, s) + static_cast<size_t>(window) * sizeof(float);
 }
 
 std::unique_ptr<State> SequenceState::clone() const {
-  auto copy = std::make_unique<SequenceState>(dims_, kernels_, horizons_);
-  std::memcpy(copy->s_.get(), s_.get(), static_cast<size_t>(dims_.layers * rows_ * stride_) * sizeof(float));
+  auto copy = std::make_unique<SequenceState>(dims_, kernels_, StateOptions{horizons_, s_dtype_});
+  std::memcpy(copy->s_.get(), s_.get(), s_bytes(dims_, s_dtype_));
   std::memcpy(copy->r_.get(), r_.get(),
               static_cast<size_t>(dims_.layers * kSlots * slot_stride()) * sizeof(float));
   std::memcpy(copy->x_.get(), x_.get(), static_cast<size_t>(dims_.layers * kSlots * stride_) * sizeof(float));
@@ -107,30 +115,71 @@ struct SequenceState::Flush {
     for (int64_t i = 0; i < pending; ++i) worth[i] = state.weight(tile, pending - i);
   }
 
-  void apply(const SequenceState& state, int64_t layer, int64_t tile, int64_t neuron, float* row) const {
+  // The pending tokens in which a neuron is active.
+  struct Active {
+    int32_t slots[kWindow];
     float scale[kWindow];
-    for (int64_t i = 0; i < pending; ++i) scale[i] = state.r(layer, slots[i], tile)[neuron] * worth[i];
+    int64_t count = 0;
+  };
+
+  Active active(const SequenceState& state, int64_t layer, int64_t tile, int64_t neuron) const {
+    Active some;
+    for (int64_t i = 0; i < pending; ++i) {
+      const float r = state.r(layer, slots[i], tile)[neuron];
+      some.slots[some.count] = slots[i];
+      some.scale[some.count] = r * worth[i];
+      some.count += r != 0.0f;
+    }
+    return some;
+  }
+  bool changes(const Active& some) const { return some.count > 0 || left != 1.0f; }
+
+  void apply(const SequenceState& state, int64_t layer, const Active& some, float* row) const {
     if (left != 1.0f) state.kernels_.decay(row, state.stride_, left);
-    state.kernels_.accumulate_rows({state.x(layer, 0), DType::f32, state.stride_}, slots, scale, pending,
-                                   state.stride_, row);
+    state.kernels_.accumulate_rows({state.x(layer, 0), DType::f32, state.stride_}, some.slots, some.scale,
+                                   some.count, state.stride_, row);
   }
 };
+
+float* SequenceState::open_s(int64_t layer, int64_t row, int64_t count, float* space) const {
+  std::byte* rows = s_at(layer * rows_ + row);
+  if (s_dtype_ == DType::f32) return reinterpret_cast<float*>(rows);
+  kernels_.widen(rows, s_dtype_, count * stride_, space);
+  return space;
+}
+
+void SequenceState::keep_s(int64_t layer, int64_t row, int64_t count, const float* rows) const {
+  if (s_dtype_ == DType::f32) return;
+  kernels_.narrow(rows, count * stride_, reinterpret_cast<uint16_t*>(s_at(layer * rows_ + row)));
+}
 
 void SequenceState::flush(int64_t layer, int64_t tile, int64_t position) {
   const Flush flush(*this, tile, position);
   const NeuronTile part = tiles_[tile];
-  for (int64_t neuron = 0; neuron < part.count && flush.pending > 0; ++neuron)
-    flush.apply(*this, layer, tile, neuron, s(layer, part.row + neuron));
+  std::vector<float> space(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(stride_));
+  for (int64_t neuron = 0; neuron < part.count && flush.pending > 0; ++neuron) {
+    const Flush::Active some = flush.active(*this, layer, tile, neuron);
+    if (!flush.changes(some)) continue;
+    float* row = open_s(layer, part.row + neuron, 1, space.data());
+    flush.apply(*this, layer, some, row);
+    keep_s(layer, part.row + neuron, 1, row);
+  }
 }
 
 void SequenceState::flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons,
                                  int64_t count, float* rows) const {
   const Flush flush(*this, tile, position);
   const NeuronTile part = tiles_[tile];
+  std::vector<uint16_t> rounded(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(stride_));
   for (int64_t i = 0; i < count; ++i) {
     float* row = rows + neurons[i] * stride_;
-    std::copy_n(s(layer, part.row + neurons[i]), stride_, row);
-    if (flush.pending > 0) flush.apply(*this, layer, tile, neurons[i], row);
+    read_s(layer * rows_ + part.row + neurons[i], row);
+    const Flush::Active some = flush.active(*this, layer, tile, neurons[i]);
+    if (!flush.changes(some)) continue;
+    flush.apply(*this, layer, some, row);
+    if (s_dtype_ == DType::f32) continue;
+    kernels_.narrow(row, stride_, rounded.data());
+    kernels_.widen(rounded.data(), s_dtype_, stride_, row);
   }
 }
 
@@ -208,13 +257,18 @@ SavedState SequenceState::save() const {
   if (*std::max_element(held, held + rows_) == 0) return saved;
   saved.s = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
   auto* rows = reinterpret_cast<float*>(data);
-  for (int64_t i = 0; i < layers * rows_; ++i) std::copy_n(s_.get() + i * stride_, width, rows + i * width);
+  std::vector<float> row(static_cast<size_t>(stride_));
+  for (int64_t i = 0; i < layers * rows_; ++i) {
+    read_s(i, row.data());
+    std::copy_n(row.data(), width, rows + i * width);
+  }
   return saved;
 }
 
 // Whether rows are held as this state's own schedule would have them.
 bool SequenceState::is_own(const SavedState& saved) const {
-  if (!saved.held.data || (saved.s.data && saved.s.dtype != DType::f32)) return false;
+  if (!saved.held.data || (saved.s.data && saved.s.dtype != DType::f32 && saved.s.dtype != s_dtype_))
+    return false;
   const auto* held = reinterpret_cast<const int64_t*>(saved.held.data);
   const int64_t flushed = *std::min_element(held, held + rows_);
   if (saved.tokens.count() != saved.position - flushed) return false;
@@ -244,6 +298,24 @@ void SequenceState::take_window(const KeptTokens& tokens) {
   }
 }
 
+// A row of S as float32.
+void SequenceState::read_s(int64_t row, float* to) const {
+  if (s_dtype_ == DType::f32) {
+    std::memcpy(to, s_at(row), static_cast<size_t>(stride_) * sizeof(float));
+  } else {
+    kernels_.widen(s_at(row), s_dtype_, stride_, to);
+  }
+}
+
+// (L, H, N, D) float32 or bfloat16; without data S is zero.
+void SequenceState::take_s(const Tensor& from) {
+  const size_t row_bytes = static_cast<size_t>(dims_.width) * (from.data ? size_of(from.dtype) : 0);
+  std::memset(s_.get(), 0, s_bytes(dims_, s_dtype_));
+  for (int64_t i = 0; i < dims_.layers * rows_ && from.data; ++i)
+    convert(from.dtype, from.data + static_cast<size_t>(i) * row_bytes, s_dtype_, s_at(i),
+            static_cast<size_t>(dims_.width));
+}
+
 void SequenceState::restore(const SavedState& saved) {
   check(saved, dims_);
   restore_aligned(aligned(saved));
@@ -251,16 +323,8 @@ void SequenceState::restore(const SavedState& saved) {
 
 void SequenceState::restore_aligned(const SavedState& saved) {
   const bool own = saved.position > 0 && is_own(saved);
-  const Tensor all = own || saved.position == 0 ? saved.s : folded(saved, dims_, horizons_);
-  const auto* rows = reinterpret_cast<const float*>(saved.position == 0 ? nullptr : all.data);
-  for (int64_t i = 0; i < dims_.layers * rows_; ++i) {
-    float* row = s_.get() + i * stride_;
-    if (rows) {
-      std::copy_n(rows + i * dims_.width, dims_.width, row);
-    } else {
-      std::fill_n(row, dims_.width, 0.0f);
-    }
-  }
+  const bool whole = own || saved.position == 0;
+  take_s(saved.position == 0 ? Tensor{} : whole ? saved.s : folded(saved, dims_, horizons_));
   position_ = flushed_ = saved.position;
   provisional_ = 0;
   if (!own) return;

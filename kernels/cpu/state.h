@@ -4,7 +4,8 @@
 // S += r^T x for every token would read and write all of S each time. So a token's r and x are kept in the
 // window instead, and attention reads a pending token as the parallel form does: (r . r_s) x_s. Every kWindow
 // tokens a tile of S is flushed: one pass adds all its pending tokens. Tiles are flushed in turn, a sixteenth
-// of them at each token, so that every token costs about the same.
+// of them at each token, so that every token costs about the same. S may be kept as bfloat16: then a flush,
+// and a chunk's addition, widens rows, adds in float32 and rounds.
 #pragma once
 
 #include <memory>
@@ -23,16 +24,15 @@ constexpr int64_t kSlots = kWindow + kMostProvisional;  // tokens being read hav
 
 class SequenceState : public State {
  public:
-  /// horizons: for each head, or none.
-  SequenceState(const Dimensions& dims, const Kernels& kernels, std::span<const float> horizons = {});
+  SequenceState(const Dimensions& dims, const Kernels& kernels, const StateOptions& options);
 
   int64_t position() const override { return position_; }
   std::unique_ptr<State> clone() const override;
   SavedState save() const override;
   KeptTokens last_tokens(int64_t count) const override;
   void restore(const SavedState& saved) override;
-  size_t bytes() const override { return bytes_for(dims_); }
-  static size_t bytes_for(const Dimensions& dims);
+  size_t bytes() const override { return bytes_for(dims_, s_dtype_); }
+  static size_t bytes_for(const Dimensions& dims, DType s);
 
   /// How many there are.
   int64_t tiles() const { return tiles_.count; }
@@ -79,8 +79,12 @@ class SequenceState : public State {
     return flushed_ == 0 && first_pending(tile, position) == 0 && !is_flush_due(tile, position);
   }
 
-  /// S of one layer, from the row of a tile on: neuron-major, (., stride) float32.
-  float* s(int64_t layer, int64_t row) const { return s_.get() + (layer * rows_ + row) * stride_; }
+  /// S of one layer, from that row on: neuron-major, stride numbers each.
+  Rows s(int64_t layer, int64_t row) const { return {s_at(layer * rows_ + row), s_dtype_, stride_}; }
+  /// Rows of S as float32, to be changed: where they are, or copied into `space` (count, stride). keep_s
+  /// takes them back.
+  float* open_s(int64_t layer, int64_t row, int64_t count, float* space) const;
+  void keep_s(int64_t layer, int64_t row, int64_t count, const float* rows) const;
   static int64_t slot(int64_t position) { return position % kSlots; }
   /// One slot of a tile's r: kTileNeurons floats, zero beyond the tile's neurons. Slots are slot_stride()
   /// floats apart.
@@ -101,8 +105,13 @@ class SequenceState : public State {
   static int64_t first_pending(int64_t tile, int64_t position, int64_t flushed);
   KeptTokens window(int64_t first) const;
   bool is_own(const SavedState& saved) const;
+  void read_s(int64_t row, float* to) const;
+  void take_s(const Tensor& from);
   void take_window(const KeptTokens& tokens);
   void restore_aligned(const SavedState& saved);
+  std::byte* s_at(int64_t row) const {
+    return s_.get() + row * stride_ * static_cast<int64_t>(size_of(s_dtype_));
+  }
 
   Dimensions dims_;
   const Kernels& kernels_;
@@ -114,7 +123,9 @@ class SequenceState : public State {
   std::vector<float> horizons_;
   std::vector<float> weights_;  // (H, kWindow + 1), or none
   int64_t flushed_ = 0;         // every tile's S holds the tokens before this one
-  std::shared_ptr<float> s_, r_, x_;
+  DType s_dtype_;               // f32 or bf16
+  std::shared_ptr<std::byte> s_;
+  std::shared_ptr<float> r_, x_;
 };
 
 }  // namespace bdh::cpu

@@ -37,7 +37,7 @@ class CudaBackend : public Backend {
 
   int64_t prefill_tokens() const override { return kPrefillTokens; }
 
-  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens) const override {
+  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens, DType) const override {
     const Sizes sizes = sizes_of(dims);
     const int64_t longest = std::clamp<int64_t>(tokens, 1, kPrefillTokens);
     return {packed_bytes(dims, dtype), DeviceState::bytes_for(sizes),
@@ -51,9 +51,12 @@ class CudaBackend : public Backend {
     return pack_parameters(parameters, dtype, queue_->stream);
   }
 
-  std::unique_ptr<State> new_state(const Packed& packed, std::span<const float> horizons) override {
+  std::unique_ptr<State> new_state(const Packed& packed, const StateOptions& options) override {
+    if (options.s != DType::f32)
+      fail(ErrorKind::unsupported, "the CUDA backend keeps a session's state as F32, not as ",
+           name_of(options.s), "; run it on the CPU (--device cpu)");
     return std::make_unique<DeviceState>(static_cast<const PackedParameters&>(packed).sizes, queue_,
-                                         horizons);
+                                         options.horizons);
   }
 
   std::unique_ptr<Training> new_training(const Dimensions& dims, const Tensor& freqs,

@@ -42,10 +42,10 @@ class ScriptedBackend : public Backend {
     packed->dtype = dtype;
     return packed;
   }
-  std::unique_ptr<State> new_state(const Packed&, std::span<const float>) override {
+  std::unique_ptr<State> new_state(const Packed&, const StateOptions&) override {
     return std::make_unique<ScriptedState>();
   }
-  MemoryNeed memory(const Dimensions&, DType, int64_t) const override { return {}; }
+  MemoryNeed memory(const Dimensions&, DType, int64_t, DType) const override { return {}; }
   void read(const Packed& packed, const Read& read) override {
     if (is_decode(read.segments)) batches.push_back(read.segments.size());
     for (LayerActivity& layer : read.activity) layer.tokens += static_cast<int64_t>(read.segments.size());

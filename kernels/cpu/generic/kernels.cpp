@@ -492,6 +492,34 @@ int64_t gate_chunk(const float* n, int64_t n_stride, float* v, int64_t v_stride,
   return positive;
 }
 
+#if defined(__AVX512F__)
+int64_t compact(const float* values, const int32_t* index, int64_t count, float* kept, int32_t* kept_index) {
+  int64_t active = 0;
+  __m512i places = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int64_t i = 0; i < count; i += kLanes, places = _mm512_add_epi32(places, _mm512_set1_epi32(kLanes))) {
+    const auto inside = static_cast<__mmask16>(count - i < kLanes ? (1u << (count - i)) - 1 : 0xffffu);
+    const __m512 some = _mm512_maskz_loadu_ps(inside, values + i);
+    const __m512i from = index ? _mm512_maskz_loadu_epi32(inside, index + i) : places;
+    const __mmask16 chosen = _mm512_cmp_ps_mask(some, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    _mm512_storeu_ps(kept + active, _mm512_maskz_compress_ps(chosen, some));
+    _mm512_storeu_si512(kept_index + active, _mm512_maskz_compress_epi32(chosen, from));
+    active += __builtin_popcount(chosen);
+  }
+  return active;
+}
+#else
+int64_t compact(const float* values, const int32_t* index, int64_t count, float* kept, int32_t* kept_index) {
+  int64_t active = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = values[i];
+    kept_index[active] = index ? index[i] : static_cast<int32_t>(i);
+    kept[active] = value;
+    active += value != 0.0f;
+  }
+  return active;
+}
+#endif
+
 int64_t count_active(const float* rows, int64_t stride, int64_t count, int64_t tokens) {
   int64_t active = 0;
   for (int64_t i = 0; i < count; ++i, rows += stride) {
@@ -542,6 +570,17 @@ void widen(const void* from, DType dtype, int64_t count, float* to) {
   }
 }
 
+void narrow(const float* from, int64_t count, uint16_t* to) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const Floats values = load(from + i);
+    const Words bits = (Words)values;
+    const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const Words number = (Words)(values == values);
+    const Halves halves = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), Halves);
+    __builtin_memcpy(to + i, &halves, sizeof halves);
+  }
+}
+
 }  // namespace
 
 #define BDH_CONCAT2(a, b) a##b
@@ -561,10 +600,12 @@ const Kernels BDH_CONCAT(kernels_, BDH_ISA) = {
     rotate_chunk_by,
     decay,
     gate_chunk,
+    compact,
     count_active,
     count_pairs,
     norm,
     widen,
+    narrow,
     widen_quantized,
 };
 
