@@ -242,6 +242,30 @@ TEST_CASE("C API: a horizon that is none is refused") {
   CHECK(bdh_session_set_horizon(nullptr, many, 1) == BDH_INVALID_ARGUMENT);
 }
 
+TEST_CASE("C API: a state as bfloat16, and dtypes that are none") {
+  LoadedInC c;
+  bdh_session* rounded = nullptr;
+  REQUIRE(bdh_session_clone(c.session, &rounded) == BDH_OK);
+  REQUIRE(bdh_session_set_state_dtype(rounded, "bf16") == BDH_OK);
+  std::vector<int32_t> text(40);
+  for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<int32_t>(i % 7);
+  read_in_c(c.session, text);
+  read_in_c(rounded, text);
+  const std::vector<float> exact = read_in_c(c.session, {4}), close = read_in_c(rounded, {4});
+  CHECK(close != exact);
+  CHECK(relative_difference(close, exact) < 3e-2);
+  REQUIRE(bdh_session_set_state_dtype(rounded, "f32") == BDH_OK);
+  read_in_c(rounded, text);
+  CHECK(read_in_c(rounded, {4}) == exact);
+  for (const char* wrong : {"f16", "BF16 ", "", "int8"}) {
+    CHECK(bdh_session_set_state_dtype(rounded, wrong) == BDH_INVALID_ARGUMENT);
+    CHECK(says("dtype of a state must be f32 or bf16"));
+  }
+  CHECK(bdh_session_set_state_dtype(rounded, nullptr) == BDH_INVALID_ARGUMENT);
+  CHECK(bdh_session_set_state_dtype(nullptr, "f32") == BDH_INVALID_ARGUMENT);
+  bdh_session_free(rounded);
+}
+
 TEST_CASE("C API: a session takes the horizon of what is restored, unless it has its own") {
   LoadedInC c;
   const float horizon[] = {5}, other[] = {6};

@@ -18,7 +18,7 @@ struct Options {
 /// Throws Error(invalid_argument) for an unknown or unavailable instruction set, naming those there are.
 std::shared_ptr<Backend> make_backend(const Options& options = {});
 
-/// The instruction sets this build has and this processor runs, best first: "avx512bf16", "avx512", "avx2",
+/// The instruction sets this build has and this processor runs, best first: "avx512vnni", "avx512", "avx2",
 /// "baseline", "neon".
 std::vector<std::string> available_isas();
 

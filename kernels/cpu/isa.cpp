@@ -13,9 +13,9 @@
 
 namespace bdh::cpu {
 
-extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_avx512bf16, kernels_neon;
+extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_avx512vnni, kernels_neon;
 extern const TrainingKernels training_kernels_baseline, training_kernels_avx2, training_kernels_avx512,
-    training_kernels_avx512bf16, training_kernels_neon;
+    training_kernels_avx512vnni, training_kernels_neon;
 
 namespace {
 
@@ -42,8 +42,8 @@ std::vector<Table> runnable() {
   std::vector<Table> tables;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16"))
-    tables.push_back({&kernels_avx512bf16, &training_kernels_avx512bf16});
+  if (has_avx512() && __builtin_cpu_supports("avx512vnni"))
+    tables.push_back({&kernels_avx512vnni, &training_kernels_avx512vnni});
   if (has_avx512()) tables.push_back({&kernels_avx512, &training_kernels_avx512});
   if (has_avx2()) tables.push_back({&kernels_avx2, &training_kernels_avx2});
   tables.push_back({&kernels_baseline, &training_kernels_baseline});

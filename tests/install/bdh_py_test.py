@@ -44,6 +44,8 @@ assert following == copy.read([32]) == other.read([32]) == again.read([32])
 assert bdh.sample(following, do_sample=0) == max(range(vocab), key=following.__getitem__)
 again.set_horizon([24])
 assert again.position == 0
+again.set_state_dtype("bf16")
+assert again.position == 0 and len(again.read([32])) == vocab
 
 # Text: whole, in two calls, as a stream, stopped, cancelled, and with what a callback raises.
 def text_of(settings, prompt="ROMEO:", session=None):

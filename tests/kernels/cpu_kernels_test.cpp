@@ -2,6 +2,7 @@
 // poisoned outputs.
 #include <doctest/doctest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -229,6 +230,56 @@ TEST_CASE("gate, counts, norm and widen") {
       std::vector<float> wide(64, kPoison);
       kernels.widen(stored.bytes.data(), dtype, 64, wide.data());
       CHECK(wide == stored.values);
+    }
+  });
+}
+
+TEST_CASE("floats round to the nearest bfloat16, ties to even, NaN staying one") {
+  Random random;
+  std::vector<float> values = random.floats(1000);
+  for (uint32_t bits = 0; bits < 0x10000;
+       ++bits) {  // every bfloat16, and what lies around half way to the next
+    for (const uint32_t lower : {0x0000u, 0x7fffu, 0x8000u, 0x8001u})
+      values.push_back(std::bit_cast<float>(bits << 16 | lower));
+  }
+  values.resize(padded(static_cast<int64_t>(values.size())));
+  for_each_isa([&](const Kernels& kernels) {
+    std::vector<uint16_t> rounded(values.size());
+    kernels.narrow(values.data(), static_cast<int64_t>(values.size()), rounded.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isnan(values[i])) {
+        REQUIRE(std::isnan(bf16_to_f32(rounded[i])));
+      } else {
+        REQUIRE(rounded[i] == f32_to_bf16(values[i]));
+      }
+    }
+  });
+}
+
+TEST_CASE("compact keeps what is not zero, in order, and where it stood") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    for (const int64_t count : {0, 2, 14, 16, 30, 500, 512}) {
+      std::vector<float> values = random.floats(padded(count));
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (i % 3 == 1) values[i] = i % 2 == 0 ? 0.0f : -0.0f;
+      }
+      if (count > 0) values[0] = std::numeric_limits<float>::quiet_NaN();
+      std::vector<int32_t> places, named, names(values.size()), index(values.size());
+      for (int32_t i = 0; i < count; ++i) {
+        names[i] = 7 * i;
+        if (values[i] == 0.0f) continue;
+        places.push_back(i);
+        named.push_back(names[i]);
+      }
+      const auto active = std::ssize(places);
+      std::vector<float> kept(values.size());
+      REQUIRE(kernels.compact(values.data(), nullptr, count, kept.data(), index.data()) == active);
+      CHECK(std::vector<int32_t>(index.begin(), index.begin() + active) == places);
+      for (int64_t i = 1; i < active; ++i) CHECK(kept[i] == values[places[i]]);
+      REQUIRE(kernels.compact(values.data(), names.data(), count, values.data(), names.data()) == active);
+      CHECK(std::vector<int32_t>(names.begin(), names.begin() + active) == named);
+      for (int64_t i = 1; i < active; ++i) CHECK(values[i] == kept[i]);
     }
   });
 }

@@ -287,6 +287,69 @@ TEST_CASE("wrong reads are refused before anything is read") {
   CHECK_THROWS_WITH_AS(read_batch(twice, tokens), doctest::Contains("twice"), Error);
 }
 
+TEST_CASE(
+    "a state kept as bfloat16: close to one in float32, in every way of reading, with or without a horizon") {
+  if (kOnCuda) return;
+  for (const Config& config : kConfigs) {
+    const std::vector<int32_t> tokens = some_tokens(150, config.vocab_size);
+    for (const std::string& variant : variants()) {
+      const auto weights = small_weights(config, 2, variant);
+      for (const auto& horizon : {std::vector<float>{}, {20}}) {
+        CAPTURE(variant);
+        const std::vector<float> expected =
+            Session(weights, {.horizon = horizon}).read_all(tokens, in_form(Form::recurrent));
+        const SessionOptions rounded{.horizon = horizon, .state_dtype = DType::bf16};
+        const auto read = [&](Form form, int64_t chunk) {
+          return Session(weights, rounded).read_all(tokens, in_form(form, chunk));
+        };
+        const std::vector<float> recurrent = read(Form::recurrent, 1);
+        CHECK(recurrent != expected);
+        CHECK(relative_difference(recurrent, expected) < 3e-2);
+        CHECK(relative_difference(read(Form::chunked, 7), expected) < 3e-2);
+        CHECK(relative_difference(read(Form::chunked, 64), expected) < 3e-2);
+      }
+    }
+  }
+}
+
+TEST_CASE("a state kept as bfloat16: half the memory, the same bits on any threads, copied, and kept") {
+  if (kOnCuda) return;
+  const Config& config = kConfigs[0];
+  const std::vector<int32_t> tokens = some_tokens(100, config.vocab_size);
+  const auto weights = small_weights(config);
+  const SessionOptions rounded{.horizon = {}, .state_dtype = DType::bf16};
+  Session session(weights, rounded), exact(weights);
+  CHECK(session.bytes() < exact.bytes());
+  CHECK(exact.bytes() - session.bytes() == static_cast<size_t>(config.state_bytes()) / 2);
+  std::vector<float> logits = session.read_all(part(tokens, 0, 40), in_form(Form::chunked, 16));
+  append(logits, session.read_all(part(tokens, 40, 77), in_form(Form::recurrent)));
+
+  for (const int threads : thread_counts()) {
+    Session other(small_weights(config, threads), rounded);
+    std::vector<float> same = other.read_all(part(tokens, 0, 40), in_form(Form::chunked, 16));
+    append(same, other.read_all(part(tokens, 40, 77), in_form(Form::recurrent)));
+    CHECK(same == logits);
+  }
+  Session copy = session.clone(), kept(weights, rounded), halved(weights, rounded);
+  kept.restore(session.save());
+  halved.restore(session.save(DType::bf16));
+  exact.restore(session.save());
+  const std::vector<float> following = session.read_all(part(tokens, 77, 100), in_form(Form::recurrent));
+  CHECK(copy.read_all(part(tokens, 77, 100), in_form(Form::recurrent)) == following);
+  CHECK(kept.read_all(part(tokens, 77, 100), in_form(Form::recurrent)) == following);
+  CHECK(halved.read_all(part(tokens, 77, 100), in_form(Form::recurrent)) == following);
+  CHECK(relative_difference(exact.read_all(part(tokens, 77, 100), in_form(Form::recurrent)), following) <
+        3e-2);
+}
+
+TEST_CASE("a state's dtype that a backend does not have is refused by name") {
+  const auto weights = small_weights(kConfigs[2]);
+  const Thrown thrown = thrown_by(
+      [&] { Session(weights, {.horizon = {}, .state_dtype = kOnCuda ? DType::bf16 : DType::f16}); });
+  CHECK(thrown.kind == ErrorKind::unsupported);
+  CHECK(thrown.says("state as F32"));
+}
+
 TEST_CASE("what no backend has yet is refused by name, before anything is read") {
   const auto weights = small_weights(kConfigs[1]);
   Backend& device = weights->backend();

@@ -179,7 +179,7 @@ class Calls {
         checked(bdh_session_reset(session()));
         return;
       case 7:
-        return set_horizon();
+        return below(2) == 0 ? set_horizon() : set_state_dtype();
       case 8:
       case 9:
       case 10:
@@ -284,6 +284,10 @@ class Calls {
   void set_horizon() {
     const std::vector<float> horizon(below(3), one_of<float>({4, INFINITY, 0, -1, NAN}));
     checked(bdh_session_set_horizon(session(), or_null(horizon.data()), horizon.size()));
+  }
+
+  void set_state_dtype() {
+    checked(bdh_session_set_state_dtype(session(), one_of<const char*>({"f32", "bf16", "f16", nullptr})));
   }
 
   int64_t position(const bdh_session* of) {
