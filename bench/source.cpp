@@ -72,7 +72,8 @@ std::vector<int32_t> Subject::tokens(int64_t position, int64_t count) const {
 std::vector<Session*> Subject::sessions(int64_t position, int64_t count) {
   auto& kept = sessions_[position];
   if (kept.empty()) {
-    auto first = std::make_unique<Session>(weights());
+    auto first = std::make_unique<Session>(
+        weights(), SessionOptions{.horizon = {}, .state_dtype = state_, .max_bytes = {}});
     ReadOptions how;
     how.chunk = chunk_;
     if (position > 0) first->read(tokens(0, position), how);

@@ -37,10 +37,16 @@ class Subject {
  public:
   using MakeBackend = std::function<std::shared_ptr<Backend>()>;
 
-  Subject(std::shared_ptr<const Source> source, DType dtype, MakeBackend backend, int64_t chunk = 256)
-      : source_(std::move(source)), dtype_(dtype), make_backend_(std::move(backend)), chunk_(chunk) {}
+  Subject(std::shared_ptr<const Source> source, DType dtype, MakeBackend backend, int64_t chunk = 256,
+          DType state = DType::f32)
+      : source_(std::move(source)),
+        dtype_(dtype),
+        make_backend_(std::move(backend)),
+        chunk_(chunk),
+        state_(state) {}
 
   const Source& source() const { return *source_; }
+  DType state() const { return state_; }
   const std::shared_ptr<const Source>& shared_source() const { return source_; }
   const std::shared_ptr<const Weights>& weights();
   /// Tokens [position, position + count) of the text, which starts again at its end.
@@ -55,6 +61,7 @@ class Subject {
   DType dtype_;
   MakeBackend make_backend_;
   int64_t chunk_;
+  DType state_;  // of its sessions
   std::shared_ptr<const Weights> weights_;
   std::map<int64_t, std::vector<std::unique_ptr<Session>>> sessions_;
 };

@@ -26,13 +26,14 @@ double causal_flops(const ModelSizes& m, double pairs) {
 
 }  // namespace
 
-ModelSizes::ModelSizes(const Config& config, DType dtype)
+ModelSizes::ModelSizes(const Config& config, DType dtype, DType state)
     : layers(static_cast<double>(config.n_layer)),
       width(static_cast<double>(config.n_embd)),
       heads(static_cast<double>(config.n_head)),
       rows(static_cast<double>(config.n_head * config.neurons_per_head())),
       vocab(static_cast<double>(config.vocab_size)),
-      element(bytes_of_weight(dtype, width)) {}
+      element(bytes_of_weight(dtype, width)),
+      state_element(static_cast<double>(size_of(state))) {}
 
 Densities densities_of(const LayerActivity& layer, const ModelSizes& m) {
   const double all = static_cast<double>(layer.tokens) * m.rows;

@@ -9,13 +9,14 @@
 
 namespace bdh::bench {
 
-/// Sizes as numbers to count with. element: bytes of a weight, with its share of a scale.
+/// Sizes as numbers to count with. element: bytes of a weight, with its share of a scale; state_element: of
+/// S.
 struct ModelSizes {
-  double layers, width, heads, rows, vocab, element;  // rows: H * N
+  double layers, width, heads, rows, vocab, element, state_element;  // rows: H * N
 
-  ModelSizes(const Config& config, DType dtype);
+  ModelSizes(const Config& config, DType dtype, DType state = DType::f32);
   double matrix() const { return rows * width * element; }       // bytes of E, Ev or the decoder
-  double state() const { return rows * width * sizeof(float); }  // bytes of one layer's S
+  double state() const { return rows * width * state_element; }  // bytes of one layer's S
 };
 
 /// Shares of active neurons and pairs of one layer.

@@ -147,10 +147,6 @@ std::vector<CpuCase> limit_cases(const Machine& machine) {
   }
 }
 
-std::string openblas_description() {
-  return concat(openblas_get_config(), ", running as ", openblas_get_corename());
-}
-
 Limits::Limits(Machine machine, const std::vector<Result>& results)
     : machine_(std::move(machine)), results_(results) {}
 

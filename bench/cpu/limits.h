@@ -12,9 +12,6 @@ namespace bdh::bench {
 
 std::vector<CpuCase> limit_cases(const Machine& machine);
 
-/// "OpenBLAS 0.3.21 ... SkylakeX"
-std::string openblas_description();
-
 /// The limits that were measured.
 class Limits {
  public:

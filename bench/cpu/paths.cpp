@@ -14,7 +14,11 @@ constexpr const char* kPeerForward = "PyTorch forward";
 constexpr const char* kPeerRecompute = "PyTorch recompute";
 constexpr const char* kPeerCached = "PyTorch cached decode";
 
-ModelSizes sizes_of(Subject& subject) { return {subject.source().config, subject.weights()->dtype()}; }
+constexpr int64_t kChunk = 256;  // ReadOptions' default
+
+ModelSizes sizes_of(Subject& subject) {
+  return {subject.source().config, subject.weights()->dtype(), subject.state()};
+}
 
 using SharedSubject = std::shared_ptr<Subject>;
 
@@ -77,12 +81,14 @@ Work forward_once(benchmark::State& state, Subject& subject, int64_t count) {
 // Adds the cases of one subject.
 class Adder {
  public:
-  Adder(std::vector<CpuCase>& cases, const std::shared_ptr<const Source>& source, DType dtype, int threads)
+  Adder(std::vector<CpuCase>& cases, const std::shared_ptr<const Source>& source, DType dtype, int threads,
+        DType state = DType::f32)
       : cases_(cases),
         subject_(std::make_shared<Subject>(
-            source, dtype, [threads] { return cpu::make_backend({.threads = threads, .isa = ""}); })),
+            source, dtype, [threads] { return cpu::make_backend({.threads = threads, .isa = ""}); }, kChunk,
+            state)),
         common_{.kind = Kind::path, .dtype = option_name(dtype), .threads = threads},
-        model_(source->name) {}
+        model_(concat(source->name, state == DType::bf16 ? ", S bf16" : "")) {}
 
   Case& decode_at(int64_t position, int64_t batch = 1) {
     const std::string sequences = batch == 1 ? "" : concat(", ", batch, " sequences");
@@ -118,7 +124,6 @@ class Adder {
   std::string model_;
 };
 
-constexpr int64_t kChunk = 256;  // ReadOptions' default
 constexpr Prefill kPrompt{512, Form::chunked, kChunk}, kLongPrompt{2048, Form::chunked, kChunk};
 
 // What is compared with PyTorch, and the numbers.
@@ -167,6 +172,8 @@ std::vector<CpuCase> path_cases(const Machine& machine, const std::shared_ptr<co
     for (const DType dtype : {DType::bf16, DType::i8, DType::u8}) {
       Adder narrow(cases, source, dtype, machine.cores);
       add_short(narrow);
+      Adder narrow_state(cases, source, dtype, machine.cores, DType::bf16);
+      narrow_state.decode_at(512);
     }
     if (options.quick) continue;
     Adder f16(cases, source, DType::f16, machine.cores);

@@ -7,6 +7,7 @@
 #include "bdh/base/error.h"
 #include "bench/cpu/kernels.h"
 #include "bench/cpu/limits.h"
+#include "bench/cpu/openblas.h"
 #include "bench/cpu/paths.h"
 #include "kernels/cpu/backend.h"
 
@@ -73,6 +74,7 @@ std::function<void(const Case&)> watch(const Options& options) {
 }  // namespace
 
 Report run_on_cpu(const Options& options) {
+  use_best_openblas();
   Machine machine = this_machine();
   if (options.threads > 0) machine.cores = options.threads;
   const int threads = machine.cores;
