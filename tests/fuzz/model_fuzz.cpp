@@ -20,14 +20,15 @@ bdh::LoadOptions on_cpu() {
   return options;
 }
 
-/// Weights that begin where a mapped file's do, and end where a read past them is seen.
+/// Weights that begin aligned as a mapped file's, and end where a read past them is seen.
 struct Aligned {
   std::shared_ptr<std::byte> memory;
   std::span<const std::byte> bytes;
 
-  explicit Aligned(std::span<const std::byte> from)
-      : memory(static_cast<std::byte*>(std::aligned_alloc(4096, (from.size() + 4095) / 4096 * 4096)),
-               std::free) {
+  explicit Aligned(std::span<const std::byte> from) {
+    void* start = nullptr;
+    if (posix_memalign(&start, bdh::kPackedAlignment, std::max<size_t>(from.size(), 1)) != 0) abort();
+    memory = {static_cast<std::byte*>(start), std::free};
     std::copy(from.begin(), from.end(), memory.get());
     bytes = {memory.get(), from.size()};
   }

@@ -120,10 +120,9 @@ TEST_CASE("packed layout: names and shapes are as documented") {
   CHECK(untied.packed().at("encoder.1.rows").shape == Shape{2, 32, 16});
   for (const Source& source : sources(config)) {
     const TensorMap packed = source.packed();
-    for (const auto& [name, shape] : parameter_shapes(source.packed_config())) {
-      CAPTURE(name);
-      REQUIRE(packed.contains(name));
-      CHECK(packed.at(name).shape == shape);
+    for (const std::pair<std::string, Shape>& parameter : parameter_shapes(source.packed_config())) {
+      REQUIRE_MESSAGE(packed.contains(parameter.first), parameter.first);
+      CHECK_MESSAGE(packed.at(parameter.first).shape == parameter.second, parameter.first);
     }
   }
 }
@@ -213,8 +212,7 @@ TEST_CASE("packed weights: what contradicts the config is an error that names it
   };
   const TensorMap good = contiguous_tensors(floats.packed());
   says(config, good, "'encoder.rows' says that the weights are packed, but config.json has no");
-  says(floats.packed_config(), floats.state_dict,
-       "'encoder.rows' is missing, and config.json says that");
+  says(floats.packed_config(), floats.state_dict, "'encoder.rows' is missing, and config.json says that");
   says(floats.packed_config(), with(good, "encoder", floats.state_dict.at("encoder")),
        "'encoder' and 'encoder.rows' are one parameter in two layouts");
   says(floats.packed_config(), with(good, "encoder.rows", floats.state_dict.at("encoder")),
