@@ -69,7 +69,8 @@ typedef void (*bdh_warning_callback)(void* user, const char* message);
 typedef struct {
   size_t size;
   const char* device; /* "auto", "cpu", "cuda", "cuda:1"; NULL: auto */
-  const char* dtype;  /* what the weights run as: "f32", "bf16", "f16"; NULL: as stored */
+  const char* dtype;  /* what the weights run as: "f32", "bf16", "f16"; NULL: as stored. Quantized ones run
+                         as stored alone */
   int32_t threads;    /* of the CPU; 0: the cores */
   int32_t strict;     /* not 0: tensors that are no part of a BDH model are an error, not a warning */
   int32_t verify;     /* not 0: compare the weights files with the hashes in metadata.json */
@@ -115,6 +116,9 @@ typedef struct {
   int64_t tokenizer_vocab_size; /* one more than its largest token; 0: there is no tokenizer */
   int64_t bos_token, eos_token; /* of the tokenizer; -1: none */
   int64_t block_size;           /* tokens of a training example; 0: not known */
+  int64_t weight_bits;          /* of a number of the weights, as they run: 32, 16, or, quantized, 8 or 4 */
+  int64_t packed; /* not 0: by bdh convert --packed; run as stored on a CPU, the weights are not copied */
+  char dtype[8];  /* what the weights run as: "F32", "BF16", "F16", "int8", "int4" */
 } bdh_model_info;
 
 BDH_API bdh_status bdh_model_get_info(const bdh_model* model, bdh_model_info* info, size_t info_size);

@@ -15,6 +15,20 @@ void refuse_scales(const Parameters& parameters, const std::string& name) {
        "floats of them: bdh convert --dequantize");
 }
 
+Parameters contiguous(Parameters parameters) {
+  const auto make_contiguous = [](Matrix& matrix) {
+    matrix.values = converted(matrix.values, matrix.values.dtype);
+    if (matrix.group != 0) matrix.scales = converted(matrix.scales, matrix.scales.dtype);
+  };
+  for (Layer& layer : parameters.layers) {
+    for (Matrix* matrix : {&layer.encoder, &layer.encoder_v, &layer.decoder}) make_contiguous(*matrix);
+  }
+  make_contiguous(parameters.embed);
+  make_contiguous(parameters.lm_head);
+  parameters.packed = false;
+  return parameters;
+}
+
 void refuse_unbuilt(const Read& read) {
   const auto adapted = [](const Segment& segment) { return segment.adapter != nullptr; };
   if (std::any_of(read.segments.begin(), read.segments.end(), adapted))

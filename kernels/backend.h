@@ -74,6 +74,9 @@ struct Parameters {
   Matrix embed;               // (V, D)
   Matrix lm_head;             // (D, V)
   Tensor freqs;               // (N) float32, turns per token
+  /// Strided views of rows that lie as bdh/model/packed_layout.h says, to be run where they lie; else all
+  /// values and scales are contiguous.
+  bool packed = false;
 };
 
 /// Parameters as a backend wants them: neuron-major, in the dtype asked for. Immutable; shared by sessions
@@ -184,6 +187,9 @@ void refuse_unbuilt(const Read& read);
 /// Throws Error(unsupported) for quantized weights: what a backend without kernels for them asks first.
 /// `name`: the backend's.
 void refuse_scales(const Parameters& parameters, const std::string& name);
+
+/// The same parameters, not packed: a copy of what does not lie contiguous, for backends that copy it anyway.
+Parameters contiguous(Parameters parameters);
 
 /// Decode: every segment has a state and a single token.
 bool is_decode(std::span<const Segment> segments);

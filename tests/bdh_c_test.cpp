@@ -209,6 +209,61 @@ TEST_CASE("C API: sizes, config, metadata, memory and devices") {
   CHECK(bdh_device_get_info(devices, &device, sizeof device) == BDH_NOT_FOUND);
 }
 
+TEST_CASE("C API: quantized and packed models, from files and from memory") {
+  if (kOnCuda) return;
+  const TemporaryDirectory directory;
+  write_model(directory.path());
+  const bdh::Model floats = bdh::Model::from_pretrained(directory.path());
+  for (const bool packed : {false, true}) {
+    for (const int64_t bits : {32, 16, 8, 4}) {
+      CAPTURE(packed);
+      CAPTURE(bits);
+      const std::filesystem::path path = directory / "other";
+      bdh::SaveOptions save;
+      save.packed = packed, save.overwrite = true;
+      if (bits == 16) save.dtype = bdh::DType::bf16;
+      (bits < 16 ? bdh::quantized(floats, bits) : floats).save_pretrained(path, save);
+      const bdh::Model model = bdh::Model::from_pretrained(path);
+      const Buffers memory(path);
+      bdh_model *from_files = nullptr, *from_memory = nullptr;
+      REQUIRE(bdh_model_load(path.c_str(), nullptr, &from_files) == BDH_OK);
+      REQUIRE(bdh_model_load_buffers(&memory.buffers, nullptr, &from_memory) == BDH_OK);
+      const std::vector<int32_t> tokens{84, 111, 32, 98};
+      const std::vector<float> want = bdh::Session(model.weights).read(tokens);
+      for (bdh_model* loaded : {from_files, from_memory}) {
+        bdh_model_info info;
+        REQUIRE(bdh_model_get_info(loaded, &info, sizeof info) == BDH_OK);
+        CHECK(info.weight_bits == bits);
+        CHECK(info.packed == (packed ? 1 : 0));
+        CHECK(std::string(info.dtype) == model.weights->dtype_name());
+        bdh_memory_info need;
+        REQUIRE(bdh_model_get_memory(loaded, 10, &need, sizeof need) == BDH_OK);
+        CHECK(
+            need.weights ==
+            model.weights->backend().memory(model.config().dimensions(), model.weights->dtype(), 10).weights);
+        bdh_session* session = nullptr;
+        REQUIRE(bdh_session_new(loaded, &session) == BDH_OK);
+        CHECK(read_in_c(session, tokens) == want);
+        std::string text;
+        const bdh_generation_options options = options_in_c(loaded, &text);
+        CHECK(generate_in_c(session, "To be", &options) == BDH_OK);
+        bdh_session_free(session);
+      }
+      const std::string config = text_from([&](char* text, size_t capacity, size_t* length) {
+        return bdh_model_config(from_files, text, capacity, length);
+      });
+      CHECK((config.find("quantization_config") != std::string::npos) == (bits < 16));
+      CHECK(run_program(kCProgram, {path.string(), "To be"}).exit_code == 0);
+      bdh_load_options options;
+      REQUIRE(bdh_load_options_defaults(&options, sizeof options) == BDH_OK);
+      options.dtype = "bf16";
+      bdh_model* other = nullptr;
+      CHECK(bdh_model_load(path.c_str(), &options, &other) == (bits < 16 ? BDH_INVALID_ARGUMENT : BDH_OK));
+      for (bdh_model* loaded : {from_files, from_memory, other}) bdh_model_free(loaded);
+    }
+  }
+}
+
 TEST_CASE("C API: metadata of the weights files, and warnings of a load") {
   TemporaryDirectory directory;
   write_model(directory.path());

@@ -10,6 +10,8 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/memory.h"
+#include "bdh/model/packed_layout.h"
+#include "bdh/model/quantization.h"
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/quantize.h"
@@ -26,7 +28,7 @@ struct Options {
   std::string source, target, config, form = "safetensors", dtype, max_shard_size = "5GB";
   std::string training_args, details;
   std::vector<std::string> metadata;
-  bool huggingface = false, overwrite = false, no_card = false, dequantize = false;
+  bool huggingface = false, overwrite = false, no_card = false, dequantize = false, packed = false;
 };
 
 bool holds_directory(const fs::path& path) {
@@ -72,6 +74,7 @@ SaveOptions save_options(const Options& options, Progress& progress) {
   save.max_shard_size = parse_size(options.max_shard_size);
   save.metadata = parse_metadata(options.metadata);
   save.create_model_card = !options.no_card;
+  save.packed = options.packed;
   save.huggingface = options.huggingface;
   save.overwrite = options.overwrite;
   save.training_args = read_json_file(options.training_args);
@@ -109,13 +112,17 @@ WeightForm file_form(const Options& options) {
   return form;
 }
 
-/// What a single file cannot say of itself, floats need not.
-void dequantize_to_file(const Options& options, const ByteProgress& progress) {
-  const Model model = dequantized(load_source(options));
-  for (const std::string& warning : model.warnings) warn(warning);
+/// What a single file cannot say of itself, floats in columns need not.
+void plain_to_file(const Options& options, Metadata metadata, const ByteProgress& progress) {
+  const Model found = load_source(options);
+  for (const std::string& warning : found.warnings) warn(warning);
+  const Model model = options.dequantize ? dequantized(found) : found;
+  require_floats(model.config(), "a weights file by itself");
   const TensorMap tensors = model.weights->state_dict();
   WeightForm form = file_form(options);
   form.safetensors = fs::path(options.target).extension() == ".safetensors";
+  metadata.erase(kLayoutKey);
+  form.metadata.insert(metadata.begin(), metadata.end());
   form.metadata.insert({{"format", "pt"}});
   const TensorList list(tensors.begin(), tensors.end());
   ByteMeter meter(progress, bytes_to_write(list, form));
@@ -129,10 +136,14 @@ void convert_to_file(const Options& options) {
          "' already exists; replace it with --overwrite, or choose another name");
   }
   Progress progress("saving", "MB");
-  if (options.dequantize) return dequantize_to_file(options, progress_line(progress));
+  if (options.packed)
+    fail(ErrorKind::invalid_argument, "--packed makes a directory, whose config.json says so; '",
+         options.target, "' names a file");
   std::vector<std::string> warnings;
   const WeightFiles weights = holds_directory(options.source) ? find_weights(options.source, &warnings)
                                                               : open_weights_file(options.source);
+  if (options.dequantize || weights.packed())
+    return plain_to_file(options, weights.metadata(), progress_line(progress));
   for (const std::string& warning : warnings) warn(warning);
   convert_weights(weights, options.target, file_form(options), progress_line(progress));
 }
@@ -168,6 +179,8 @@ void add_convert(Command& program) {
   command.option("--details", &options->details,
                  "JSON file with facts for metadata.json and the card: license, datasets, metrics, ...");
   command.flag("--dequantize", &options->dequantize, "make floats of weights that bdh quantize rounded");
+  command.flag("--packed", &options->packed,
+               "lay the weights out so that they run as they lie in the file, shared by processes");
   command.flag("--huggingface", &options->huggingface, "add what Hugging Face transformers needs");
   command.flag("--no-card", &options->no_card, "write no README.md");
   command.flag("--overwrite", &options->overwrite, "replace the model that stands there");

@@ -39,16 +39,19 @@ struct Measured {
   std::string dtype;
   int64_t tokens;
   size_t estimate, program, peak;  // bytes; program: what was resident before the model was read
+  size_t copied;                   // bytes of the weights that do not lie in the mapped file
 };
 
 struct Report {
   const Options& options;
   Config config;
   std::shared_ptr<Backend> backend;
+  std::optional<DType> mapped;  // packed weights that run as this are mapped, and so shared
 
   MemoryNeed need(DType dtype, int64_t context) const {
     return backend->memory(config.dimensions(), dtype, std::min(context, options.chunk));
   }
+  size_t mapped_bytes(DType dtype) const { return dtype == mapped ? need(dtype, 1).weights : 0; }
   size_t sessions_bytes() const {
     return need(DType::f32, 1).session * static_cast<size_t>(options.sessions);
   }
@@ -73,8 +76,12 @@ Measured measure(const Report& report) {
     sessions.back().read(std::span(tokens).first(1));
   }
   const DType dtype = model.weights->dtype();
-  return {std::string(model.weights->dtype_name()), report.options.chunk,
-          report.total(dtype, report.options.chunk), program, peak_resident_memory()};
+  return {std::string(model.weights->dtype_name()),
+          report.options.chunk,
+          report.total(dtype, report.options.chunk),
+          program,
+          peak_resident_memory(),
+          model.weights->packed().bytes};
 }
 
 Json contexts_json(const Report& report) {
@@ -101,6 +108,10 @@ Json to_json(const Report& report, const Measured* measured) {
   for (const auto& [dtype, name] : precisions(report.config))
     weights.set(std::string(name), uint64_t{report.need(dtype, 1).weights});
   json.set("weights_bytes", std::move(weights));
+  Json mapped;
+  for (const auto& [dtype, name] : precisions(report.config))
+    mapped.set(std::string(name), uint64_t{report.mapped_bytes(dtype)});
+  if (report.mapped) json.set("mapped_bytes", std::move(mapped));
   json.set("sessions", report.options.sessions);
   json.set("sessions_bytes", uint64_t{report.sessions_bytes()});
   json.set("chunk", report.options.chunk);
@@ -112,6 +123,7 @@ Json to_json(const Report& report, const Measured* measured) {
   run.set("estimate_bytes", uint64_t{measured->estimate});
   run.set("program_bytes", uint64_t{measured->program});
   run.set("peak_bytes", uint64_t{measured->peak});
+  run.set("copied_bytes", uint64_t{measured->copied});
   json.set("measured", std::move(run));
   return json;
 }
@@ -150,6 +162,8 @@ std::string to_text(const Report& report, const Measured* measured) {
                             config.parameters(), "\nbackend    ", report.backend->name(), "\n\n");
   text += row("", "", names(config));
   text += row("weights", "", by_dtype(config, [&](DType dtype) { return report.need(dtype, 1).weights; }));
+  if (report.mapped)
+    text += row("  mapped", "", by_dtype(config, [&](DType dtype) { return report.mapped_bytes(dtype); }));
   text += row(options.sessions == 1 ? "session" : concat(options.sessions, " sessions"), "",
               by_dtype(config, [&](DType) { return report.sessions_bytes(); }));
   text += concat("\nwith a text of so many tokens, read in chunks of ", options.chunk, "\n");
@@ -161,12 +175,23 @@ std::string to_text(const Report& report, const Measured* measured) {
   if (!measured) return text;
   return text + concat("\nmeasured   ", measured->dtype, ", ", measured->tokens, " tokens: estimated ",
                        format_bytes(measured->estimate), ", peak ", format_bytes(measured->peak),
-                       " of which ", format_bytes(measured->program), " were the program's before\n");
+                       " of which ", format_bytes(measured->program),
+                       " were the program's before; weights copied ", format_bytes(measured->copied), "\n");
+}
+
+/// What packed weights run as where they lie; nothing for others.
+std::optional<DType> mapped_dtype(const Options& options, const Config& config, const Backend& backend) {
+  if (!config.packed || !backend.name().starts_with("cpu")) return {};
+  LoadOptions load;
+  load.device = "cpu";
+  load.tokenizer = false;
+  return Model::from_pretrained(options.common.directory, load).weights->dtype();
 }
 
 void run(const Options& options) {
-  const Report report{options, read_config(options.common.directory),
-                      make_backend(options.common.device, options.common.threads)};
+  const Config config = read_config(options.common.directory);
+  const auto backend = make_backend(options.common.device, options.common.threads);
+  const Report report{options, config, backend, mapped_dtype(options, config, *backend)};
   Measured measured{};
   if (options.measure) measured = measure(report);
   const Measured* run_of = options.measure ? &measured : nullptr;

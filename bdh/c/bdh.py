@@ -75,7 +75,7 @@ class _Buffers(Structure):
 class ModelInfo(Structure):
     _fields_ = [(name, c_int64) for name in (
         "n_layer", "n_embd", "n_head", "mlp_internal_dim_multiplier", "vocab_size", "neurons_per_head", "parameters",
-        "tokenizer_vocab_size", "bos_token", "eos_token", "block_size")]
+        "tokenizer_vocab_size", "bos_token", "eos_token", "block_size", "weight_bits", "packed")] + [("dtype", c_char * 8)]
 
 
 class MemoryInfo(Structure):

@@ -63,6 +63,11 @@ bdh::ModelBytes model_bytes(const bdh_model_buffers& buffers, std::shared_ptr<co
   return bytes;
 }
 
+template <size_t capacity>
+void copy_closed(const std::string& from, char (&to)[capacity]) {
+  std::snprintf(to, capacity, "%s", from.c_str());
+}
+
 bdh_model_info info_of(const bdh::Model& model) {
   const bdh::Config& config = model.config();
   bdh_model_info info{};
@@ -79,6 +84,10 @@ bdh_model_info info_of(const bdh::Model& model) {
   info.bos_token = special.bos.value_or(-1);
   info.eos_token = special.eos.value_or(-1);
   info.block_size = model.block_size().value_or(0);
+  const auto float_bits = static_cast<int64_t>(8 * bdh::size_of(model.weights->dtype()));
+  info.weight_bits = config.weight_bits != 0 ? config.weight_bits : float_bits;
+  info.packed = model.packed ? 1 : 0;
+  copy_closed(std::string(model.weights->dtype_name()), info.dtype);
   return info;
 }
 
@@ -94,11 +103,6 @@ bdh_memory_info memory_of(const bdh::Model& model, size_t tokens) {
   const auto read = static_cast<int64_t>(std::clamp<size_t>(tokens, 1, most));
   const bdh::MemoryNeed need = weights.backend().memory(model.config().dimensions(), weights.dtype(), read);
   return {need.weights, need.session, need.working, bdh::peak_resident_memory()};
-}
-
-template <size_t capacity>
-void copy_closed(const std::string& from, char (&to)[capacity]) {
-  std::snprintf(to, capacity, "%s", from.c_str());
 }
 
 }  // namespace

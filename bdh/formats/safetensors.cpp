@@ -291,13 +291,24 @@ using Entry = TensorMap::value_type;
 
 auto writing_rank(DType dtype) { return std::find(kWritingOrder.begin(), kWritingOrder.end(), dtype); }
 
-// The map's order by name is kept within a type.
-std::vector<const Entry*> in_writing_order(const TensorMap& tensors) {
+// The largest power of two up to `most` that divides a tensor's bytes.
+size_t alignment_of(const Tensor& tensor, size_t most) {
+  const size_t bytes = tensor.bytes() | most;
+  return bytes & -bytes;
+}
+
+// The map's order by name is kept within a type; with an alignment, after the order by that.
+std::vector<const Entry*> in_writing_order(const TensorMap& tensors, size_t alignment) {
   std::vector<const Entry*> order;
   for (const Entry& entry : tensors) order.push_back(&entry);
   std::stable_sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
     return writing_rank(a->second.dtype) > writing_rank(b->second.dtype);
   });
+  if (alignment > kSafetensorsAlignment) {
+    std::stable_sort(order.begin(), order.end(), [alignment](const Entry* a, const Entry* b) {
+      return alignment_of(a->second, alignment) > alignment_of(b->second, alignment);
+    });
+  }
   return order;
 }
 
@@ -340,7 +351,7 @@ std::string shape_json(const Shape& shape) {
 }
 
 std::string header_json(const std::filesystem::path& path, const std::vector<const Entry*>& order,
-                        const Metadata& metadata) {
+                        const Metadata& metadata, size_t alignment) {
   std::string json = "{";
   if (!metadata.empty()) json += metadata_json(path, metadata);
   uint64_t begin = 0;
@@ -353,7 +364,8 @@ std::string header_json(const std::filesystem::path& path, const std::vector<con
     begin = end;
   }
   json += "}";
-  json.resize((json.size() + kLengthBytes - 1) / kLengthBytes * kLengthBytes, ' ');
+  const size_t data_offset = (kLengthBytes + json.size() + alignment - 1) / alignment * alignment;
+  json.resize(data_offset - kLengthBytes, ' ');
   if (json.size() > kMaxHeaderBytes) {
     fail(ErrorKind::invalid_argument, "cannot write ", path.string(), ": its header of ",
          format_bytes(json.size()),
@@ -402,9 +414,9 @@ void write_tensor(const Sink& sink, const Tensor& tensor, const Written& written
 }
 
 void write_all(const Sink& sink, const std::filesystem::path& path, const TensorMap& tensors,
-               const Metadata& metadata, const Written& written) {
-  const std::vector<const Entry*> order = in_writing_order(tensors);
-  const std::string header = header_json(path, order, metadata);
+               const Metadata& metadata, size_t alignment, const Written& written) {
+  const std::vector<const Entry*> order = in_writing_order(tensors, alignment);
+  const std::string header = header_json(path, order, metadata, alignment);
   write_length(sink, header.size());
   sink(std::as_bytes(std::span(header)));
   for (const Entry* entry : order) write_tensor(sink, entry->second, written);
@@ -477,16 +489,18 @@ std::vector<TensorInfo> list_tensors(const std::filesystem::path& path) {
 Metadata read_metadata(const std::filesystem::path& path) { return SafetensorsFile::open(path).metadata(); }
 
 void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
-                       const std::function<void(size_t)>& written) {
+                       const std::function<void(size_t)>& written, size_t alignment) {
   AtomicFile file(path);
-  write_all([&](std::span<const std::byte> bytes) { file.write(bytes); }, path, tensors, metadata, written);
+  write_all([&](std::span<const std::byte> bytes) { file.write(bytes); }, path, tensors, metadata, alignment,
+            written);
   file.commit();
 }
 
-std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata) {
+std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata,
+                                         size_t alignment) {
   std::vector<std::byte> bytes;
   write_all([&](std::span<const std::byte> piece) { bytes.insert(bytes.end(), piece.begin(), piece.end()); },
-            "a buffer", tensors, metadata, {});
+            "a buffer", tensors, metadata, alignment, {});
   return bytes;
 }
 

@@ -9,6 +9,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/printable.h"
+#include "bdh/model/packed_layout.h"
 #include "bdh/model/quantization.h"
 
 namespace bdh {
@@ -108,29 +109,39 @@ auto read_field(const Json& value, std::string_view key, std::string_view source
        value ? value->dump() : "missing", "; bdh reads ", known);
 }
 
-/// The bits of {"quant_method": "bdh", "bits": 8} or, with "group_size": 32, "bits": 4.
-int64_t read_quantization(const Json& json, std::string_view source) {
-  if (json.is_null()) return 0;
+/// {"quant_method": "bdh", "bits": 8} or, with "group_size": 32, "bits": 4; "layout": "packed" with either or
+/// without bits.
+void read_quantization(Config& config, const Json& json, std::string_view source) {
+  if (json.is_null()) return;
   if (!json.is_object()) fail(ErrorKind::bad_file, source, ": quantization_config must be an object");
-  const Json *method = json.find("quant_method"), *bits = json.find("bits"), *group = json.find("group_size");
+  const Json *method = json.find("quant_method"), *bits = json.find("bits"), *group = json.find("group_size"),
+             *layout = json.find("layout");
   if (!method || *method != Json("bdh"))
     refuse_quantization(source, "quant_method", method,
                         "\"bdh\", which bdh quantize writes; take the weights from before quantization");
-  if (!bits || (*bits != Json(8) && *bits != Json(4))) refuse_quantization(source, "bits", bits, "8 and 4");
-  const bool four = *bits == Json(4);
+  if (layout && *layout != Json(kPackedLayout)) refuse_quantization(source, "layout", layout, "\"packed\"");
+  const bool needed = !layout || bits;
+  if (needed && (!bits || (*bits != Json(8) && *bits != Json(4))))
+    refuse_quantization(source, "bits", bits, "8 and 4");
+  const bool four = bits && *bits == Json(4);
   if (four && (!group || *group != Json(kQuantizationGroup)))
     refuse_quantization(source, "group_size", group, "32 with 4 bits");
   for (const auto& [key, value] : json.as_object()) {
-    const bool known = key == "quant_method" || key == "bits" || (four && key == "group_size");
+    const bool known =
+        key == "quant_method" || key == "bits" || key == "layout" || (four && key == "group_size");
     if (!known)
-      refuse_quantization(source, printable(key), &value, "quant_method, bits and, with 4 bits, group_size");
+      refuse_quantization(source, printable(key), &value,
+                          "quant_method, bits, layout and, with 4 bits, group_size");
   }
-  return bits->as_integer();
+  config.weight_bits = bits ? bits->as_integer() : 0;
+  config.packed = layout != nullptr;
 }
 
-Json quantization_json(int64_t bits) {
-  Json::Object json{{"quant_method", "bdh"}, {"bits", bits}};
-  if (bits == 4) json.emplace_back("group_size", kQuantizationGroup);
+Json quantization_json(const Config& config) {
+  Json::Object json{{"quant_method", "bdh"}};
+  if (config.weight_bits != 0) json.emplace_back("bits", config.weight_bits);
+  if (config.weight_bits == 4) json.emplace_back("group_size", kQuantizationGroup);
+  if (config.packed) json.emplace_back("layout", kPackedLayout);
   return json;
 }
 
@@ -147,7 +158,7 @@ bool read_member(Config& config, const Json::Member& member, std::string_view so
     return true;
   }
   if (key == "quantization_config") {
-    config.weight_bits = read_quantization(value, source);
+    read_quantization(config, value, source);
     return true;
   }
   const auto field =
@@ -212,7 +223,7 @@ Json Config::to_json() const {
                       {"mlp_internal_dim_multiplier", mlp_internal_dim_multiplier},
                       {"vocab_size", vocab_size}};
   if (!tie_layers) object.emplace_back("tie_layers", false);
-  if (weight_bits != 0) object.emplace_back("quantization_config", quantization_json(weight_bits));
+  if (weight_bits != 0 || packed) object.emplace_back("quantization_config", quantization_json(*this));
   object.insert(object.end(), extra.begin(), extra.end());
   return object;
 }

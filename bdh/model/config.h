@@ -12,7 +12,7 @@
 namespace bdh {
 
 /// The six fields of BDHConfig, with the authors' defaults, tie_layers, which others added, and how the
-/// weights are quantized.
+/// weights are kept.
 struct Config {
   int64_t n_layer = 6;                        // L
   int64_t n_embd = 256;                       // D
@@ -22,6 +22,7 @@ struct Config {
   int64_t vocab_size = 256;                   // V
   bool tie_layers = true;   // false: every layer has encoder, encoder_v and decoder of its own
   int64_t weight_bits = 0;  // 8 or 4: quantized as model/quantization.h says; 0: floats
+  bool packed = false;      // in files, as model/packed_layout.h says
   Json::Object extra;       // keys of config.json that are not ours, kept in their order
 
   /// N = M * D / H, an integer division.
@@ -40,12 +41,12 @@ struct Config {
   void validate() const;
 
   /// Missing fields take the defaults; unknown ones go to `extra`, each with a line in *warnings. `source`
-  /// names the file in errors. Validates. Throws Error(bad_file), Error(unsupported) for a quantization that
-  /// is not ours.
+  /// names the file in errors. Validates. Throws Error(bad_file), Error(unsupported) for a quantization or
+  /// layout that is not ours.
   static Config from_json(const Json& json, std::string_view source,
                           std::vector<std::string>* warnings = nullptr);
   /// The six fields, in BDHConfig's order, tie_layers where it is false, quantization_config where weights
-  /// are quantized, then `extra`.
+  /// are quantized or packed, then `extra`.
   Json to_json() const;
 };
 

@@ -160,7 +160,9 @@ int number_at(const std::byte* row, DType dtype, int64_t d) {
   return (d % kQuantizationGroup < kHalfGroup ? byte & 15 : byte >> 4) - 8;
 }
 
-Tensor float_matrix(const std::string& name, const Shape& shape, const Tensor& values, const Tensor& scales) {
+Tensor float_matrix(const std::string& name, const Shape& shape, const Matrix& matrix) {
+  const Tensor values = converted(matrix.values, matrix.values.dtype),
+               scales = converted(matrix.scales, DType::f16);
   const RowPlaces rows(name, shape);
   Writable floats(DType::f32, shape);
   const int64_t bytes = values.shape.back(),
@@ -176,6 +178,12 @@ Tensor float_matrix(const std::string& name, const Shape& shape, const Tensor& v
     }
   }
   return floats.tensor;
+}
+
+void refuse_packed(const Config& config) {
+  if (config.packed)
+    fail(ErrorKind::invalid_argument,
+         "a packed state_dict is unpacked before it is quantized or dequantized");
 }
 
 }  // namespace
@@ -209,6 +217,7 @@ TensorMap quantized(const Config& config, const TensorMap& state_dict, int64_t b
     fail(ErrorKind::invalid_argument, "the model is quantized to ", config.weight_bits,
          " bits already; quantize the model that it was made from");
   with_weight_bits(config, bits);
+  refuse_packed(config);
   TensorMap to;
   for (const auto& [name, shape] : parameter_shapes(config)) {
     const Tensor& tensor = state_dict.at(name);
@@ -224,12 +233,13 @@ TensorMap quantized(const Config& config, const TensorMap& state_dict, int64_t b
 TensorMap dequantized(const Config& config, const TensorMap& state_dict) {
   if (config.weight_bits == 0)
     fail(ErrorKind::invalid_argument, "the model is not quantized: there is nothing to undo");
+  refuse_packed(config);
   TensorMap to;
   for (const auto& [name, shape] : parameter_shapes(with_weight_bits(config, 0))) {
     const Tensor& tensor = state_dict.at(name);
     to.emplace(name, name == kFreqs
                          ? tensor
-                         : float_matrix(name, shape, tensor, state_dict.at(concat(name, kScales))));
+                         : float_matrix(name, shape, {tensor, state_dict.at(concat(name, kScales))}));
   }
   return to;
 }

@@ -12,6 +12,7 @@
 #include "bdh/base/file.h"
 #include "bdh/base/tensor_hash.h"
 #include "bdh/model/frequencies.h"
+#include "bdh/model/packed_layout.h"
 #include "bdh/model/quantization.h"
 
 namespace bdh {
@@ -48,6 +49,10 @@ TensorMap plain_names(const TensorMap& state_dict, const std::string& source) {
 
 [[noreturn]] void fail_missing(const TensorMap& tensors, const std::string& name, const Config& config,
                                const std::string& source) {
+  if (tensors.contains(concat(name, kRows))) {
+    fail(ErrorKind::bad_file, source, ": tensor '", name, kRows, "' says that the weights are packed, but ",
+         "config.json has no quantization_config that says so; the two belong to different models");
+  }
   const bool others = tensors.contains(config.tie_layers ? concat(kEncoder, ".0") : kEncoder);
   if (others) {
     fail(ErrorKind::bad_file, source, ": tensor '", name, "' is missing; there is ",
@@ -84,6 +89,11 @@ const Tensor& find(const TensorMap& tensors, const std::string& name, const Shap
   return tensor;
 }
 
+/// Packed ones stay views, behind whose rows the padding lies.
+Tensor contiguous_unless_packed(const Tensor& tensor, const Config& config) {
+  return config.packed ? tensor : converted(tensor, tensor.dtype);
+}
+
 Matrix float_matrix(const TensorMap& tensors, const std::string& name, const Shape& shape,
                     const Config& config, const std::string& source) {
   const Tensor& tensor = find(tensors, name, shape, config, source);
@@ -91,7 +101,7 @@ Matrix float_matrix(const TensorMap& tensors, const std::string& name, const Sha
     fail(ErrorKind::unsupported, source, ": tensor '", name, "' has dtype ", name_of(tensor.dtype),
          "; weights must be F64, F32, F16 or BF16");
   }
-  return {converted(tensor, tensor.dtype), {}};
+  return {contiguous_unless_packed(tensor, config), {}};
 }
 
 void require_dtype(const Tensor& tensor, DType dtype, const std::string& name, const std::string& source) {
@@ -102,10 +112,11 @@ void require_dtype(const Tensor& tensor, DType dtype, const std::string& name, c
 
 void require_finite_scales(const Tensor& scales, const std::string& name, const std::string& source) {
   constexpr uint16_t kExponent = 0x7c00;
+  std::vector<uint16_t> row(static_cast<size_t>(scales.shape.back()));
   for (int64_t i = 0; i < scales.numel(); ++i) {
-    uint16_t bits = 0;
-    std::memcpy(&bits, scales.data + static_cast<size_t>(i) * sizeof bits, sizeof bits);
-    if ((bits & kExponent) != kExponent) continue;
+    const auto column = static_cast<size_t>(i) % row.size();
+    if (column == 0) copy_row_major(scales, i, scales.shape.back(), reinterpret_cast<std::byte*>(row.data()));
+    if ((row[column] & kExponent) != kExponent) continue;
     fail(ErrorKind::bad_file, source, ": tensor '", name, "' has a scale that is NaN or infinite, at ", i,
          "; the file is damaged");
   }
@@ -119,9 +130,8 @@ Matrix quantized_matrix(const TensorMap& tensors, const std::string& name, const
   const Tensor& scales = find(tensors, scales_name, shape.scales, config, source);
   require_dtype(values, shape.dtype, name, source);
   require_dtype(scales, DType::f16, scales_name, source);
-  Matrix matrix{converted(values, shape.dtype), converted(scales, DType::f16), shape.group};
-  require_finite_scales(matrix.scales, scales_name, source);
-  return matrix;
+  require_finite_scales(scales, scales_name, source);
+  return {contiguous_unless_packed(values, config), contiguous_unless_packed(scales, config), shape.group};
 }
 
 Tensor frequencies(const TensorMap& tensors, const Config& config, const std::string& source) {
@@ -211,7 +221,9 @@ NamedShapes float_shapes(const Config& config) {
 
 }  // namespace
 
-NamedShapes parameter_shapes(const Config& config) {
+namespace {
+
+NamedShapes plain_shapes(const Config& config) {
   NamedShapes floats = float_shapes(config), shapes;
   if (config.weight_bits == 0) return floats;
   for (const auto& [name, shape] : floats) {
@@ -222,6 +234,18 @@ NamedShapes parameter_shapes(const Config& config) {
     const QuantizedShape quantized = quantized_shape(name, shape, config.weight_bits);
     shapes.emplace_back(name, quantized.values);
     shapes.emplace_back(concat(name, kScales), quantized.scales);
+  }
+  return shapes;
+}
+
+}  // namespace
+
+NamedShapes parameter_shapes(const Config& config) {
+  NamedShapes shapes = plain_shapes(config);
+  if (!config.packed) return shapes;
+  for (auto& [name, shape] : shapes) {
+    shape = packed_shape(name, shape, config.weight_bits);
+    name = packed_name(name, config.weight_bits);
   }
   return shapes;
 }
@@ -238,7 +262,8 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
                  std::optional<DType> dtype, const std::string& source, std::vector<std::string>* warnings)
     : config_(std::move(config)), backend_(std::move(backend)) {
   config_.validate();
-  const TensorMap tensors = plain_names(state_dict, source);
+  TensorMap tensors = plain_names(state_dict, source);
+  if (config_.packed) tensors = unpacked_state_dict(config_, tensors, source);
   const NamedShapes named = float_shapes(config_);
   const std::map<std::string, Shape> shapes(named.begin(), named.end());
   const auto take = [&](const std::string& name) {
@@ -255,6 +280,7 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
   parameters_.lm_head = take(kLmHead);
   parameters_.freqs = frequencies(tensors, config_, source);
   check_frequencies(parameters_.freqs, source);
+  parameters_.packed = std::exchange(config_.packed, false);
   warn_of_unknown_tensors(tensors, config_, source, warnings);
   if (dtype && config_.weight_bits != 0)
     fail(ErrorKind::invalid_argument, source, ": the weights are quantized to ", config_.weight_bits,

@@ -17,18 +17,19 @@ namespace bdh {
 
 class Weights {
  public:
-  /// Takes a state_dict, quantized where the config says so (quantization.h), or else: decoder (H*N, D),
-  /// encoder (H, D, N), encoder_v (H, D, N), or for layers that are not tied decoder.0, .. of each; lm_head
-  /// (D, V), attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). Prefixes are dropped (plain_name); a
-  /// missing attn.freqs is derived, any other is taken as stored_frequencies says. dtype: what the parameters
-  /// run as; by default as stored (float64 runs as float32), and quantized ones never otherwise. `source`
-  /// names the file in errors. Reads no parameter yet: the tensors are kept, and packed at the first use.
-  /// Throws Error(bad_file) naming tensor, found and expected shape, Error(invalid_argument) for a dtype of
-  /// quantized weights.
+  /// Takes a state_dict, quantized or packed where the config says so (quantization.h, packed_layout.h), or
+  /// else: decoder (H*N, D), encoder (H, D, N), encoder_v (H, D, N), or for layers that are not tied
+  /// decoder.0, .. of each; lm_head (D, V), attn.freqs (1, 1, 1, N) or (N), embed.weight (V, D). Prefixes are
+  /// dropped (plain_name); a missing attn.freqs is derived, any other is taken as stored_frequencies says.
+  /// dtype: what the parameters run as; by default as stored (float64 runs as float32), and quantized ones
+  /// never otherwise. `source` names the file in errors. Reads no parameter yet: the tensors are kept, and
+  /// packed at the first use. Throws Error(bad_file) naming tensor, found and expected shape,
+  /// Error(invalid_argument) for a dtype of quantized weights.
   Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Backend> backend,
           std::optional<DType> dtype = {}, const std::string& source = "state_dict",
           std::vector<std::string>* warnings = nullptr);
 
+  /// Of the state_dict below: never packed.
   const Config& config() const { return config_; }
   Backend& backend() const { return *backend_; }
   /// For other weights on the same backend.
@@ -41,7 +42,8 @@ class Weights {
   std::string_view dtype_name() const;
   /// What they were given as: the encoder's dtype.
   DType stored_dtype() const { return parameters_.layers.front().encoder.values.dtype; }
-  /// The parameters as they were given, under the names above, with attn.freqs (1, 1, 1, N) in float32.
+  /// The parameters as they were given, under the names above, with attn.freqs (1, 1, 1, N) in float32;
+  /// packed ones as strided views with the shapes of a state_dict that is not.
   TensorMap state_dict() const;
   /// SHA-256 of the parameters' names, dtypes, shapes and bytes, as they were given: 64 hexadecimal digits,
   /// the same however they lie in files. Made at the first call, and kept in hash_file where that is not
@@ -64,7 +66,7 @@ class Weights {
 inline constexpr const char* kFreqs = "attn.freqs";
 
 /// The shape each parameter must have, by its name in the state_dict: of values and scales where they are
-/// quantized.
+/// quantized, rows and padding where they are packed.
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
 
 /// The name without the prefixes `_orig_mod.`, `module.`, `network.`, `backbone.` and `model.`, in any order,

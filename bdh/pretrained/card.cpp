@@ -13,6 +13,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
 #include "bdh/model/horizon.h"
+#include "bdh/model/packed_layout.h"
 #include "bdh/model/quantization.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/card_text.h"
@@ -199,12 +200,14 @@ std::vector<std::string> tags_of(const CardFacts& facts) {
   return tags;
 }
 
+/// Neither quantized nor packed: PyTorch's code loads the tensors.
+bool python_reads(const CardFacts& facts) { return facts.config.weight_bits == 0 && !facts.config.packed; }
+
 std::string front_matter(const CardFacts& facts) {
   FrontMatter front;
   front.list("language", strings_at(facts.details, "language"));
   add_license(front, facts.details);
-  const bool transformers = facts.huggingface && facts.config.weight_bits == 0;
-  front.one("library_name", transformers ? "transformers" : "bdh");
+  front.one("library_name", facts.huggingface && python_reads(facts) ? "transformers" : "bdh");
   front.one("pipeline_tag", "text-generation");
   front.list("tags", tags_of(facts));
   front.list("datasets", hub_names(datasets_of(facts)));
@@ -337,8 +340,10 @@ std::string reach_rows(const CardFacts& facts) {
 }
 
 std::string stored_as(const CardFacts& facts) {
-  if (facts.config.weight_bits == 0) return std::string(torch_name_of(facts.dtype));
-  return concat("int", facts.config.weight_bits, " with float16 scales, which bdh reads");
+  const std::string packed = facts.config.packed ? ", packed" : "";
+  if (python_reads(facts)) return std::string(torch_name_of(facts.dtype));
+  if (facts.config.weight_bits == 0) return concat(torch_name_of(facts.dtype), packed, ", which bdh reads");
+  return concat("int", facts.config.weight_bits, " with float16 scales", packed, ", which bdh reads");
 }
 
 std::string architecture(const CardFacts& facts) {
@@ -378,7 +383,8 @@ std::string tensor_row(std::span<const NamedShape> tensors) {
 
 std::string tensors(const CardFacts& facts) {
   std::string table = table_head({"tensor", "shape", "parameters"});
-  const std::vector<NamedShape> shapes = parameter_shapes(with_weight_bits(facts.config, 0));
+  const std::vector<NamedShape> shapes =
+      parameter_shapes(with_packed(with_weight_bits(facts.config, 0), false));
   for (std::span<const NamedShape> left(shapes); !left.empty();) {
     const std::string_view stem = without_layer(left.front().first);
     const auto end = std::find_if(left.begin(), left.end(), [&](const NamedShape& other) {
@@ -556,7 +562,7 @@ print(output[0].tolist())
 )";
 
 std::string transformers_usage(const CardFacts& facts) {
-  if (!facts.huggingface || facts.config.weight_bits != 0) return {};
+  if (!facts.huggingface || !python_reads(facts)) return {};
   const std::string_view text = is_bytes(facts)           ? kTransformersBytes
                                 : facts.tokenizer.empty() ? kTransformersTokens
                                                           : kTransformersText;
@@ -598,7 +604,7 @@ std::string python_weights(const std::vector<std::string>& files) {
 
 /// The authors' code has one set of weights for all layers.
 std::string pytorch_usage(const CardFacts& facts) {
-  if (!facts.config.tie_layers || facts.config.weight_bits != 0) return {};
+  if (!facts.config.tie_layers || !python_reads(facts)) return {};
   const std::string weights = python_weights(facts.weights_files);
   if (weights.empty()) return {};
   return "\nIn Python, with the authors' PyTorch code (`bdh.py`):\n" +

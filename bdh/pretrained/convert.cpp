@@ -39,10 +39,18 @@ void refuse_quantized(const TensorMap& tensors, const std::string& source) {
        "which needs a config.json beside them: convert to a directory, or to floats (--dequantize)");
 }
 
+void refuse_packed(const WeightFiles& files) {
+  if (!files.packed()) return;
+  fail(ErrorKind::unsupported, files.source.string(),
+       ": the weights are packed, which needs the config.json ",
+       "beside them: convert the directory that holds both");
+}
+
 }  // namespace
 
 void convert_weights(const WeightFiles& from, const std::filesystem::path& to, WeightForm form,
                      const ByteProgress& progress) {
+  refuse_packed(from);
   TensorMap tensors = import_tensors(from, config_in(from)).tensors;
   refuse_quantized(tensors, from.source.string());
   complete_frequencies(tensors);

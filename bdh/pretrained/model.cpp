@@ -84,6 +84,7 @@ void take_weights(Model& model, const ModelFiles& opened, const LoadOptions& opt
   if (!files.paths.empty()) weights->hash_file = hash_file_of(files.paths);
   model.weights = weights;
   model.metadata = user_metadata(files);
+  model.packed = opened.model.config.packed;
 }
 
 void take_generation(Model& model, GenerationConfig generation, const fs::path& directory) {

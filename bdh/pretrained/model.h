@@ -35,6 +35,7 @@ struct LoadOptions {
 struct SaveOptions {
   bool safe_serialization = true;  // model.safetensors; else model.pt
   std::optional<DType> dtype;      // F64, F32, BF16 or F16, not of quantized weights; by default as they are
+  bool packed = false;             // safetensors to be run where they lie (packed_layout.h); not of F64
   uint64_t max_shard_size = 5'000'000'000;  // bytes of tensors in one file; a tensor is never split
   Metadata metadata;                        // for every safetensors file's __metadata__
   bool save_tokenizer = true;
@@ -64,6 +65,7 @@ struct Model {
   std::shared_ptr<const Tokenizer> tokenizer;
   GenerationConfig generation;
   TokenizerSource tokenizer_source;   // as found, whether or not a tokenizer was made of it
+  bool packed = false;                // its files are, as packed_layout.h says; the weights' config is not
   Metadata metadata;                  // of the safetensors files, without what bdh writes there itself
   Json training_args;                 // training_args.json; null: none
   NamedFiles training_files;          // training_metadata.json and training.svg, where they are

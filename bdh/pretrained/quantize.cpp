@@ -9,6 +9,7 @@ namespace {
 
 Model with_weights(const Model& model, int64_t bits, const TensorMap& state_dict) {
   Model other = model;
+  other.packed = false;
   other.weights = std::make_shared<Weights>(with_weight_bits(model.config(), bits), state_dict,
                                             model.weights->shared_backend());
   return other;

@@ -10,6 +10,7 @@
 #include "bdh/base/printable.h"
 #include "bdh/base/sha256.h"
 #include "bdh/base/version.h"
+#include "bdh/model/packed_layout.h"
 #include "bdh/model/quantization.h"
 #include "bdh/pretrained/card.h"
 #include "bdh/pretrained/directory_update.h"
@@ -60,7 +61,10 @@ void check_options(const SaveOptions& options) {
     fail(ErrorKind::invalid_argument, "weights are saved as F64, F32, BF16 or F16, not ",
          name_of(*options.dtype));
   }
-  for (const char* key : {"format", "format_version"}) {
+  if (options.packed && !options.safe_serialization)
+    fail(ErrorKind::invalid_argument,
+         "packed weights are safetensors; leave out packed (--packed), or PyTorch's form");
+  for (const char* key : {"format", "format_version", kLayoutKey}) {
     if (!options.metadata.contains(key)) continue;
     fail(ErrorKind::invalid_argument, "metadata '", key, "' is written by bdh itself; choose another name");
   }
@@ -77,6 +81,7 @@ WeightForm form_of(const Model& model, const SaveOptions& options, std::optional
   WeightForm form;
   form.safetensors = options.safe_serialization;
   form.transformers = options.huggingface;
+  form.packed = options.packed;
   form.max_shard_size = options.max_shard_size;
   form.dtype = dtype;
   form.metadata = options.metadata;
@@ -93,6 +98,7 @@ class Save {
       : model_(model), options_(options), target_(target), dtype_(options.dtype) {
     if (dtype_) require_floats(model.config(), concat("a save as ", name_of(*dtype_)));
     tensors_ = tensors_to_save(*model.weights, &dtype_);
+    if (options.packed) pack();
     form_ = form_of(model, options, dtype_);
     if (options_.training_args.is_null()) options_.training_args = model.training_args;
     if (options_.training_files.empty()) options_.training_files = model.training_files;
@@ -131,6 +137,18 @@ class Save {
     return metadata;
   }
 
+  void pack() {
+    if (dtype_.value_or(model_.weights->stored_dtype()) == DType::f64)
+      fail(ErrorKind::unsupported,
+           "F64 weights run as F32, and so cannot be packed to run as they lie; save them as ",
+           "F32 (--dtype f32)");
+    const TensorMap packed = packed_state_dict(model_.config(), {tensors_.begin(), tensors_.end()});
+    tensors_.assign(packed.begin(), packed.end());
+  }
+
+  /// As it is written.
+  Config saved_config() const { return with_packed(model_.config(), options_.packed); }
+
   /// Quantized weights compute in float32.
   DType saved_dtype() const {
     if (model_.config().weight_bits != 0) return DType::f32;
@@ -138,8 +156,8 @@ class Save {
   }
 
   Json config() const {
-    return options_.huggingface ? huggingface_config(model_.config(), saved_dtype(), tokenizer_files())
-                                : plain_config(model_.config());
+    return options_.huggingface ? huggingface_config(saved_config(), saved_dtype(), tokenizer_files())
+                                : plain_config(saved_config());
   }
 
   /// transformers looks for the special tokens here; what the file says itself goes first.
@@ -157,7 +175,7 @@ class Save {
     CardFacts facts;
     const Json* name = options_.details.find("name");
     facts.name = name && name->is_string() ? name->as_string() : last_name(target_);
-    facts.config = model_.config();
+    facts.config = saved_config();
     facts.dtype = saved_dtype();
     facts.weights_files = files;
     facts.tokenizer = tokenizer_kind();

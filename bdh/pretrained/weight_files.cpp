@@ -11,6 +11,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/printable.h"
 #include "bdh/formats/shards.h"
+#include "bdh/model/packed_layout.h"
 #include "bdh/pretrained/directory_update.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/torch_support.h"
@@ -175,6 +176,8 @@ Metadata WeightFiles::metadata() const {
   for (const SafetensorsFile& file : files) all.insert(file.metadata().begin(), file.metadata().end());
   return all;
 }
+
+bool WeightFiles::packed() const { return metadata().contains(kLayoutKey); }
 
 Json WeightFiles::values() const {
   Json all = Json::Object{};

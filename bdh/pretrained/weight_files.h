@@ -26,6 +26,8 @@ class WeightFiles {
   TensorMap state_dict() const;
   /// The files' __metadata__ together; empty for PyTorch's.
   Metadata metadata() const;
+  /// Their metadata says that the weights are (packed_layout.h).
+  bool packed() const;
   /// What PyTorch checkpoints hold beside their state_dict, and the config of a training run's checkpoint: an
   /// object.
   Json values() const;

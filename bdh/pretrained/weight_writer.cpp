@@ -8,6 +8,7 @@
 #include "bdh/base/file.h"
 #include "bdh/base/memory.h"
 #include "bdh/formats/shards.h"
+#include "bdh/model/packed_layout.h"
 #include "bdh/pretrained/file_names.h"
 #include "bdh/pretrained/torch_support.h"
 
@@ -31,7 +32,8 @@ TensorMap converted_shard(const TensorMap& tensors, const Shard& shard, const We
   for (const std::string& name : shard.tensors) {
     const Tensor& tensor = tensors.at(name);
     const DType dtype = dtype_to_write(name, tensor, form);
-    converted_tensors[name] = converted(tensor, dtype);
+    // write_safetensors takes strided ones.
+    converted_tensors[name] = form.safetensors && dtype == tensor.dtype ? tensor : converted(tensor, dtype);
     if (dtype != tensor.dtype) release(tensor, 0, tensor.bytes());
   }
   return converted_tensors;
@@ -41,7 +43,11 @@ void write_shard(const std::filesystem::path& path, const TensorMap& tensors, co
                  const WeightForm& form, ByteMeter& meter) {
   const TensorMap part = converted_shard(tensors, shard, form);
   if (form.safetensors) {
-    write_safetensors(path, part, form.metadata, [&](size_t bytes) { meter.add(bytes); });
+    Metadata metadata = form.metadata;
+    if (form.packed) metadata[kLayoutKey] = kPackedLayout;
+    write_safetensors(
+        path, part, metadata, [&](size_t bytes) { meter.add(bytes); },
+        form.packed ? kPackedAlignment : kSafetensorsAlignment);
   } else {
     save_torch_file(path, part);
     meter.add(shard.bytes);

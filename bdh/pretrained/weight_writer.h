@@ -35,6 +35,7 @@ using TensorList = std::vector<std::pair<std::string, Tensor>>;
 struct WeightForm {
   bool safetensors = true;    // else PyTorch's
   bool transformers = false;  // PyTorch's as transformers looks for it: pytorch_model.bin, not model.pt
+  bool packed = false;        // tensors are those of packed_layout.h: aligned, and marked in the metadata
   uint64_t max_shard_size = UINT64_MAX;
   std::optional<DType> dtype;  // of all tensors but attn.freqs; by default as they are
   Metadata metadata;           // every safetensors file's __metadata__; PyTorch's have no place for it

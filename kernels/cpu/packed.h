@@ -24,11 +24,13 @@ inline Rows from_row(const Rows& rows, int64_t row) {
 struct PackedLayer {
   Rows encoder;    // (H*N, stride): row h * N + j is E_h[:, j]
   Rows encoder_v;  // (H*N, stride)
-  Rows decoder;    // (H*N, stride): as stored; in the mapped file itself when it needs no conversion
+  Rows decoder;    // (H*N, stride): as stored; in the mapped file itself when it needs no conversion,
+                   // as are all rows of packed parameters
 };
 
 struct PackedParameters : Packed {
-  int64_t stride = 0;  // padded(D): the length of a row of encoder, encoder_v, decoder and of every x
+  int64_t stride = 0;      // padded(D): the length of a row of encoder, encoder_v, decoder and of every x
+  bool were_rows = false;  // Parameters::packed
   std::vector<PackedLayer> layers;    // one for all, or L
   Rows embed{};                       // (V, D)
   Rows lm_head{};                     // (D, padded(V)); quantized: (V, D), a row for each logit

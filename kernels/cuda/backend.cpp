@@ -48,7 +48,7 @@ class CudaBackend : public Backend {
     refuse_scales(parameters, name_);
     const std::lock_guard lock(*mutex_);
     queue_->select();
-    return pack_parameters(parameters, dtype, queue_->stream);
+    return pack_parameters(contiguous(parameters), dtype, queue_->stream);
   }
 
   std::unique_ptr<State> new_state(const Packed& packed, const StateOptions& options) override {

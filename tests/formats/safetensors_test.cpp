@@ -155,6 +155,27 @@ TEST_CASE("safetensors: strided tensors are written row by row") {
   CHECK(converted(view, DType::f32).contiguous());
 }
 
+TEST_CASE("safetensors: tensors begin at multiples of what divides their bytes") {
+  const TemporaryDirectory directory;
+  const auto path = directory.path() / "a.safetensors";
+  const TensorMap tensors{{"odd", patterned(DType::f64, {3})},
+                          {"half", patterned(DType::f16, {32})},
+                          {"whole", patterned(DType::f32, {5, 16})},
+                          {"byte", patterned(DType::u8, {1})},
+                          {"some", patterned(DType::u8, {96})}};
+  write_safetensors(path, tensors, {}, {}, 64);
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  std::vector<std::string> order;
+  for (const TensorInfo& info : file.tensors()) order.push_back(info.name);
+  CHECK(order == std::vector<std::string>{"whole", "half", "some", "odd", "byte"});
+  CHECK(file.data_offset() % 64 == 0);
+  for (const TensorInfo& info : file.tensors()) {
+    const uint64_t bytes = info.end - info.begin, divisor = (bytes & -bytes) > 64 ? 64 : bytes & -bytes;
+    CHECK(info.begin % divisor == 0);
+  }
+  for (const auto& [name, tensor] : tensors) check_equal(file.tensor(name), tensor);
+}
+
 TEST_CASE("safetensors: the smallest files") {
   const TemporaryDirectory directory;
   const auto path = directory.path() / "a.safetensors";

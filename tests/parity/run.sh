@@ -24,6 +24,7 @@ checks=(
   "checkpoint_kinds --tests $build/bdh_tests"
   "training_files --bdh $build/bdh --tests $build/bdh_tests"
   "quantization --bdh $build/bdh"
+  "packed --bdh $build/bdh"
   "safetensors --tests $build/bdh_tests"
   "torch --tests $build/bdh_tests"
   "torch_checkpoint --tests $build/bdh_tests --bdh $build/bdh"

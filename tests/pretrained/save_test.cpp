@@ -12,9 +12,11 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/sha256.h"
+#include "bdh/formats/safetensors.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/pretrained/model.h"
+#include "bdh/pretrained/quantize.h"
 #include "kernels/backends.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary.h"
@@ -301,4 +303,70 @@ TEST_CASE("save: a file size limit, as a full disk, leaves the old model and say
   CHECK(files_in(directory.path()) == before);
   CHECK(same_bits(Model::from_pretrained(directory.path()).weights->state_dict(),
                   bdh::random_state_dict(tiny_config(), 1)));
+}
+
+TEST_CASE("save: packed, and unpacked again byte for byte") {
+  std::mt19937 draw(20261128);
+  for (int round = 0; round < 20; ++round) {
+    TemporaryDirectory directory;
+    const Config config = random_config(draw);
+    const DType dtype = std::array{DType::f32, DType::bf16, DType::f16}[draw() % 3];
+    SaveOptions options;
+    options.max_shard_size = std::array<uint64_t, 3>{700, 5000, 5'000'000'000}[draw() % 3];
+    options.metadata = {{"training_steps", "100"}};
+    Model model = model_of(config, draw(), dtype);
+    if (const auto bits = std::array{0, 8, 4}[draw() % 3]) model = quantized(model, bits);
+    model.save_pretrained(directory / "plain", options);
+    options.packed = true;
+    Model::from_pretrained(directory / "plain").save_pretrained(directory / "packed", options);
+    bdh::LoadOptions verify;
+    verify.verify = true, verify.strict = true;
+    const Model packed = Model::from_pretrained(directory / "packed", verify);
+    CHECK(packed.warnings.empty());
+    CHECK(packed.packed);
+    CHECK(packed.metadata == bdh::Metadata{{"training_steps", "100"}});
+    options.packed = false;
+    packed.save_pretrained(directory / "again", options);
+    CHECK(files_in(directory / "again") == files_in(directory / "plain"));
+    for (const std::string& name : files_in(directory / "plain")) {
+      CAPTURE(name);
+      if (name != "metadata.json" && name != "README.md")
+        CHECK(read_file(directory / "plain" / name) == read_file(directory / "again" / name));
+    }
+  }
+}
+
+TEST_CASE("save: packed tensors are aligned, and the file says what they are") {
+  TemporaryDirectory directory;
+  SaveOptions options;
+  options.packed = true;
+  model_of(bdh::test::config_of(2, 20, 2, 8, 37), 1, DType::bf16).save_pretrained(directory.path(), options);
+  const auto file = bdh::SafetensorsFile::open(directory / "model.safetensors");
+  CHECK(file.metadata().at("bdh.layout") == "packed");
+  for (const bdh::TensorInfo& info : file.tensors()) {
+    CAPTURE(info.name);
+    if ((info.end - info.begin) % 64 == 0) CHECK((file.data_offset() + info.begin) % 64 == 0);
+  }
+  const Json quantization = *json_of(directory / "config.json").find("quantization_config");
+  CHECK(quantization.dump() == R"({"quant_method": "bdh", "layout": "packed"})");
+  const std::string card = read_file(directory / "README.md");
+  CHECK(card.find("bfloat16, packed, which bdh reads") != std::string::npos);
+  CHECK(card.find("load_state_dict") == std::string::npos);
+}
+
+TEST_CASE("save: packed weights are safetensors of a dtype that runs") {
+  TemporaryDirectory directory;
+  SaveOptions options;
+  options.packed = true;
+  const auto refused = [&](const Model& model, const char* words) {
+    const Thrown thrown = thrown_by([&] { model.save_pretrained(directory / "m", options); });
+    CHECK_MESSAGE(thrown.says(words), thrown.message);
+    CHECK_FALSE(fs::exists(directory / "m"));
+  };
+  refused(model_of(tiny_config(), 1, DType::f64), "--dtype f32");
+  options.safe_serialization = false;
+  refused(model_of(tiny_config(), 1), "packed weights are safetensors");
+  options.safe_serialization = true;
+  options.metadata = {{"bdh.layout", "columns"}};
+  refused(model_of(tiny_config(), 1), "metadata 'bdh.layout' is written by bdh itself");
 }

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "bdh/formats/safetensors.h"
+#include "bdh/model/packed_layout.h"
+#include "bdh/model/quantization.h"
 #include "bdh/model/weights.h"
 #include "tests/support/models.h"
 
@@ -30,13 +32,24 @@ struct Files {
   std::string config, generation;
 };
 
-const Files& files() {
-  static const Files made = [] {
-    const Config config = config_of(1, 4, 1, 2);
-    return Files{safetensors_bytes(random_state_dict(config, 1), {{"license", "MIT"}}),
-                 config.to_json().dump(),
-                 R"({"do_sample": true, "max_new_tokens": 4, "horizon": 8, "stop": ["zq"]})"};
-  }();
+Files files_of(int64_t bits, bool packed) {
+  const Config floats = config_of(1, 4, 1, 2), config = with_weight_bits(floats, bits);
+  TensorMap tensors = random_state_dict(floats, 1);
+  if (bits != 0) tensors = quantized(floats, tensors, bits);
+  Metadata metadata{{"license", "MIT"}};
+  if (packed) {
+    tensors = packed_state_dict(config, tensors);
+    metadata[kLayoutKey] = kPackedLayout;
+  }
+  return {safetensors_bytes(tensors, metadata, packed ? kPackedAlignment : kSafetensorsAlignment),
+          with_packed(config, packed).to_json().dump(),
+          R"({"do_sample": true, "max_new_tokens": 4, "horizon": 8, "stop": ["zq"]})"};
+}
+
+/// Floats first, then quantized and packed ones.
+const std::vector<Files>& files() {
+  static const std::vector<Files> made{files_of(0, false), files_of(8, false), files_of(4, false),
+                                       files_of(0, true),  files_of(8, true),  files_of(4, true)};
   return made;
 }
 
@@ -201,7 +214,7 @@ class Calls {
   }
 
   void load() {
-    bdh_model_buffers buffers = buffers_of(files());
+    bdh_model_buffers buffers = buffers_of(files()[below(static_cast<unsigned>(files().size()))]);
     bdh_load_options options = load_options();
     if (seldom()) buffers.weights_size = below(200);
     if (seldom()) buffers.config_size = below(60);
@@ -423,7 +436,7 @@ class Calls {
 }  // namespace
 
 bdh_model* small_model_in_c() {
-  const bdh_model_buffers buffers = buffers_of(files());
+  const bdh_model_buffers buffers = buffers_of(files().front());
   const bdh_load_options options = load_options();
   bdh_model* model = nullptr;
   expect(bdh_model_load_buffers(&buffers, &options, &model) == BDH_OK, bdh_last_error());

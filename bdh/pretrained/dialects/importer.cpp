@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bdh/base/printable.h"
+#include "bdh/model/packed_layout.h"
 #include "bdh/model/quantization.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/dialects/dialects.h"
@@ -19,9 +20,11 @@ constexpr size_t kNamesInMessage = 6;
 constexpr std::array<std::string_view, 6> kParameters{"decoder", "encoder",    "encoder_v",
                                                       "lm_head", "attn.freqs", "embed.weight"};
 
-/// "encoder" or "encoder.3" is one of the reference's names, and so are those of quantized weights' scales.
+/// "encoder" or "encoder.3" is one of the reference's names, and so are those of quantized weights' scales
+/// and of packed rows.
 bool is_parameter(std::string_view name) {
-  if (name.ends_with(kScales)) name.remove_suffix(kScales.size());
+  for (const std::string_view part : {kScales, kRows})
+    if (name.ends_with(part)) name.remove_suffix(part.size());
   const size_t dot = name.rfind('.');
   const bool numbered =
       dot != name.npos && dot + 1 < name.size() && name.find_first_not_of("0123456789", dot + 1) == name.npos;
@@ -153,6 +156,31 @@ void complete_sizes(Json& config, const TensorMap& tensors) {
   if (found.layers && !config.find("tie_layers")) config.set("tie_layers", false);
 }
 
+/// A weights file that says another layout than config.json.
+void require_layout(const SafetensorsFile& file, const Config& config) {
+  const auto said = file.metadata().find(kLayoutKey);
+  const bool packed = said != file.metadata().end();
+  const std::string source = file.path().string();
+  if (packed && said->second != kPackedLayout)
+    fail(ErrorKind::unsupported, source, ": metadata ", kLayoutKey, " is ", printable(said->second),
+         "; bdh reads packed");
+  if (packed && !config.packed)
+    fail(ErrorKind::bad_file, source,
+         ": its metadata says that the weights are packed, but config.json has no ",
+         "quantization_config that says so; the two belong to different models");
+  if (!packed && config.packed)
+    fail(ErrorKind::bad_file, source,
+         ": config.json says that the weights are packed, but the file's metadata ",
+         "does not; the two belong to different models");
+}
+
+void require_layout(const WeightFiles& files, const Config& config) {
+  for (const SafetensorsFile& file : files.files) require_layout(file, config);
+  if (config.packed && files.files.empty())
+    fail(ErrorKind::bad_file, files.source.string(), ": config.json says that the weights are packed, which ",
+         "PyTorch's files never are; the two belong to different models");
+}
+
 }  // namespace
 
 ImportedTensors import_tensors(const WeightFiles& files, const Json& config) {
@@ -198,6 +226,7 @@ ImportedModel import_model(const WeightFiles& files, const ConfigSource& given,
   const std::string weights = files.source.string();
   if (!config.find("n_layer")) fail_without_layers(weights, !sources.empty());
   model.config = Config::from_json(config, sources.empty() ? weights : sources.front().name, warnings);
+  require_layout(files, model.config);
   return model;
 }
 
