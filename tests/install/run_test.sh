@@ -40,6 +40,10 @@ must 'pkg-config does not know bdh' pkg-config --print-errors --exists bdh
 # shellcheck disable=SC2046
 must 'the example in C does not compile' cc -std=c99 -pedantic -Wall -Wextra -Werror "$examples/generate.c" -o "$folder/generate" \
   $(pkg-config --cflags --libs bdh)
+# Also where flags come first, and the linker drops what nothing has asked for yet.
+# shellcheck disable=SC2046
+must 'flags before the source do not link' cc -Wl,--as-needed $(pkg-config --cflags --libs bdh) -std=c99 -pedantic -Werror \
+  "$examples/generate.c" -o "$folder/generate"
 must 'the example in C fails' "$folder/generate" "$demo" ROMEO:
 has '6 tokens read, 40 written'
 if "$folder/generate" "$folder/none" >"$log" 2>&1; then fail 'the example in C does not fail without a model'; fi
