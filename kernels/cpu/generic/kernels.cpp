@@ -572,10 +572,9 @@ void widen(const void* from, DType dtype, int64_t count, float* to) {
 
 void narrow(const float* from, int64_t count, uint16_t* to) {
   for (int64_t i = 0; i < count; i += kLanes) {
-    const Floats values = load(from + i);
-    const Words bits = (Words)values;
+    const Words bits = (Words)load(from + i);
     const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const Words number = (Words)(values == values);
+    const Words number = (Words)((bits & 0x7fffffff) <= 0x7f800000);  // not NaN
     const Halves halves = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), Halves);
     __builtin_memcpy(to + i, &halves, sizeof halves);
   }
