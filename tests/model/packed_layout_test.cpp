@@ -157,7 +157,8 @@ TEST_CASE("packed layout: unpacked it is what it was, bit for bit") {
 TEST_CASE("packed weights run where they lie, with the bits of those that they were made of") {
   for (const std::string& variant : test::variants()) {
     CAPTURE(variant);
-    for (const int64_t width : {16, 20, 64, 112}) {
+    for (const int64_t width : {20, 16, 64, 112}) {
+      if (test::kEmulated && width != 20) break;  // packing is the host's
       for (const Source& source : sources(test::config_of(2, width, 2, 8, 37))) {
         CAPTURE(width);
         CAPTURE(source.config.weight_bits);
