@@ -25,7 +25,7 @@ template <class Number>
 Tensor tensor_of(DType dtype, const std::vector<Number>& numbers) {
   std::byte* data = nullptr;
   Tensor tensor = make_tensor(dtype, {static_cast<int64_t>(numbers.size())}, &data);
-  std::memcpy(data, numbers.data(), numbers.size() * sizeof(Number));
+  if (!numbers.empty()) std::memcpy(data, numbers.data(), numbers.size() * sizeof(Number));
   return tensor;
 }
 
