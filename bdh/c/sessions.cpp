@@ -1,5 +1,6 @@
 // The C API's sessions: tokens in, logits out, one or many at once, and sessions kept and taken up again.
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -123,10 +124,11 @@ bdh_status bdh_session_set_state_dtype(bdh_session* session, const char* dtype) 
   return guarded([&] {
     require(session, "session");
     require(dtype, "dtype");
-    bdh::SessionOptions options = session->session.options();
-    options.state_dtype = bdh::dtype_from_option(dtype).value_or(bdh::DType::f16);
-    if (options.state_dtype == bdh::DType::f16)
+    const std::optional<bdh::DType> wanted = bdh::dtype_from_option(dtype);
+    if (wanted != bdh::DType::f32 && wanted != bdh::DType::bf16)
       bdh::fail(ErrorKind::invalid_argument, "dtype of a state must be f32 or bf16, not '", dtype, "'");
+    bdh::SessionOptions options = session->session.options();
+    options.state_dtype = *wanted;
     session->session.reset(options);
     session->text = {};
   });

@@ -38,8 +38,8 @@ struct SessionOptions {
   /// no damping, but exact phases; none for the authors' form (kernels/backend.h). A trained model reads on
   /// past its block where the horizon is about a quarter of it.
   std::vector<float> horizon = {};
-  /// What S is kept as: F32, or BF16, which takes half the memory and is read in half the time; S is then
-  /// rounded each time tokens are added to it. On the CPU alone.
+  /// What S is kept as: F32, or BF16, half the bytes to keep and to read; S is then rounded each time tokens
+  /// are added to it. On the CPU alone. A kept session does not say which it was.
   DType state_dtype = DType::f32;
   /// The most memory the session may occupy (Session::bytes), however long the text; none: as much as it
   /// takes.

@@ -219,10 +219,6 @@ NamedShapes float_shapes(const Config& config) {
   return shapes;
 }
 
-}  // namespace
-
-namespace {
-
 NamedShapes plain_shapes(const Config& config) {
   NamedShapes floats = float_shapes(config), shapes;
   if (config.weight_bits == 0) return floats;

@@ -100,6 +100,7 @@ bool rows_are_aligned(const Tensor& tensor) {
   const uintptr_t row = static_cast<uintptr_t>(row_stride(tensor)) * size_of(tensor.dtype) | kAlignment;
   return reinterpret_cast<uintptr_t>(tensor.data) % (row & -row) == 0;
 }
+
 bool all_zero(const std::byte* begin, const std::byte* end) {
   return std::all_of(begin, end, [](std::byte byte) { return byte == std::byte{0}; });
 }

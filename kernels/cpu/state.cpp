@@ -173,7 +173,7 @@ void SequenceState::flushed_rows(int64_t layer, int64_t tile, int64_t position, 
   std::vector<uint16_t> rounded(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(stride_));
   for (int64_t i = 0; i < count; ++i) {
     float* row = rows + neurons[i] * stride_;
-    read_s(layer * rows_ + part.row + neurons[i], row);
+    kernels_.widen(s_at(layer * rows_ + part.row + neurons[i]), s_dtype_, stride_, row);
     const Flush::Active some = flush.active(*this, layer, tile, neurons[i]);
     if (!flush.changes(some)) continue;
     flush.apply(*this, layer, some, row);
@@ -257,11 +257,8 @@ SavedState SequenceState::save() const {
   if (*std::max_element(held, held + rows_) == 0) return saved;
   saved.s = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
   auto* rows = reinterpret_cast<float*>(data);
-  std::vector<float> row(static_cast<size_t>(stride_));
-  for (int64_t i = 0; i < layers * rows_; ++i) {
-    read_s(i, row.data());
-    std::copy_n(row.data(), width, rows + i * width);
-  }
+  for (int64_t i = 0; i < layers * rows_; ++i)
+    convert(s_dtype_, s_at(i), DType::f32, rows + i * width, static_cast<size_t>(width));
   return saved;
 }
 
@@ -298,22 +295,16 @@ void SequenceState::take_window(const KeptTokens& tokens) {
   }
 }
 
-// A row of S as float32.
-void SequenceState::read_s(int64_t row, float* to) const {
-  if (s_dtype_ == DType::f32) {
-    std::memcpy(to, s_at(row), static_cast<size_t>(stride_) * sizeof(float));
-  } else {
-    kernels_.widen(s_at(row), s_dtype_, stride_, to);
-  }
-}
-
-// (L, H, N, D) float32 or bfloat16; without data S is zero.
+// (L, H, N, D) float32 or bfloat16; without data S is zero, as a row's padding always is.
 void SequenceState::take_s(const Tensor& from) {
-  const size_t row_bytes = static_cast<size_t>(dims_.width) * (from.data ? size_of(from.dtype) : 0);
-  std::memset(s_.get(), 0, s_bytes(dims_, s_dtype_));
-  for (int64_t i = 0; i < dims_.layers * rows_ && from.data; ++i)
-    convert(from.dtype, from.data + static_cast<size_t>(i) * row_bytes, s_dtype_, s_at(i),
-            static_cast<size_t>(dims_.width));
+  if (!from.data) {
+    std::memset(s_.get(), 0, s_bytes(dims_, s_dtype_));
+    return;
+  }
+  const auto width = static_cast<size_t>(dims_.width);
+  for (int64_t i = 0; i < dims_.layers * rows_; ++i)
+    convert(from.dtype, from.data + static_cast<size_t>(i) * width * size_of(from.dtype), s_dtype_, s_at(i),
+            width);
 }
 
 void SequenceState::restore(const SavedState& saved) {
@@ -323,8 +314,7 @@ void SequenceState::restore(const SavedState& saved) {
 
 void SequenceState::restore_aligned(const SavedState& saved) {
   const bool own = saved.position > 0 && is_own(saved);
-  const bool whole = own || saved.position == 0;
-  take_s(saved.position == 0 ? Tensor{} : whole ? saved.s : folded(saved, dims_, horizons_));
+  take_s(saved.position == 0 ? Tensor{} : own ? saved.s : folded(saved, dims_, horizons_));
   position_ = flushed_ = saved.position;
   provisional_ = 0;
   if (!own) return;

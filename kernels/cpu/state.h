@@ -105,7 +105,6 @@ class SequenceState : public State {
   static int64_t first_pending(int64_t tile, int64_t position, int64_t flushed);
   KeptTokens window(int64_t first) const;
   bool is_own(const SavedState& saved) const;
-  void read_s(int64_t row, float* to) const;
   void take_s(const Tensor& from);
   void take_window(const KeptTokens& tokens);
   void restore_aligned(const SavedState& saved);

@@ -14,10 +14,7 @@ namespace {
 // ---- rows: the products of one token, limited by how fast the rows arrive from memory ----
 //
 // The processor's own prefetching follows rows in the order of memory only so far, and not at all where
-// inactive rows are skipped: the rows to come are asked for by hand, into the second cache. Four kilobytes
-// ahead is far enough for memory to answer; much more than that waits for places in the queue of misses.
-
-constexpr int64_t kBytesAhead = 4096;
+// inactive rows are skipped: the rows to come are asked for by hand, into the second cache.
 
 enum class Order { dense, gathered };
 
@@ -36,7 +33,7 @@ struct RowList {
         index(list),
         count(rows_in_it),
         row_bytes(width * static_cast<int64_t>(sizeof(Element))),
-        ahead((kBytesAhead + row_bytes - 1) / row_bytes) {}
+        ahead(rows_ahead(row_bytes)) {}
 
   const Element* operator[](int64_t i) const {
     return data + (order == Order::dense ? i : index[i]) * stride;
@@ -115,8 +112,8 @@ struct DividedX {
   DividedX(const float* x, int64_t width) {
     for (int64_t d = 0; d < width; d += 2 * kLanes) {
       const Floats upper = d + kLanes < width ? load(x + d + kLanes) : Floats{};
-      store(even + d / 2, even_lanes(load(x + d), upper));
-      store(odd + d / 2, odd_lanes(load(x + d), upper));
+      store(even + d / 2, every_second_lane<0>(load(x + d), upper));
+      store(odd + d / 2, every_second_lane<1>(load(x + d), upper));
     }
   }
 };

@@ -16,7 +16,6 @@ constexpr int64_t kGroup = 32;                    // numbers of 4 bits that shar
 constexpr int64_t kHalfGroup = kGroup / 2;        // its bytes
 constexpr int64_t kExactNumbers = 512;            // 512 * 128 * 32767 is below 2^31
 constexpr int64_t kMostNumbers = 4096;            // of x that are rounded together
-constexpr int64_t kQuantizedAhead = 4096;         // bytes of rows that are asked for before they are read
 constexpr int64_t kShorts = 2 * kLanes;           // in a vector
 constexpr int kHeldSums = kLanes == 16 ? 16 : 8;  // vectors of `out` that stay in registers while rows pass
 // NOLINTEND(misc-definitions-in-headers)
@@ -148,7 +147,7 @@ struct QuantizedList {
         scale_stride(rows.scale_stride),
         index(list),
         count(rows_in_it),
-        ahead((kQuantizedAhead + stride - 1) / stride) {}
+        ahead(rows_ahead(stride)) {}
 
   int64_t at(int64_t i) const { return index ? index[i] : i; }
   const Element* row(int64_t i) const { return data + at(i) * stride; }

@@ -46,6 +46,13 @@ inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
     __builtin_prefetch(static_cast<const char*>(from) + at, 0, 2);
 }
 
+/// How many rows ahead of the one that is read to ask for: four kilobytes are far enough for memory to
+/// answer; much more than that waits for places in the queue of misses.
+inline int64_t rows_ahead(int64_t row_bytes) {
+  constexpr int64_t kBytesAhead = 4096;
+  return (kBytesAhead + row_bytes - 1) / row_bytes;
+}
+
 /// value in every lane (value - 0 is value, -0 too, so the subtraction costs nothing).
 inline Floats splat(float value) { return value - Floats{}; }
 
@@ -125,29 +132,18 @@ inline void sum_lanes(const Vector (&v)[kTogether], Number (&sums)[kTogether]) {
 #endif
 }
 
-/// The even lanes of a, then those of b.
-inline Floats even_lanes(Floats a, Floats b) {
+/// Every second lane of a, then of b: from lane First on, 0 or 1.
+template <int First>
+inline Floats every_second_lane(Floats a, Floats b) {
 #if defined(__AVX512F__)
   const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  return (Floats)_mm512_permutex2var_ps((__m512)a, even, (__m512)b);
+  return (Floats)_mm512_permutex2var_ps((__m512)a, _mm512_add_epi32(even, _mm512_set1_epi32(First)),
+                                        (__m512)b);
 #elif defined(__AVX2__)
-  const __m256 halves = _mm256_shuffle_ps((__m256)a, (__m256)b, 0x88);
+  const __m256 halves = _mm256_shuffle_ps((__m256)a, (__m256)b, First == 0 ? 0x88 : 0xdd);
   return (Floats)_mm256_permute4x64_pd((__m256d)halves, 0xd8);
 #else
-  return Floats{a[0], a[2], b[0], b[2]};
-#endif
-}
-
-/// The odd lanes of a, then those of b.
-inline Floats odd_lanes(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-  return (Floats)_mm512_permutex2var_ps((__m512)a, odd, (__m512)b);
-#elif defined(__AVX2__)
-  const __m256 halves = _mm256_shuffle_ps((__m256)a, (__m256)b, 0xdd);
-  return (Floats)_mm256_permute4x64_pd((__m256d)halves, 0xd8);
-#else
-  return Floats{a[1], a[3], b[1], b[3]};
+  return Floats{a[First], a[2 + First], b[First], b[2 + First]};
 #endif
 }
 
