@@ -1,9 +1,12 @@
 // The one exception type of the library.
 #pragma once
 
-#include <sstream>
+#include <concepts>
+#include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace bdh {
 
@@ -27,18 +30,51 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-/// The parts, printed one after the other.
+/// A part of a message: text or a number, reals with six digits. Refers to text, which must outlive it.
+class Part {
+ public:
+  Part(std::string_view text) : text_(text) {}               // NOLINT(google-explicit-constructor)
+  Part(const std::string& text) : text_(text) {}             // NOLINT(google-explicit-constructor)
+  Part(const char* text) : text_(text) {}                    // NOLINT(google-explicit-constructor)
+  Part(char letter) : text_(digits_, 1), digits_{letter} {}  // NOLINT(google-explicit-constructor)
+  template <std::signed_integral Number>
+  Part(Number number) {  // NOLINT(google-explicit-constructor)
+    print(static_cast<int64_t>(number));
+  }
+  template <std::unsigned_integral Number>
+  Part(Number number) {  // NOLINT(google-explicit-constructor)
+    print(static_cast<uint64_t>(number));
+  }
+  template <std::floating_point Number>
+  Part(Number number) {  // NOLINT(google-explicit-constructor)
+    print(static_cast<double>(number));
+  }
+  Part(const Part&) = delete;
+  Part& operator=(const Part&) = delete;
+  std::string_view text() const { return text_; }
+
+ private:
+  void print(int64_t number);
+  void print(uint64_t number);
+  void print(double number);
+
+  std::string_view text_;
+  char digits_[24];
+};
+
+std::string joined(std::initializer_list<Part> parts);
+[[noreturn]] void throw_error(ErrorKind kind, std::initializer_list<Part> parts);
+
+/// The parts, one after the other.
 template <class... Parts>
 std::string concat(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
+  return joined({parts...});
 }
 
 /// Throws Error(kind, concat(parts...)).
 template <class... Parts>
 [[noreturn]] void fail(ErrorKind kind, const Parts&... parts) {
-  throw Error(kind, concat(parts...));
+  throw_error(kind, {parts...});
 }
 
 }  // namespace bdh

@@ -1,23 +1,27 @@
 // Zeroed memory, how much of it there is, and pages given back.
 #include "bdh/base/memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <new>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include "bdh/base/error.h"
+#include "bdh/base/lines.h"
 
 namespace bdh {
 namespace {
@@ -29,23 +33,37 @@ constexpr size_t kAlignment = 64;
 
 size_t page_size() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
-// The number in a one-number file; nothing when there is no file or it says "max".
-std::optional<uint64_t> read_number(const std::filesystem::path& path) {
-  std::ifstream in(path);
+// A file of the kernel's, which tells no size; empty where there is none.
+std::string read_kernel_file(const std::filesystem::path& path) {
+  std::string text;
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return text;
+  char block[4096];
+  for (ssize_t got = 0; (got = ::read(file, block, sizeof block)) > 0;)
+    text.append(block, static_cast<size_t>(got));
+  ::close(file);
+  return text;
+}
+
+// The number that a text begins with, after blanks; nothing where it begins otherwise, as with "max".
+std::optional<uint64_t> leading_number(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
   uint64_t value = 0;
-  if (in >> value) return value;
-  return std::nullopt;
+  if (std::from_chars(text.data(), text.data() + text.size(), value).ec != std::errc()) return std::nullopt;
+  return value;
+}
+
+std::optional<uint64_t> read_number(const std::filesystem::path& path) {
+  return leading_number(read_kernel_file(path));
 }
 
 // The number after a key at the start of a line, as in "MemAvailable:  123 kB" and "inactive_file 123".
 std::optional<uint64_t> read_field(const std::filesystem::path& path, std::string_view key) {
-  std::ifstream in(path);
-  std::string word;
-  uint64_t value = 0;
-  while (in >> word) {
-    if (word == key && in >> value) return value;
-    in.clear();
-    in.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  const std::string file = read_kernel_file(path);
+  for (std::string_view text = file; !text.empty();) {
+    const std::string_view line = next_line(text);
+    const std::string_view value = line.substr(std::min(key.size(), line.size()));
+    if (line.starts_with(key) && value.find_first_of(" \t") == 0) return leading_number(value);
   }
   return std::nullopt;
 }
@@ -96,13 +114,14 @@ size_t hierarchy_available(const std::filesystem::path& mount, std::filesystem::
 // Lines are "id:controllers:/path"; version 2 has id 0 and no controllers.
 size_t cgroup_available() {
   size_t available = kUnlimited;
-  std::ifstream in("/proc/self/cgroup");
-  for (std::string line; std::getline(in, line);) {
+  const std::string file = read_kernel_file("/proc/self/cgroup");
+  for (std::string_view text = file; !text.empty();) {
+    const std::string_view line = next_line(text);
     const size_t first = line.find(':');
     const size_t second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = concat(",", line.substr(first + 1, second - first - 1), ",");
-    const std::string group = line.substr(second + 1);
+    const std::string_view group = line.substr(second + 1);
     if (controllers == ",,") {
       available = std::min(available, hierarchy_available("/sys/fs/cgroup", group, kCgroupV2));
     } else if (controllers.find(",memory,") != std::string::npos) {

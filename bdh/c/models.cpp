@@ -78,11 +78,13 @@ bdh_model_info info_of(const bdh::Model& model) {
   info.vocab_size = config.vocab_size;
   info.neurons_per_head = config.neurons_per_head();
   info.parameters = config.parameters();
-  const bdh::SpecialTokens special =
-      model.tokenizer ? model.tokenizer->special_tokens() : bdh::SpecialTokens();
-  info.tokenizer_vocab_size = model.tokenizer ? model.tokenizer->vocab_size() : 0;
-  info.bos_token = special.bos.value_or(-1);
-  info.eos_token = special.eos.value_or(-1);
+  info.bos_token = info.eos_token = -1;
+  if (model.tokenizer) {
+    const bdh::SpecialTokens special = model.tokenizer->special_tokens();
+    info.tokenizer_vocab_size = model.tokenizer->vocab_size();
+    info.bos_token = special.bos.value_or(-1);
+    info.eos_token = special.eos.value_or(-1);
+  }
   info.block_size = model.block_size().value_or(0);
   const auto float_bits = static_cast<int64_t>(8 * bdh::size_of(model.weights->dtype()));
   info.weight_bits = config.weight_bits != 0 ? config.weight_bits : float_bits;

@@ -17,13 +17,13 @@
 #include <cstdlib>
 #include <limits>
 #include <set>
-#include <sstream>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
+#include "bdh/base/lines.h"
 #include "bdh/pretrained/file_names.h"
 
 namespace bdh {
@@ -83,9 +83,10 @@ void write_list(const fs::path& staging) {
 /// The new model's files. Only plain names: the list could be somebody else's.
 std::set<std::string> read_list(const fs::path& staging) {
   std::set<std::string> names;
-  std::istringstream list(read_text(staging / kListFile, kMaxListBytes));
-  for (std::string name; std::getline(list, name);) {
-    if (!name.empty() && name[0] != '.' && name.find('/') == name.npos) names.insert(name);
+  const std::string list = read_text(staging / kListFile, kMaxListBytes);
+  for (std::string_view rest = list; !rest.empty();) {
+    const std::string_view name = next_line(rest);
+    if (!name.empty() && name[0] != '.' && name.find('/') == name.npos) names.emplace(name);
   }
   return names;
 }

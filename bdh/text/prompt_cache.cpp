@@ -3,7 +3,7 @@
 #include "bdh/text/prompt_cache.h"
 
 #include <algorithm>
-#include <fstream>
+#include <cstdio>
 #include <system_error>
 #include <utility>
 
@@ -162,7 +162,9 @@ void PromptCache::keep(const Session& session, const std::string& point) {
 }
 
 void PromptCache::mark(const Points& points) {
-  for (const std::string& point : points.names) std::ofstream(seen_file(point), std::ios::app);
+  for (const std::string& point : points.names) {
+    if (std::FILE* file = std::fopen(seen_file(point).c_str(), "a")) std::fclose(file);
+  }
   const std::vector<Kept> all = files(directory_, ".seen");
   for (size_t i = 0; i + kMostSeen < all.size(); ++i) drop(all[i].path);
 }
