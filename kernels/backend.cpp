@@ -40,7 +40,7 @@ void Backend::accept(State&, int64_t) {
 }
 
 std::unique_ptr<Training> Backend::new_training(const Dimensions&, const Tensor&, const TrainingOptions&) {
-  fail(ErrorKind::unsupported, name(), ": this backend does not train yet; use --device cpu");
+  fail(ErrorKind::unsupported, name(), ": this build does not train; use one without BDH_MINIMAL");
 }
 
 bool is_decode(std::span<const Segment> segments) {

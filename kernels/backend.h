@@ -159,6 +159,8 @@ class Backend {
   virtual int64_t provisional_tokens() const { return 0; }
   /// How many tokens of one sequence are best read at once.
   virtual int64_t prefill_tokens() const = 0;
+  /// Up to how many tokens of one sequence at `position` are read sooner one by one than at once.
+  virtual int64_t few_tokens(int64_t /*position*/) const { return 1; }
   /// What a model of those sizes needs, in f32, bf16, f16, i8 or (4 bits) u8, with S as that dtype; working
   /// memory is that of reading `tokens` at once.
   virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens,

@@ -85,6 +85,20 @@ int64_t tokens_in(std::span<const Segment> segments) {
   return tokens;
 }
 
+// One sequence's few tokens, where the caller leaves open how they are read.
+bool are_few(std::span<const Segment> parts, const ReadOptions& options, const Backend& backend) {
+  const Segment& part = parts.front();
+  return options.form == Form::chunked && !options.chunk && parts.size() == 1 && part.state &&
+         static_cast<int64_t>(part.tokens.size()) <= backend.few_tokens(part.state->position());
+}
+
+void read_one_by_one(const Weights& weights, const Segment& tokens, std::span<LayerActivity> activity) {
+  for (int64_t i = 0; i < static_cast<int64_t>(tokens.tokens.size()); ++i) {
+    const Segment token = part_of(tokens, i, 1, weights.config().vocab_size);
+    weights.backend().read(weights.packed(), {{&token, 1}, activity});
+  }
+}
+
 void read_segments(const Weights& weights, std::span<const Segment> segments, const ReadOptions& options) {
   if (options.chunk.value_or(1) < 1)
     fail(ErrorKind::invalid_argument, "chunk: ", *options.chunk, " is less than 1");
@@ -104,7 +118,11 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
       const int64_t left = static_cast<int64_t>(segment.tokens.size()) - begin;
       if (left > 0) parts.push_back(part_of(segment, begin, std::min(chunk, left), vocab));
     }
-    weights.backend().read(weights.packed(), {parts, activity});
+    if (are_few(parts, options, weights.backend())) {
+      read_one_by_one(weights, parts.front(), activity);
+    } else {
+      weights.backend().read(weights.packed(), {parts, activity});
+    }
     done += tokens_in(parts);
     if (options.progress && !options.progress(done, total) && done < total) {
       fail(ErrorKind::cancelled, "stopped after reading ", done, " of ", total, " tokens");

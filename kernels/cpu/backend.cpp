@@ -11,13 +11,17 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/logits.h"
 #include "kernels/cpu/prefill.h"
+#ifndef BDH_MINIMAL
 #include "kernels/cpu/training/training.h"
+#endif
 
 namespace bdh::cpu {
 
 namespace {
 
 constexpr int64_t kPrefillTokens = 256;
+// Prefill reads and writes the whole of S once, decode its active rows for each token, and none at the start.
+constexpr int64_t kFewTokens = 3, kFewFirstTokens = 8;
 
 void check_provisional(std::span<const Segment> segments) {
   const auto fits = [](const Segment& segment) {
@@ -39,6 +43,7 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   }
 
   int64_t prefill_tokens() const override { return kPrefillTokens; }
+  int64_t few_tokens(int64_t position) const override { return position == 0 ? kFewFirstTokens : kFewTokens; }
   int64_t provisional_tokens() const override { return kMostProvisional; }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
@@ -70,11 +75,13 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
     }
   }
 
+#ifndef BDH_MINIMAL
   std::unique_ptr<Training> new_training(const Dimensions& dims, const Tensor& freqs,
                                          const TrainingOptions& options) override {
     return make_training({shared_from_this(), kernels_, training_kernels_of(kernels_), pool_, mutex_}, dims,
                          freqs, options);
   }
+#endif
 
   void accept(State& given, int64_t tokens) override {
     const std::lock_guard lock(mutex_);

@@ -128,6 +128,22 @@ TEST_CASE("the same bits whatever the number of threads") {
   }
 }
 
+TEST_CASE("a few tokens are read with the bits of one by one, however the backend likes them best") {
+  const auto weights = small_weights(kConfigs[1]);
+  Session whole(weights), single(weights);
+  for (const int64_t position : {0, 1}) {
+    const int64_t few = weights->backend().few_tokens(position);
+    const std::vector<int32_t> tokens = some_tokens(few, weights->config().vocab_size);
+    std::vector<float> expected;
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const std::vector<float> logits = single.read(part(tokens, i, i + 1));
+      expected.insert(expected.end(), logits.begin(), logits.end());
+    }
+    CHECK(whole.read_all(tokens) == expected);
+    CHECK(whole.position() == single.position());
+  }
+}
+
 TEST_CASE("half-precision weights are what their rounding makes them") {
   const Config config = kConfigs[0];
   const std::vector<int32_t> tokens = some_tokens(unless_emulated(60, 20), config.vocab_size);
