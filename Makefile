@@ -25,7 +25,7 @@ compile = @cmake --build $(BUILD) -j $(JOBS) --target
 run_tests = @ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all install demo demo-train test sanitize fuzz soak parity bench gpu gpu-build cuda-check lint package presets clean help
+.PHONY: all install demo demo-train test sanitize fuzz soak parity bench size minimal arm gpu gpu-build cuda-check lint package presets clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -95,6 +95,19 @@ bench: ## measure kernels and paths against their limits and peers
 	$(configure) $(BUILD) $(CXX) $(release) BDH_BENCH=ON
 	$(compile) bdh_bench_command
 	@bench/run.sh $(BUILD) $(DEMO)
+
+size: ## how small: files, memory and start of a minimal build and of a full one
+	@$(MAKE) minimal
+	$(packages)
+	$(configure) $(BUILD) $(CXX) $(release)
+	$(compile) bdh_command bdh_shared
+	@bench/size/run.sh $(BUILD) build-minimal $(DEMO) $(CXX)
+
+minimal: BUILD = build-minimal
+minimal: ## loading and generation alone, as small as they go: build-minimal/libbdh.a and an example
+	$(packages)
+	$(configure) $(BUILD) $(CXX) BDH_MINIMAL=ON BDH_WERROR=$(WERROR)
+	$(compile) all
 
 gpu: ## on a GPU machine: tests, sanitizers and bench, and their record
 	@[ -n "$(GPU_BUILD)$(CMAKE_PREFIX_PATH)" ] || LLVM=$(LLVM) tools/setup/packages.sh build test $(compiler)

@@ -10,8 +10,10 @@
 #include "bdh/base/file.h"
 #include "bdh/base/printable.h"
 #include "bdh/pretrained/file_names.h"
-#include "bdh/text/byt5.h"
 #include "bdh/text/characters.h"
+#ifndef BDH_MINIMAL
+#include "bdh/text/byt5.h"
+#endif
 #ifdef BDH_TOKENIZERS
 #include "bdh/text/tokenizers/tokenizer_json.h"
 #endif
@@ -150,27 +152,38 @@ std::optional<std::string> characters_in(const Json& values) {
   return {};
 }
 
-#ifdef BDH_TOKENIZERS
-std::shared_ptr<const Tokenizer> make(const TokenizerFiles& files, const fs::path& directory,
-                                      std::vector<std::string>* warnings) {
-  return make_tokenizer(files, directory.string(), warnings);
-}
-#else
-std::shared_ptr<const Tokenizer> make(const TokenizerFiles&, const fs::path& directory,
-                                      std::vector<std::string>* warnings) {
-  if (warnings) {
-    warnings->push_back(concat((directory / kTokenizer).string(),
-                               ": this build has no tokenizers; build bdh with BDH_TOKENIZERS=ON (PCRE2 and "
-                               "utf8proc) to read and write text"));
-  }
+[[maybe_unused]] std::shared_ptr<const Tokenizer> not_built(const fs::path& file, const char* without,
+                                                            std::vector<std::string>* warnings) {
+  if (warnings) warnings->push_back(concat(file.string(), ": this build has no ", without));
   return nullptr;
 }
+
+std::shared_ptr<const Tokenizer> make([[maybe_unused]] const TokenizerFiles& files, const fs::path& directory,
+                                      std::vector<std::string>* warnings) {
+#ifdef BDH_TOKENIZERS
+  return make_tokenizer(files, directory.string(), warnings);
+#else
+  return not_built(directory / kTokenizer,
+                   "tokenizers; build bdh with BDH_TOKENIZERS=ON (PCRE2 and utf8proc) to read and write text",
+                   warnings);
 #endif
+}
+
+std::shared_ptr<const Tokenizer> make_byt5([[maybe_unused]] const TokenizerFiles& files,
+                                           const fs::path& directory,
+                                           [[maybe_unused]] std::vector<std::string>* warnings) {
+#ifndef BDH_MINIMAL
+  return std::make_shared<Byt5Tokenizer>(files, directory.string());
+#else
+  return not_built(directory / kTokenizerConfig,
+                   "ByT5 tokenizer; build bdh without BDH_MINIMAL to read and write text", warnings);
+#endif
+}
 
 std::shared_ptr<const Tokenizer> make_of_kind(const TokenizerSource& source, const fs::path& directory,
                                               std::vector<std::string>* warnings) {
   if (source.kind == kTokenizerJsonKind) return make(source.files, directory, warnings);
-  if (source.kind == kByt5Kind) return std::make_shared<Byt5Tokenizer>(source.files, directory.string());
+  if (source.kind == kByt5Kind) return make_byt5(source.files, directory, warnings);
   if (source.kind == kBytesKind) return std::make_shared<ByteTokenizer>();
   if (warnings && !source.unread.empty()) {
     warnings->push_back(concat(directory.string(), ": text cannot be read or written, as ", source.unread,

@@ -5,7 +5,6 @@
 #include <cpuid.h>
 #endif
 
-#include <algorithm>
 #include <cstdlib>
 
 #include "bdh/base/error.h"
@@ -13,9 +12,8 @@
 
 namespace bdh::cpu {
 
-extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_avx512vnni, kernels_neon;
-extern const TrainingKernels training_kernels_baseline, training_kernels_avx2, training_kernels_avx512,
-    training_kernels_avx512vnni, training_kernels_neon;
+extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_neon;
+extern const decltype(Kernels::dot_rows) dot_rows_avx512vnni;
 
 namespace {
 
@@ -30,25 +28,30 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+
+// VNNI has a part in products with quantized rows alone.
+const Kernels& kernels_avx512vnni() {
+  static const Kernels table = [] {
+    Kernels kernels = kernels_avx512;
+    kernels.name = "avx512vnni";
+    kernels.dot_rows = dot_rows_avx512vnni;
+    return kernels;
+  }();
+  return table;
+}
 #endif
 
-struct Table {
-  const Kernels* kernels;
-  const TrainingKernels* training;
-};
-
 // Best first.
-std::vector<Table> runnable() {
-  std::vector<Table> tables;
+std::vector<const Kernels*> runnable() {
+  std::vector<const Kernels*> tables;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (has_avx512() && __builtin_cpu_supports("avx512vnni"))
-    tables.push_back({&kernels_avx512vnni, &training_kernels_avx512vnni});
-  if (has_avx512()) tables.push_back({&kernels_avx512, &training_kernels_avx512});
-  if (has_avx2()) tables.push_back({&kernels_avx2, &training_kernels_avx2});
-  tables.push_back({&kernels_baseline, &training_kernels_baseline});
+  if (has_avx512() && __builtin_cpu_supports("avx512vnni")) tables.push_back(&kernels_avx512vnni());
+  if (has_avx512()) tables.push_back(&kernels_avx512);
+  if (has_avx2()) tables.push_back(&kernels_avx2);
+  tables.push_back(&kernels_baseline);
 #else
-  tables.push_back({&kernels_neon, &training_kernels_neon});
+  tables.push_back(&kernels_neon);
 #endif
   return tables;
 }
@@ -57,29 +60,22 @@ std::vector<Table> runnable() {
 
 std::vector<std::string> available_isas() {
   std::vector<std::string> names;
-  for (const Table& table : runnable()) names.emplace_back(table.kernels->name);
+  for (const Kernels* table : runnable()) names.emplace_back(table->name);
   return names;
 }
 
 const Kernels& kernels_for(const std::string& isa) {
   const char* variable = std::getenv("BDH_ISA");
   const std::string wanted = !isa.empty() ? isa : variable ? variable : "";
-  const std::vector<Table> tables = runnable();
-  if (wanted.empty()) return *tables.front().kernels;
+  const std::vector<const Kernels*> tables = runnable();
+  if (wanted.empty()) return *tables.front();
   std::string names;
-  for (const Table& table : tables) {
-    if (wanted == table.kernels->name) return *table.kernels;
-    names += concat(names.empty() ? "" : ", ", table.kernels->name);
+  for (const Kernels* table : tables) {
+    if (wanted == table->name) return *table;
+    names += concat(names.empty() ? "" : ", ", table->name);
   }
   fail(ErrorKind::invalid_argument, "instruction set '", wanted,
        "' (BDH_ISA) is not one this processor and build can run: ", names);
-}
-
-const TrainingKernels& training_kernels_of(const Kernels& kernels) {
-  const std::vector<Table> tables = runnable();
-  const auto found = std::find_if(tables.begin(), tables.end(),
-                                  [&](const Table& table) { return table.kernels == &kernels; });
-  return *found->training;
 }
 
 }  // namespace bdh::cpu

@@ -5,14 +5,11 @@
 #include <vector>
 
 #include "kernels/cpu/kernels.h"
-#include "kernels/cpu/training/kernels.h"
 
 namespace bdh::cpu {
 
 /// The table with that name; "": the one the environment variable BDH_ISA names, or else the best.
 /// Throws Error(invalid_argument) naming those there are.
 const Kernels& kernels_for(const std::string& isa);
-/// What training adds to a table.
-const TrainingKernels& training_kernels_of(const Kernels& kernels);
 
 }  // namespace bdh::cpu

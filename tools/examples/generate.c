@@ -1,5 +1,6 @@
 /* An example in C: load a model directory, continue a prompt, say what was done. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "bdh/bdh_c.h"
@@ -11,7 +12,7 @@ static void warn(void* user, const char* message) {
 
 static int print_text(void* user, const char* text, size_t length) {
   (void)user;
-  return fwrite(text, 1, length, stdout) == length;
+  return fwrite(text, 1, length, stdout) == length && fflush(stdout) == 0;
 }
 
 static int add_log_probability(void* user, int32_t token, double log_probability) {
@@ -26,12 +27,12 @@ static int give_up(void) {
   return 1;
 }
 
-static int generate(const bdh_model* model, bdh_session* session, const char* prompt) {
+static int generate(const bdh_model* model, bdh_session* session, const char* prompt, long tokens) {
   bdh_generation_options options;
   bdh_generation_result result;
   double log_probability = 0;
   if (bdh_generation_options_defaults(model, &options, sizeof options) != BDH_OK) return give_up();
-  options.max_new_tokens = 40;
+  options.max_new_tokens = tokens;
   options.on_text = print_text;
   options.on_token = add_log_probability;
   options.user = &log_probability;
@@ -46,9 +47,11 @@ int main(int argc, char** argv) {
   bdh_load_options options;
   bdh_model* model = NULL;
   bdh_session* session = NULL;
+  const char* prompt = argc > 2 ? argv[2] : "To be or not to be";
+  const long tokens = argc > 3 ? atol(argv[3]) : 40;
   int failed;
-  if (argc < 2 || argc > 3) {
-    fprintf(stderr, "usage: generate DIR [PROMPT]\n");
+  if (argc < 2 || argc > 4 || tokens < 1) {
+    fprintf(stderr, "usage: generate DIR [PROMPT [TOKENS]]\n");
     return 2;
   }
   bdh_load_options_defaults(&options, sizeof options);
@@ -56,7 +59,7 @@ int main(int argc, char** argv) {
   if (bdh_model_load(argv[1], &options, &model) != BDH_OK || bdh_session_new(model, &session) != BDH_OK) {
     failed = give_up();
   } else {
-    failed = generate(model, session, argc == 3 ? argv[2] : "To be or not to be");
+    failed = generate(model, session, prompt, tokens);
   }
   bdh_session_free(session);
   bdh_model_free(model);

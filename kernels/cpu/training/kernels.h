@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "bdh/base/dtype.h"
+#include "kernels/cpu/kernels.h"
 #include "kernels/training_numbers.h"
 
 namespace bdh::cpu {
@@ -83,5 +84,8 @@ struct TrainingKernels {
   /// Rounds to bf16 or f16, to nearest even, as float32.
   void (*round)(const float* from, int64_t count, DType dtype, float* to);
 };
+
+/// What training adds to a table.
+const TrainingKernels& training_kernels_of(const Kernels& kernels);
 
 }  // namespace bdh::cpu
