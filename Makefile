@@ -76,12 +76,12 @@ fuzz: ## feed every reader hostile files, SECONDS=60 each
 	$(compile) bdh_fuzzers
 	@tests/fuzz/run.sh $(BUILD) $(SECONDS)
 
-soak: ## what takes minutes each: the fuzzers, SECONDS=60 each; kills and attacks, 20 times as many; NEON where qemu is
+soak: ## what takes minutes each: the fuzzers, SECONDS=60 each; kills and attacks, 20 times as many; all of NEON
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_tests
 	BDH_SOAK=20 $(BUILD)/bdh_tests --test-case='*killed*,*terminated*,*mutated*,*at once*,*at the same time*'
-	@tests/neon/run.sh build-neon
+	@$(MAKE) arm ALL=1
 	@$(MAKE) fuzz
 
 parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxruntime and peft
@@ -109,6 +109,11 @@ minimal: ## loading and generation alone, as small as they go: build-minimal/lib
 	$(configure) $(BUILD) $(CXX) BDH_MINIMAL=ON BDH_WERROR=$(WERROR)
 	$(compile) all
 
+arm: BUILD = build-arm
+arm: ## 64-bit Arm, on an emulated processor: tests of the kernels and the minimal example; ALL=1: every test of the library
+	$(packages) test arm
+	@tests/arm/run.sh $(BUILD) $(if $(ALL),all)
+
 gpu: ## on a GPU machine: tests, sanitizers and bench, and their record
 	@[ -n "$(GPU_BUILD)$(CMAKE_PREFIX_PATH)" ] || LLVM=$(LLVM) tools/setup/packages.sh build test $(compiler)
 	@GPU_BUILD=$(GPU_BUILD) tools/gpu/run.sh $(DEMO)
@@ -129,7 +134,7 @@ lint: ## check format, scripts and, with clang-tidy, what changed of late and wh
 	$(packages) test bench lint
 	$(configure) $(BUILD) $(CXX) BDH_CUDA=off BDH_TESTS=ON BDH_BENCH=ON CMAKE_DISABLE_PRECOMPILE_HEADERS=ON
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
-	@shellcheck -S warning .ci/run tools/*/*.sh bench/*.sh tests/*/*.sh
+	@shellcheck -S warning .ci/run tools/*/*.sh bench/*.sh bench/*/*.sh tests/*/*.sh
 	@tools/setup/tidy.sh $(BUILD) clang-tidy-$(LLVM) $(if $(ALL),all)
 
 package: BUILD = build-package

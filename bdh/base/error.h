@@ -33,20 +33,20 @@ class Error : public std::runtime_error {
 /// A part of a message: text or a number, reals with six digits. Refers to text, which must outlive it.
 class Part {
  public:
-  Part(std::string_view text) : text_(text) {}               // NOLINT(google-explicit-constructor)
-  Part(const std::string& text) : text_(text) {}             // NOLINT(google-explicit-constructor)
-  Part(const char* text) : text_(text) {}                    // NOLINT(google-explicit-constructor)
-  Part(char letter) : text_(digits_, 1), digits_{letter} {}  // NOLINT(google-explicit-constructor)
+  Part(std::string_view text) : text_(text) {}
+  Part(const std::string& text) : text_(text) {}
+  Part(const char* text) : text_(text) {}
+  Part(char letter) : text_(digits_, 1), digits_{letter} {}
   template <std::signed_integral Number>
-  Part(Number number) {  // NOLINT(google-explicit-constructor)
+  Part(Number number) {
     print(static_cast<int64_t>(number));
   }
   template <std::unsigned_integral Number>
-  Part(Number number) {  // NOLINT(google-explicit-constructor)
+  Part(Number number) {
     print(static_cast<uint64_t>(number));
   }
   template <std::floating_point Number>
-  Part(Number number) {  // NOLINT(google-explicit-constructor)
+  Part(Number number) {
     print(static_cast<double>(number));
   }
   Part(const Part&) = delete;

@@ -1,6 +1,4 @@
 // Which kernels of training go with a table of kernels.
-#include <algorithm>
-#include <iterator>
 #include <string_view>
 
 #include "kernels/cpu/training/kernels.h"
@@ -12,11 +10,10 @@ extern const TrainingKernels training_kernels_baseline, training_kernels_avx2, t
 
 const TrainingKernels& training_kernels_of(const Kernels& kernels) {
 #if defined(__x86_64__)
-  static constexpr const TrainingKernels* kTables[] = {&training_kernels_baseline, &training_kernels_avx2,
-                                                       &training_kernels_avx512};
-  const std::string_view name = kernels.name;  // avx512vnni, too, trains with avx512's
-  return **std::find_if(std::begin(kTables), std::end(kTables),
-                        [&](const TrainingKernels* table) { return name.starts_with(table->name); });
+  const std::string_view name = kernels.name;
+  if (name == training_kernels_baseline.name) return training_kernels_baseline;
+  if (name == training_kernels_avx2.name) return training_kernels_avx2;
+  return training_kernels_avx512;  // avx512vnni's as well
 #else
   (void)kernels;
   return training_kernels_neon;
