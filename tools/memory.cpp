@@ -49,8 +49,10 @@ struct Report {
   std::optional<DType> mapped;  // packed weights that run as this are mapped, and so shared
 
   MemoryNeed need(DType dtype, int64_t context) const {
-    return backend->memory(config.dimensions(), dtype, std::min(context, options.chunk));
+    return backend->memory(config.dimensions(), dtype, std::min(context, options.chunk),
+                           session().state_dtype);
   }
+  SessionOptions session() const { return session_options("", options.common); }
   size_t mapped_bytes(DType dtype) const { return dtype == mapped ? need(dtype, 1).weights : 0; }
   size_t sessions_bytes() const {
     return need(DType::f32, 1).session * static_cast<size_t>(options.sessions);
@@ -71,7 +73,7 @@ Measured measure(const Report& report) {
   std::vector<Session> sessions;
   for (int64_t i = 0; i < report.options.sessions; ++i) {
     stop_if_interrupted();
-    sessions.emplace_back(model.weights);
+    sessions.emplace_back(model.weights, report.session());
     sessions.back().read(tokens, read);
     sessions.back().read(std::span(tokens).first(1));
   }
@@ -113,6 +115,7 @@ Json to_json(const Report& report, const Measured* measured) {
     mapped.set(std::string(name), uint64_t{report.mapped_bytes(dtype)});
   if (report.mapped) json.set("mapped_bytes", std::move(mapped));
   json.set("sessions", report.options.sessions);
+  json.set("state_dtype", std::string(name_of(report.session().state_dtype)));
   json.set("sessions_bytes", uint64_t{report.sessions_bytes()});
   json.set("chunk", report.options.chunk);
   json.set("contexts", contexts_json(report));
@@ -164,7 +167,8 @@ std::string to_text(const Report& report, const Measured* measured) {
   text += row("weights", "", by_dtype(config, [&](DType dtype) { return report.need(dtype, 1).weights; }));
   if (report.mapped)
     text += row("  mapped", "", by_dtype(config, [&](DType dtype) { return report.mapped_bytes(dtype); }));
-  text += row(options.sessions == 1 ? "session" : concat(options.sessions, " sessions"), "",
+  text += row(options.sessions == 1 ? "session" : concat(options.sessions, " sessions"),
+              concat("S as ", name_of(report.session().state_dtype)),
               by_dtype(config, [&](DType) { return report.sessions_bytes(); }));
   text += concat("\nwith a text of so many tokens, read in chunks of ", options.chunk, "\n");
   text += row("", "activations", names(config, "in all, "));
@@ -215,6 +219,7 @@ void add_memory(Command& program) {
   command.flag("--measure", &options->measure,
                "also load the model, read a chunk and a token, and say what it took");
   add_dtype_option(command, options->common);
+  add_state_dtype_option(command, options->common);
   add_json_option(command, options->common);
   command.footer("Example: bdh memory model --context 1000,100000 --measure");
   command.run([options] { run(*options); });

@@ -16,6 +16,12 @@ namespace bdh::cuda {
 
 namespace {
 
+void require_float_state(DType s) {
+  if (s != DType::f32)
+    fail(ErrorKind::unsupported, "the CUDA backend keeps a session's state as F32, not as ", name_of(s),
+         "; run it on the CPU (--device cpu)");
+}
+
 class CudaBackend : public Backend {
  public:
   CudaBackend(int index, const Options& options)
@@ -37,7 +43,8 @@ class CudaBackend : public Backend {
 
   int64_t prefill_tokens() const override { return kPrefillTokens; }
 
-  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens, DType) const override {
+  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens, DType s) const override {
+    require_float_state(s);
     const Sizes sizes = sizes_of(dims);
     const int64_t longest = std::clamp<int64_t>(tokens, 1, kPrefillTokens);
     return {packed_bytes(dims, dtype), DeviceState::bytes_for(sizes),
@@ -52,9 +59,7 @@ class CudaBackend : public Backend {
   }
 
   std::unique_ptr<State> new_state(const Packed& packed, const StateOptions& options) override {
-    if (options.s != DType::f32)
-      fail(ErrorKind::unsupported, "the CUDA backend keeps a session's state as F32, not as ",
-           name_of(options.s), "; run it on the CPU (--device cpu)");
+    require_float_state(options.s);
     return std::make_unique<DeviceState>(static_cast<const PackedParameters&>(packed).sizes, queue_,
                                          options.horizons);
   }

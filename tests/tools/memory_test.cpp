@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bdh/base/json.h"
+#include "tests/support/backends.h"
 #include "tests/support/command.h"
 #include "tests/support/models.h"
 #include "tests/support/outcome.h"
@@ -59,6 +60,25 @@ TEST_CASE("bdh memory: weights for each layer") {
   for (const char* dtype : {"F32", "BF16", "F16"})
     CHECK(weights(two, dtype) - weights(one, dtype) >= (dtype == std::string("F32") ? 4 : 2) * 3 * 64 * 16);
   CHECK(*one.find("sessions_bytes") == *two.find("sessions_bytes"));
+}
+
+TEST_CASE("bdh memory: a state as bfloat16") {
+  TemporaryDirectory directory;
+  Config config = bdh::test::tiny_config();
+  config.n_embd = 128;
+  bdh::test::write_model(directory.path(), config);
+  const std::vector<std::string> rounded{"--state-dtype", "bf16"};
+  if (bdh::test::kOnCuda) {
+    const auto refused = run_command({"memory", directory.path().string(), "--state-dtype", "bf16"});
+    CHECK(refused.exit_code == 1);
+    CHECK(refused.err.find("keeps a session's state as F32") != std::string::npos);
+    return;
+  }
+  const Json exact = memory(directory, {}), half = memory(directory, rounded);
+  CHECK(exact.find("state_dtype")->as_string() == "F32");
+  CHECK(half.find("state_dtype")->as_string() == "BF16");
+  CHECK(exact.find("sessions_bytes")->as_integer() - half.find("sessions_bytes")->as_integer() ==
+        config.state_bytes() / 2);
 }
 
 #ifndef BDH_SANITIZED  // whose own memory would be measured
