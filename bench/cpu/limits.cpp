@@ -4,6 +4,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <iterator>
@@ -131,6 +132,29 @@ CpuCase sgemm_case(const Shape3& s, int threads) {
       .run = [=](benchmark::State& state) { return sgemm(state, s, threads); }};
 }
 
+// What a loop takes beside its work: all of the pool's threads meet once.
+Work hand_off(benchmark::State& state, int threads) {
+  ThreadPool pool(threads);
+  std::atomic<int64_t> arrived = 0;
+  const auto meet = [&] {
+    const int64_t all = arrived.load() + threads;
+    pool.run(threads, [&](int64_t, int) {
+      ++arrived;
+      while (arrived.load() < all) {
+      }
+    });
+  };
+  meet();
+  time_each(state, meet);
+  return {};
+}
+
+CpuCase hand_off_case(int threads) {
+  return {.of = {.kind = Kind::limit, .name = "hand-off to threads", .threads = threads},
+          .seconds = 0.02,
+          .run = [=](benchmark::State& state) { return hand_off(state, threads); }};
+}
+
 }  // namespace
 
 std::vector<CpuCase> limit_cases(const Machine& machine) {
@@ -143,6 +167,7 @@ std::vector<CpuCase> limit_cases(const Machine& machine) {
       }
     }
     for (const Shape3& shape : kSgemmShapes) cases.push_back(sgemm_case(shape, threads));
+    if (threads > 1) cases.push_back(hand_off_case(threads));
     if (threads == machine.cores) return cases;
   }
 }

@@ -10,7 +10,7 @@ enable_language(C)
 # bdh_leave_out(LIST...): no training, and no tokenizer but bytes. The definition BDH_MINIMAL says so to what would ask for them.
 function(bdh_leave_out)
   foreach(list ${ARGN})
-    list(FILTER ${list} EXCLUDE REGEX "/bdh/train/|/kernels/.*training|/byt5\\.cpp$")
+    list(FILTER ${list} EXCLUDE REGEX "/(bdh/train/|bdh/text/byt5|kernels/(cpu/(generic/)?)?training)[^/]*(/[^/]*)?\\.cpp$")
     set(${list} ${${list}} PARENT_SCOPE)
   endforeach()
 endfunction()
