@@ -147,14 +147,14 @@ struct Launch::Several {
     }
   }
 
-  /// Where another rank than the first has ended, the first says so.
+  /// Where another rank than the first has ended, the first says so; the others outlast who says it.
   [[noreturn]] void end(int ended, const std::function<std::string()>& remedy) const {
     const int teller = ended == 0 ? 1 : 0;
     if (mpi.rank() == teller) {
       speak();
       say_error(concat("rank ", ended, " has ended; ", words_of(remedy)));
-    } else if (ended != 0) {
-      watch.wait_for_end(0, kPatience);
+    } else {
+      watch.wait_for_end(teller, kPatience);
     }
     _exit(1);
   }

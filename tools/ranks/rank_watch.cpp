@@ -51,7 +51,7 @@ void RankWatch::start(std::function<void(int rank)> ended) {
     std::vector<pollfd> descriptors = watched->descriptors;
     wait(descriptors, -1);
     if (descriptors.back().revents != 0) return;
-    for (size_t i = 0; i < watched->ranks.size(); ++i)
+    for (size_t i = watched->ranks.size(); i-- > 0;)
       if (descriptors[i].revents != 0) return ended(watched->ranks[i]);
   });
 }

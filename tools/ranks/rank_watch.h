@@ -18,7 +18,8 @@ class RankWatch {
   RankWatch(const RankWatch&) = delete;
   RankWatch& operator=(const RankWatch&) = delete;
 
-  /// Once one of them ends, calls ended(rank) in a thread of its own, for the first that it sees.
+  /// Once one of them ends, calls ended(rank) in a thread of its own, for the first that it sees; for the
+  /// last in order, where it sees several.
   void start(std::function<void(int rank)> ended);
   /// ended() does not run any more.
   void stop();
