@@ -97,7 +97,7 @@ bench: ## measure kernels and paths against their limits and peers
 	@bench/run.sh $(BUILD) $(DEMO)
 
 size: ## how small: files, memory and start of a minimal build and of a full one
-	@$(MAKE) minimal
+	@$(MAKE) minimal BUILD=build-minimal
 	$(packages)
 	$(configure) $(BUILD) $(CXX) $(release)
 	$(compile) bdh_command bdh_shared

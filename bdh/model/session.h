@@ -17,7 +17,7 @@ namespace bdh {
 enum class Form : uint8_t {
   parallel,   // all tokens of a read as one chunk
   chunked,    // chunks of ReadOptions::chunk tokens, the state carried between them; one token is read
-              // recurrently
+              // recurrently, and few of one sequence where no chunk is given (Backend::few_tokens)
   recurrent,  // token by token
 };
 

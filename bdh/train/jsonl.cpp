@@ -1,10 +1,9 @@
 // JSON lines: an object a line, with a text in one of its fields.
 #include "bdh/train/jsonl.h"
 
-#include <algorithm>
-
 #include "bdh/base/error.h"
 #include "bdh/base/json_dom.h"
+#include "bdh/base/lines.h"
 #include "bdh/base/memory.h"
 #include "bdh/base/printable.h"
 
@@ -38,16 +37,15 @@ std::string_view text_of(simdjson::dom::element element, const std::string& fiel
 void read_json_lines(std::string_view bytes, const std::string& source, const std::string& field,
                      const std::function<void(const JsonLine&)>& take) {
   simdjson::dom::parser parser;
-  size_t at = 0;
-  for (int64_t number = 1; at < bytes.size(); ++number) {
-    const std::string_view line = bytes.substr(at, bytes.find('\n', at) - at);
-    at = std::min(at + line.size() + 1, bytes.size());
+  std::string_view rest = bytes;
+  for (int64_t number = 1; !rest.empty(); ++number) {
+    const std::string_view line = next_line(rest);
     if (is_blank(line)) continue;
     const std::string where = concat(source, ", line ", number);
     if (line.size() > kMaxLineBytes)
       fail(ErrorKind::bad_file, where, ": has ", format_bytes(line.size()), ", more than the ",
            format_bytes(kMaxLineBytes), " a line may have");
-    take({text_of(parse_json_dom(parser, line, where), field, where), number, at});
+    take({text_of(parse_json_dom(parser, line, where), field, where), number, bytes.size() - rest.size()});
   }
 }
 

@@ -17,7 +17,7 @@ fail() { printf 'tests/minimal/run_test.sh: %s\n' "$1" >&2; cat "$log" >&2; exit
 must() { what=$1; shift; "$@" >"$log" 2>&1 || fail "$what"; }
 has() { grep -q -e "$1" "$log" || fail "it does not say: $1"; }
 
-must 'cmake cannot configure' cmake -S . -B "$build/minimal" -G Ninja -DBDH_MINIMAL=ON -DBDH_WERROR=ON -DCMAKE_CXX_COMPILER="$cxx"
+must 'cmake cannot configure' tools/setup/configure.sh "$build/minimal" "$cxx" BDH_MINIMAL=ON BDH_WERROR=ON
 must 'it does not build' cmake --build "$build/minimal"
 must 'cmake cannot install' cmake --install "$build/minimal" --prefix "$folder/installed"
 PKG_CONFIG_PATH=$(dirname "$(find "$folder/installed" -name bdh.pc)")
@@ -46,11 +46,11 @@ same() {
 cp -r "$demo" "$folder/greedy"
 echo '{"do_sample": false, "horizon": 48}' >"$folder/greedy/generation_config.json"
 same 'bfloat16' "$folder/greedy"
-for how in '--bits 8' '--bits 4'; do
-  # shellcheck disable=SC2086
-  must 'bdh quantize fails' "$build/bdh" quantize "$folder/greedy" "$folder/quantized" $how
-  same "$how" "$folder/quantized"
-  rm -r "$folder/quantized"
+must 'bdh convert fails' "$build/bdh" convert "$folder/greedy" "$folder/packed" --packed
+same 'packed' "$folder/packed"
+for bits in 8 4; do
+  must 'bdh quantize fails' "$build/bdh" quantize "$folder/greedy" "$folder/of_$bits" --bits "$bits"
+  same "$bits bits" "$folder/of_$bits"
 done
 
 # What it leaves out says so, and stops nothing else.

@@ -28,6 +28,13 @@ add_library(bdh_quick_flags INTERFACE)
 target_link_libraries(bdh_quick_flags INTERFACE bdh_flags)
 target_compile_options(bdh_quick_flags INTERFACE $<$<NOT:$<CONFIG:Debug>>:-O1>)
 
+# The example in C, linked with the static library.
+function(bdh_add_c_example name)
+  add_executable(${name} ${PROJECT_SOURCE_DIR}/tools/examples/generate.c)
+  set_target_properties(${name} PROPERTIES C_STANDARD 99 C_EXTENSIONS OFF LINKER_LANGUAGE CXX)
+  target_link_libraries(${name} PRIVATE bdh bdh_flags)
+endfunction()
+
 # Objects are found again by what went into them, whichever folder the sources lie in.
 find_program(BDH_CCACHE_PROGRAM ccache)
 if(BDH_CCACHE AND BDH_CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)

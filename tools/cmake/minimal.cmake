@@ -1,4 +1,4 @@
-# BDH_MINIMAL: what the library goes without, how it is compiled, and an example that links it.
+# BDH_MINIMAL: what the library goes without, and how it is compiled.
 
 # Parts and programs that a minimal build never has.
 foreach(part BDH_TORCH BDH_TOKENIZERS BDH_MPI BDH_CUDA BDH_SHARED BDH_TOOLS BDH_TESTS BDH_FUZZ BDH_BENCH)
@@ -26,10 +26,4 @@ function(bdh_compile_small)
   endif()
   target_link_options(bdh INTERFACE ${link})
   set(bdh_static_libraries ${link} ${bdh_static_libraries} PARENT_SCOPE)
-endfunction()
-
-function(bdh_add_small_example)
-  add_executable(bdh_generate tools/examples/generate.c)
-  set_target_properties(bdh_generate PROPERTIES OUTPUT_NAME generate C_STANDARD 99 C_EXTENSIONS OFF LINKER_LANGUAGE CXX)
-  target_link_libraries(bdh_generate PRIVATE bdh)
 endfunction()

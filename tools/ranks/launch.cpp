@@ -147,7 +147,8 @@ struct Launch::Several {
     }
   }
 
-  /// Where another rank than the first has ended, the first says so; the others outlast who says it.
+  /// Where another rank than the first has ended, the first says so. The others outlast who says it: of
+  /// several that have ended the last in order is the cause (RankWatch::start).
   [[noreturn]] void end(int ended, const std::function<std::string()>& remedy) const {
     const int teller = ended == 0 ? 1 : 0;
     if (mpi.rank() == teller) {

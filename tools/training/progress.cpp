@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <string_view>
 
 #include "bdh/base/error.h"
+#include "bdh/base/lines.h"
 #include "bdh/base/memory.h"
 #include "tools/cli/output.h"
 
@@ -24,11 +26,8 @@ std::string number(const char* format, double value) {
 /// The lines of a text as lines, other control characters written out.
 void print_sample(int64_t step, const std::string& text) {
   std::fprintf(stderr, "bdh: a sample after step %lld:\n", static_cast<long long>(step));
-  for (size_t start = 0; start < text.size();) {
-    const size_t end = std::min(text.find('\n', start), text.size());
-    std::fprintf(stderr, "  | %s\n", one_line(std::string_view(text).substr(start, end - start)).c_str());
-    start = end + 1;
-  }
+  for (std::string_view rest = text; !rest.empty();)
+    std::fprintf(stderr, "  | %s\n", one_line(next_line(rest)).c_str());
 }
 
 }  // namespace
