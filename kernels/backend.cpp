@@ -8,13 +8,6 @@
 
 namespace bdh {
 
-void refuse_scales(const Parameters& parameters, const std::string& name) {
-  if (parameters.embed.group == 0) return;
-  fail(ErrorKind::unsupported, name,
-       ": this backend runs no quantized weights yet; use --device cpu, or make ",
-       "floats of them: bdh convert --dequantize");
-}
-
 Parameters contiguous(Parameters parameters) {
   const auto make_contiguous = [](Matrix& matrix) {
     matrix.values = converted(matrix.values, matrix.values.dtype);

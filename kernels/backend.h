@@ -22,7 +22,7 @@
 // skipped) or prefill (many tokens at once). What is still to come has its place; until it is built,
 // refuse_unbuilt says so:
 //   - weights for each layer: built; Parameters::layers holds one for all, or L
-//   - weights of 8 and 4 bits (Matrix::scales): built on the CPU; refuse_scales speaks for other backends
+//   - weights of 8 and 4 bits (Matrix::scales): built
 //   - adapters: Segment::adapter, low-rank, chosen for each sequence of a batch
 #pragma once
 
@@ -165,8 +165,7 @@ class Backend {
   /// memory is that of reading `tokens` at once.
   virtual MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens,
                             DType s = DType::f32) const = 0;
-  /// dtype: f32, bf16 or f16; that of the values where they have scales. Throws Error(out_of_memory),
-  /// Error(unsupported) for scales where the backend has no kernels for them.
+  /// dtype: f32, bf16 or f16; that of the values where they have scales. Throws Error(out_of_memory).
   virtual std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) = 0;
   /// Throws Error(unsupported) for S as a dtype that the backend does not have.
   virtual std::unique_ptr<State> new_state(const Packed& packed, const StateOptions& options) = 0;
@@ -185,10 +184,6 @@ class Backend {
 
 /// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.
 void refuse_unbuilt(const Read& read);
-
-/// Throws Error(unsupported) for quantized weights: what a backend without kernels for them asks first.
-/// `name`: the backend's.
-void refuse_scales(const Parameters& parameters, const std::string& name);
 
 /// The same parameters, not packed: a copy of what does not lie contiguous, for backends that copy it anyway.
 Parameters contiguous(Parameters parameters);

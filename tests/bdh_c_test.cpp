@@ -210,7 +210,6 @@ TEST_CASE("C API: sizes, config, metadata, memory and devices") {
 }
 
 TEST_CASE("C API: quantized and packed models, from files and from memory") {
-  if (kOnCuda) return;
   const TemporaryDirectory directory;
   write_model(directory.path());
   const bdh::Model floats = bdh::Model::from_pretrained(directory.path());

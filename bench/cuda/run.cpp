@@ -87,6 +87,11 @@ class GpuRun {
     if (!options_.dtype.empty()) return {*dtype_from_option(options_.dtype)};
     return options_.quick ? std::vector{DType::bf16} : std::vector{DType::bf16, DType::f32};
   }
+  /// Weights of 8 and 4 bits, of which the main rows alone are measured.
+  std::vector<DType> quantized() const {
+    return options_.quick || !options_.dtype.empty() ? std::vector<DType>{}
+                                                     : std::vector{DType::i8, DType::u8};
+  }
   std::vector<int64_t> batches() const {
     if (options_.batch > 0) return {options_.batch};
     return sizes_.batches;
@@ -117,6 +122,11 @@ class GpuRun {
         prompts_of(*subject, dtype, main);
         decoding_of(*subject, dtype, main);
         for (const auto& [sequences, tokens] : sizes_.training) train(*subject, dtype, sequences, tokens);
+      }
+      for (const DType dtype : quantized()) {
+        const std::shared_ptr<Subject> subject = subject_of(source, dtype);
+        prompts_of(*subject, dtype, false);
+        decoding_of(*subject, dtype, false);
       }
     }
   }
@@ -212,8 +222,10 @@ class GpuRun {
   // ---- kernels ----
 
   void kernels() {
+    std::vector<DType> all = dtypes();
+    for (const DType dtype : quantized()) all.push_back(dtype);
     for (const SharedSource& source : sources_) {
-      for (const DType dtype : dtypes()) {
+      for (const DType dtype : all) {
         if (options_.quick && source != sources_.front()) continue;
         const Case of{
             .kind = Kind::kernel, .name = "kernels", .shape = source->name, .dtype = option_name(dtype)};

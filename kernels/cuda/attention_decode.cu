@@ -35,7 +35,7 @@ __device__ inline float own_of(const float (&r)[2], int lane) {
 
 template <class Element, int Vectors>
 __global__ void __launch_bounds__(kDecodeThreads)
-    attend(Sizes sizes, const Element* encoder, const float* freqs, DecodeBuffers buffers, int layer) {
+    attend(Sizes sizes, WeightRows<Element> encoder, const float* freqs, DecodeBuffers buffers, int layer) {
   follow_previous();
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
   float* scratch = parts + kDecodeWarps * sizes.stride;     // (warps)
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kDecodeThreads)
   const Sequence sequence = buffers.sequences[which];
   const TokenPlace token(sequence.position, sequence.damped != 0);
   const int first = place.begin + place.warp * kWarpNeurons;
-  const Element* rows = encoder + place.first_row * sizes.stride;
+  const WeightRows<Element> rows = encoder.from(place.first_row);
   LaneRow<Vectors> x[1], a = {};
   load_lanes(buffers.x + int64_t{which} * sizes.stride, place.lane, sizes.stride, x[0]);
   int active = 0, pairs = 0;
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kDecodeThreads)
   for (int half = 0; half < 2; ++half) {
     const int begin = first + half * kTogether, neuron = begin + place.lane / 4;
     float sums[1][kTogether];
-    dot_rows([&](int i) { return rows + int64_t{min(begin + i, sizes.neurons - 1)} * sizes.stride; },
-             place.lane, sizes.stride, x, sums);
+    dot_rows(
+        rows, [&](int i) { return min(begin + i, sizes.neurons - 1); }, place.lane, 0, sizes.stride, x, sums);
     const float sum = warp_sums(sums[0]), n = neuron < place.end ? fmaxf(sum, 0.0f) : 0.0f;
     const float partner = __shfl_xor_sync(kAllLanes, n, 4);
     const bool pair = n != 0.0f || partner != 0.0f, owner = place.lane % 4 == 0 && neuron < place.end;
@@ -90,11 +90,12 @@ void attention_decode(const PackedParameters& packed, const DecodeBuffers& buffe
   const Sizes& sizes = packed.sizes;
   const Grid grid{decode_grid(sizes, buffers.count), dim3(kDecodeThreads), decode_shared(sizes),
                   buffers.overlap};
-  with_element(packed.dtype, [&](auto element) {
+  with_weights(packed.dtype, [&](auto element) {
     using Element = decltype(element);
     with_vectors(sizes.stride, [&](auto vectors) {
       launch(stream, grid, attend<Element, decltype(vectors)::value>, sizes,
-             packed.layer(layer).encoder.as<const Element>(), packed.freqs.as<const float>(), buffers, layer);
+             rows_of<Element>(packed.layer(layer).encoder, sizes), packed.freqs.as<const float>(), buffers,
+             layer);
     });
   });
 }

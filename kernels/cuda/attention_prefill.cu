@@ -231,7 +231,7 @@ void attention_prefill(const PackedParameters& packed, const PrefillBuffers& buf
     launch(stream, {dim3(row_tiles, heads, kMaskBlocks), threads}, mask<Activation>, sizes, buffers);
     launch(stream, {dim3(width, row_tiles, heads), threads, T::shared}, apply<Activation, mma>, sizes,
            buffers);
-    launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared + T::staging},
+    launch(stream, {dim3(width * kSplits, row_tiles, heads), threads, T::shared + T::template staging<float>},
            readout<Activation, mma>, sizes, buffers, layer);
     if (buffers.damped)
       launch(stream, {dim3(static_cast<unsigned>(buffers.rows), heads), threads}, weigh<Activation>, sizes,

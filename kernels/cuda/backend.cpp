@@ -52,7 +52,6 @@ class CudaBackend : public Backend {
   }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
-    refuse_scales(parameters, name_);
     const std::lock_guard lock(*mutex_);
     queue_->select();
     return pack_parameters(contiguous(parameters), dtype, queue_->stream);

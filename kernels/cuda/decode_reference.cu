@@ -10,21 +10,21 @@ namespace bdh::cuda {
 namespace {
 
 template <class Element>
-__device__ inline float dot(const Element* row, const float* x, int width) {
+__device__ inline float dot(const WeightRows<Element>& weights, int64_t row, const float* x, int width) {
   float sum = 0;
-  for (int d = 0; d < width; ++d) sum = fmaf(to_float(row[d]), x[d], sum);
+  for (int d = 0; d < width; ++d) sum = fmaf(weights.number(row, d), x[d], sum);
   return sum;
 }
 
 // A thread has a pair of neurons: n and r.
 template <class Element>
-__global__ void encode(Sizes sizes, const Element* encoder, const float* freqs, DecodeBuffers buffers) {
+__global__ void encode(Sizes sizes, WeightRows<Element> encoder, const float* freqs, DecodeBuffers buffers) {
   const int64_t row = 2 * (int64_t{blockIdx.x} * blockDim.x + threadIdx.x);
   if (row >= sizes.rows()) return;
   const int neuron = static_cast<int>(row % sizes.neurons);
   const float* x = buffers.x + int64_t{blockIdx.y} * sizes.stride;
-  const float even = fmaxf(dot(encoder + row * sizes.stride, x, sizes.width), 0.0f);
-  const float odd = fmaxf(dot(encoder + (row + 1) * sizes.stride, x, sizes.width), 0.0f);
+  const float even = fmaxf(dot(encoder, row, x, sizes.width), 0.0f);
+  const float odd = fmaxf(dot(encoder, row + 1, x, sizes.width), 0.0f);
   const Sequence& sequence = buffers.sequences[blockIdx.y];
   const TokenPlace place(sequence.position, sequence.damped != 0);
   const int64_t at = blockIdx.y * sizes.rows() + row;
@@ -58,12 +58,12 @@ __global__ void readout(Sizes sizes, DecodeBuffers buffers, int layer) {
 
 // A thread has a neuron: g, in r's place.
 template <class Element>
-__global__ void gate(Sizes sizes, const Element* encoder_v, DecodeBuffers buffers) {
+__global__ void gate(Sizes sizes, WeightRows<Element> encoder_v, DecodeBuffers buffers) {
   const int64_t row = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (row >= sizes.rows()) return;
   const int64_t head = row / sizes.neurons, at = blockIdx.y * sizes.rows() + row;
   const float* attended = buffers.attended + (blockIdx.y * int64_t{sizes.heads} + head) * sizes.stride;
-  buffers.r[at] = buffers.n[at] * fmaxf(dot(encoder_v + row * sizes.stride, attended, sizes.width), 0.0f);
+  buffers.r[at] = buffers.n[at] * fmaxf(dot(encoder_v, row, attended, sizes.width), 0.0f);
 }
 
 // How many n, pairs and g of a sequence are not zero. A block has a sequence.
@@ -85,14 +85,14 @@ __global__ void count_active(Sizes sizes, DecodeBuffers buffers, int layer) {
 
 // A block has a sequence, a thread some of its columns: x = norm(x + norm(g decoder)).
 template <class Element>
-__global__ void mix(Sizes sizes, const Element* decoder, DecodeBuffers buffers) {
+__global__ void mix(Sizes sizes, WeightRows<Element> decoder, DecodeBuffers buffers) {
   auto* row = reinterpret_cast<float*>(shared_memory());
   float* scratch = row + sizes.stride;
   const float* g = buffers.r + blockIdx.x * sizes.rows();
   float* x = buffers.x + int64_t{blockIdx.x} * sizes.stride;
   for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) {
     float sum = 0;
-    for (int64_t j = 0; j < sizes.rows(); ++j) sum = fmaf(g[j], to_float(decoder[j * sizes.stride + d]), sum);
+    for (int64_t j = 0; j < sizes.rows(); ++j) sum = fmaf(g[j], decoder.number(j, d), sum);
     row[d] = sum;
   }
   __syncthreads();
@@ -112,16 +112,16 @@ void decode_layer_reference(const PackedParameters& packed, const DecodeBuffers&
   const auto blocks = static_cast<unsigned>(rounded_up(sizes.rows(), kDecodeThreads) / kDecodeThreads);
   const size_t shared = static_cast<size_t>(sizes.stride + kDecodeThreads / kWarp) * sizeof(float);
   const dim3 threads(kDecodeThreads);
-  with_element(packed.dtype, [&](auto element) {
+  with_weights(packed.dtype, [&](auto element) {
     using Element = decltype(element);
     launch(stream, {dim3(blocks, count), threads}, encode<Element>, sizes,
-           packed.layer(layer).encoder.as<const Element>(), packed.freqs.as<const float>(), buffers);
+           rows_of<Element>(packed.layer(layer).encoder, sizes), packed.freqs.as<const float>(), buffers);
     launch(stream, {dim3(heads, count), threads, shared}, readout, sizes, buffers, layer);
     launch(stream, {dim3(blocks, count), threads}, gate<Element>, sizes,
-           packed.layer(layer).encoder_v.as<const Element>(), buffers);
+           rows_of<Element>(packed.layer(layer).encoder_v, sizes), buffers);
     launch(stream, {dim3(count), threads, shared}, count_active, sizes, buffers, layer);
     launch(stream, {dim3(count), threads, shared}, mix<Element>, sizes,
-           packed.layer(layer).decoder.as<const Element>(), buffers);
+           rows_of<Element>(packed.layer(layer).decoder, sizes), buffers);
   });
 }
 

@@ -10,10 +10,11 @@
 #include "kernels/cuda/decode.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/prefill.h"
+#include "kernels/cuda/weight_rows.h"
 
 namespace bdh::cuda {
 
-/// function(Element{}) for the dtype of packed parameters: f32, bf16 or f16.
+/// function(Element{}) for f32, bf16 or f16.
 template <class Function>
 void with_element(DType dtype, Function&& function) {
   switch (dtype) {
@@ -26,12 +27,31 @@ void with_element(DType dtype, Function&& function) {
   }
 }
 
-/// function(Activation{}, Element{}) for prefill: activations are float32 or, like the weights, 16 bits long.
+/// function(Element{}) for the dtype of packed parameters, quantized ones among them.
+template <class Function>
+void with_weights(DType dtype, Function&& function) {
+  switch (dtype) {
+    case DType::i8:
+      return function(EightBits{});
+    case DType::u8:
+      return function(FourBits{});
+    default:
+      return with_element(dtype, function);
+  }
+}
+
+/// function(Activation{}, Element{}) for prefill: activations are float32 or, as activation_dtype says, have
+/// 16 bits.
 template <class Function>
 void with_prefill_types(DType activations, DType weights, Function&& function) {
-  with_element(weights, [&](auto element) {
+  with_weights(weights, [&](auto element) {
+    using Element = decltype(element);
     if (activations == DType::f32) return function(float{}, element);
-    return function(element, element);
+    if constexpr (kQuantized<Element>) {
+      function(__nv_bfloat16{}, element);
+    } else {
+      function(element, element);
+    }
   });
 }
 

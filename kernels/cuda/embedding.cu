@@ -14,10 +14,11 @@ __device__ inline int token_of(const PrefillRow& row) { return row.token; }
 
 // operand may be null. Grid: rows.
 template <class Activation, class Element, class Row>
-__global__ void embed(Sizes sizes, const Element* table, const Row* rows, float* x, Activation* operand) {
+__global__ void embed(Sizes sizes, WeightRows<Element> table, const Row* rows, float* x,
+                      Activation* operand) {
   auto* row = reinterpret_cast<float*>(shared_memory());
-  const Element* from = table + int64_t{token_of(rows[blockIdx.x])} * sizes.stride;
-  for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) row[d] = to_float(from[d]);
+  const int token = token_of(rows[blockIdx.x]);
+  for (int d = threadIdx.x; d < sizes.stride; d += blockDim.x) row[d] = table.number(token, d);
   __syncthreads();
   block_norm(row, sizes.width, row + sizes.stride);
   const int64_t at = int64_t{blockIdx.x} * sizes.stride;
@@ -32,14 +33,14 @@ void embed_rows(const PackedParameters& packed, const Row* rows, int count, floa
                 cudaStream_t stream) {
   const Grid grid{dim3(static_cast<unsigned>(count)), dim3(kEmbedThreads),
                   row_shared(packed.sizes, kEmbedThreads)};
-  launch(stream, grid, embed<Activation, Element, Row>, packed.sizes, packed.embed.as<const Element>(), rows,
-         x, static_cast<Activation*>(operand));
+  launch(stream, grid, embed<Activation, Element, Row>, packed.sizes,
+         rows_of<Element>(packed.embed, packed.sizes), rows, x, static_cast<Activation*>(operand));
 }
 
 }  // namespace
 
 void embed_decode(const PackedParameters& packed, const DecodeBuffers& buffers, cudaStream_t stream) {
-  with_element(packed.dtype, [&](auto element) {
+  with_weights(packed.dtype, [&](auto element) {
     embed_rows<float, decltype(element)>(packed, buffers.sequences, buffers.count, buffers.x, nullptr,
                                          stream);
   });

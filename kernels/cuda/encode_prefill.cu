@@ -16,13 +16,13 @@ namespace {
 
 template <class Activation, class Element, Mma mma>
 __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
-    encode(Sizes sizes, const Element* encoder, const float* freqs, PrefillBuffers buffers, int layer) {
+    encode(Sizes sizes, WeightRows<Element> encoder, const float* freqs, PrefillBuffers buffers, int layer) {
   const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation, mma>::rows,
             n0 = blockIdx.x * Tile<Activation, mma>::columns;
   const Matrix<Activation> x{static_cast<const Activation*>(buffers.x_operand), sizes.stride, buffers.rows,
                              sizes.stride};
-  const Matrix<Element> rows{encoder + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
-                             sizes.neurons, sizes.stride};
+  const Matrix<Element> rows =
+      matrix_of(encoder.from(int64_t{head} * sizes.neurons), sizes.neurons, sizes.stride);
   unsigned active = 0, pairs = 0;
   product<mma, Along::k, Along::k>(
       x, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, const float(&sums)[kVector]) {
@@ -64,8 +64,10 @@ void encode_prefill(const PackedParameters& packed, const PrefillBuffers& buffer
     using T = Tile<Activation, mma>;
     const dim3 blocks(tiles(buffers.columns, T::columns), tiles(buffers.rows, T::rows),
                       static_cast<unsigned>(packed.sizes.heads));
-    launch(stream, {blocks, dim3(kProductThreads), T::shared}, encode<Activation, Element, mma>, packed.sizes,
-           packed.layer(layer).encoder.as<const Element>(), packed.freqs.as<const float>(), buffers, layer);
+    launch(stream, {blocks, dim3(kProductThreads), T::shared + T::template staging<Element>},
+           encode<Activation, Element, mma>, packed.sizes,
+           rows_of<Element>(packed.layer(layer).encoder, packed.sizes), packed.freqs.as<const float>(),
+           buffers, layer);
   });
 }
 

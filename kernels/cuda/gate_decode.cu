@@ -83,19 +83,19 @@ __device__ inline int compact(const Sizes& sizes, const DecodeBuffers& buffers, 
 template <int Vectors>
 constexpr int kGathered = Vectors < 4 ? 4 : 2;
 
-// y[g] += scale[g][i] times the decoder's row at[i], for i below `count`. What a lane adds beyond the row's
+// y[g] += factor[g][i] times the decoder's row at[i], for i below `count`. What a lane adds beyond the row's
 // end is never stored.
 template <int Vectors, int Group, int Rows, class Element>
-__device__ inline void add_rows(const Element* decoder, const int (&at)[Rows], int count,
-                                const float (&scale)[Group][Rows], int lane, int stride,
+__device__ inline void add_rows(const WeightRows<Element>& decoder, const int (&at)[Rows], int count,
+                                const float (&factor)[Group][Rows], int lane, int stride,
                                 LaneRow<Vectors> (&y)[Group]) {
 #pragma unroll
   for (int v = 0; v < Vectors; ++v) {
     const int column = min(v * kSpan + lane * kVector, stride - kVector);
-    Stored<Element> rows[Rows];
+    typename WeightRows<Element>::Vector rows[Rows];
 #pragma unroll
     for (int i = 0; i < Rows; ++i) {
-      if (i < count) rows[i] = load_stored(decoder + int64_t{at[i]} * stride + column);
+      if (i < count) rows[i] = decoder.load(at[i], column);
     }
 #pragma unroll
     for (int i = 0; i < Rows; ++i) {
@@ -104,8 +104,9 @@ __device__ inline void add_rows(const Element* decoder, const int (&at)[Rows], i
       unpack(rows[i], row);
 #pragma unroll
       for (int g = 0; g < Group; ++g) {
+        const float scaled = factor[g][i] * scale_of(rows[i]);
 #pragma unroll
-        for (int j = 0; j < kVector; ++j) y[g].value[v][j] = fmaf(scale[g][i], row[j], y[g].value[v][j]);
+        for (int j = 0; j < kVector; ++j) y[g].value[v][j] = fmaf(scaled, row[j], y[g].value[v][j]);
       }
     }
   }
@@ -114,13 +115,14 @@ __device__ inline void add_rows(const Element* decoder, const int (&at)[Rows], i
 // Eight neurons of the list: y += g decoder. Adds to the lanes' counts of active g (each lane in four counts
 // its own neuron).
 template <int Vectors, int Group, class Element>
-__device__ inline void gate_rows(const Element* encoder_v, const Element* decoder,
+__device__ inline void gate_rows(const WeightRows<Element>& encoder_v, const WeightRows<Element>& decoder,
                                  const ActiveList<Group>& list, int first, int count, int stride, int lane,
                                  const LaneRow<Vectors> (&attended)[Group], LaneRow<Vectors> (&y)[Group],
                                  int (&gated)[Group]) {
   float sums[Group][kTogether];
-  dot_rows([&](int i) { return encoder_v + int64_t{list.index[min(first + i, count - 1)]} * stride; }, lane,
-           stride, attended, sums);
+  dot_rows(
+      encoder_v, [&](int i) { return list.index[min(first + i, count - 1)]; }, lane, 0, stride, attended,
+      sums);
   const int own = first + lane / 4;
   float gate[Group];
   bool any = false;
@@ -135,17 +137,17 @@ __device__ inline void gate_rows(const Element* encoder_v, const Element* decode
   for (unsigned left = __ballot_sync(kAllLanes, any && lane % 4 == 0); left != 0;) {
     constexpr int kRows = kGathered<Vectors>;
     int at[kRows];
-    float scale[Group][kRows];
+    float factor[Group][kRows];
     const int gathered = min(__popc(left), kRows);
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const int from = left != 0 ? __ffs(static_cast<int>(left)) - 1 : 0;
       at[i] = list.index[first + from / 4];
 #pragma unroll
-      for (int g = 0; g < Group; ++g) scale[g][i] = __shfl_sync(kAllLanes, gate[g], from);
+      for (int g = 0; g < Group; ++g) factor[g][i] = __shfl_sync(kAllLanes, gate[g], from);
       left &= left - 1;
     }
-    add_rows(decoder, at, gathered, scale, lane, stride, y);
+    add_rows(decoder, at, gathered, factor, lane, stride, y);
   }
 }
 
@@ -175,14 +177,16 @@ __device__ inline void finish_layer(const Sizes& sizes, const DecodeBuffers& buf
 
 // Blocks that share a multiprocessor, as far as registers allow without spilling.
 template <class Element, int Vectors, int Group>
-[[maybe_unused]] constexpr int kGateBlocks = sizeof(Element) == 4 || Vectors > 1 ? 1
-                                             : Group == 1                        ? 3
-                                                                                 : 2;
+[[maybe_unused]] constexpr int kGateBlocks = std::is_same_v<Element, float> || Vectors > 1 ? 1
+                                             : Group == 1                                  ? 3
+                                             : kQuantized<Element>                         ? 1
+                                                                                           : 2;
 
 // Grid: (blocks of a head, heads, groups of sequences).
 template <class Element, int Vectors, int Group>
 __global__ void __launch_bounds__(kDecodeThreads, kGateBlocks<Element, Vectors, Group>)
-    gate(Sizes sizes, const Element* encoder_v, const Element* decoder, DecodeBuffers buffers, int layer) {
+    gate(Sizes sizes, WeightRows<Element> encoder_v, WeightRows<Element> decoder, DecodeBuffers buffers,
+         int layer) {
   follow_previous();
   auto* parts = reinterpret_cast<float*>(shared_memory());  // (warps, stride)
   float* scratch = parts + kDecodeWarps * sizes.stride;     // (warps)
@@ -198,12 +202,11 @@ __global__ void __launch_bounds__(kDecodeThreads, kGateBlocks<Element, Vectors, 
                  attended[g]);
   }
   const int count = compact(sizes, buffers, place, members, list);
-  const int64_t head_rows = place.first_row * sizes.stride;
   int gated[Group] = {};
 #pragma unroll 1
   for (int first = place.warp * kTogether; first < count; first += kDecodeWarps * kTogether) {
-    gate_rows(encoder_v + head_rows, decoder + head_rows, list, first, count, sizes.stride, place.lane,
-              attended, y, gated);
+    gate_rows(encoder_v.from(place.first_row), decoder.from(place.first_row), list, first, count,
+              sizes.stride, place.lane, attended, y, gated);
   }
 #pragma unroll
   for (int g = 0; g < Group; ++g) {
@@ -243,15 +246,15 @@ void start(const PackedParameters& packed, const DecodeBuffers& buffers, int lay
   launch(stream,
          {decode_grid(sizes, groups), dim3(kDecodeThreads), decode_shared(sizes) + list_bytes(Group),
           buffers.overlap},
-         gate<Element, Vectors, Group>, sizes, packed.layer(layer).encoder_v.as<const Element>(),
-         packed.layer(layer).decoder.as<const Element>(), buffers, layer);
+         gate<Element, Vectors, Group>, sizes, rows_of<Element>(packed.layer(layer).encoder_v, sizes),
+         rows_of<Element>(packed.layer(layer).decoder, sizes), buffers, layer);
 }
 
 }  // namespace
 
 void gate_decode(const PackedParameters& packed, const DecodeBuffers& buffers, int layer,
                  cudaStream_t stream) {
-  with_element(packed.dtype, [&](auto element) {
+  with_weights(packed.dtype, [&](auto element) {
     with_vectors(packed.sizes.stride, [&](auto width) {
       using Element = decltype(element);
       constexpr int kVectors = decltype(width)::value;

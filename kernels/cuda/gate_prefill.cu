@@ -16,14 +16,14 @@ namespace {
 // Grid: (neuron tiles, row tiles, heads).
 template <class Activation, class Element, Mma mma>
 __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
-    gate(Sizes sizes, const Element* encoder_v, PrefillBuffers buffers, int layer) {
+    gate(Sizes sizes, WeightRows<Element> encoder_v, PrefillBuffers buffers, int layer) {
   const int head = blockIdx.z, m0 = blockIdx.y * Tile<Activation, mma>::rows,
             n0 = blockIdx.x * Tile<Activation, mma>::columns;
   const Matrix<Activation> attended{
       static_cast<const Activation*>(buffers.attended) + int64_t{head} * buffers.rows * sizes.stride,
       sizes.stride, buffers.rows, sizes.stride};
-  const Matrix<Element> rows{encoder_v + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
-                             sizes.neurons, sizes.stride};
+  const Matrix<Element> rows =
+      matrix_of(encoder_v.from(int64_t{head} * sizes.neurons), sizes.neurons, sizes.stride);
   unsigned positive = 0, gated = 0;
   product<mma, Along::k, Along::k>(
       attended, rows, m0, n0, 0, sizes.stride, [&](int row, int neuron, const float(&sums)[kVector]) {
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
 // Grid: (D tiles * kSplits, row tiles, heads).
 template <class Activation, class Element, Mma mma>
 __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
-    mix(Sizes sizes, const Element* decoder, PrefillBuffers buffers) {
+    mix(Sizes sizes, WeightRows<Element> decoder, PrefillBuffers buffers) {
   const int head = blockIdx.z, split = blockIdx.x % kSplits;
   const int m0 = blockIdx.y * Tile<Activation, mma>::rows,
             n0 = blockIdx.x / kSplits * Tile<Activation, mma>::columns;
@@ -57,8 +57,8 @@ __global__ void __launch_bounds__(kProductThreads, kProductBlocks)
   const int k0 = min(split * share, buffers.columns), k1 = min(k0 + share, buffers.columns);
   const Matrix<Activation> g{static_cast<const Activation*>(buffers.n) + int64_t{head} * buffers.columns,
                              int64_t{sizes.heads} * buffers.columns, buffers.rows, buffers.columns};
-  const Matrix<Element> rows{decoder + int64_t{head} * sizes.neurons * sizes.stride, sizes.stride,
-                             sizes.neurons, sizes.stride};
+  const Matrix<Element> rows =
+      matrix_of(decoder.from(int64_t{head} * sizes.neurons), sizes.neurons, sizes.stride);
   float* part = buffers.mixed + (int64_t{head} * kSplits + split) * buffers.rows * sizes.stride;
   product<mma, Along::k, Along::other>(g, rows, m0, n0, k0, k1,
                                        [&](int row, int column, const float(&sums)[kVector]) {
@@ -99,12 +99,14 @@ void gate_prefill(const PackedParameters& packed, const PrefillBuffers& buffers,
     constexpr Mma mma = decltype(chosen)::value;
     using T = Tile<Activation, mma>;
     const unsigned row_tiles = tiles(buffers.rows, T::rows);
+    constexpr size_t kShared = T::shared + T::template staging<Element>;
     const dim3 threads(kProductThreads);
-    launch(stream, {dim3(tiles(buffers.columns, T::columns), row_tiles, heads), threads, T::shared},
-           gate<Activation, Element, mma>, sizes, packed.layer(layer).encoder_v.as<const Element>(), buffers,
-           layer);
-    launch(stream, {dim3(tiles(sizes.stride, T::columns) * kSplits, row_tiles, heads), threads, T::shared},
-           mix<Activation, Element, mma>, sizes, packed.layer(layer).decoder.as<const Element>(), buffers);
+    launch(stream, {dim3(tiles(buffers.columns, T::columns), row_tiles, heads), threads, kShared},
+           gate<Activation, Element, mma>, sizes, rows_of<Element>(packed.layer(layer).encoder_v, sizes),
+           buffers, layer);
+    launch(stream, {dim3(tiles(sizes.stride, T::columns) * kSplits, row_tiles, heads), threads, kShared},
+           mix<Activation, Element, mma>, sizes, rows_of<Element>(packed.layer(layer).decoder, sizes),
+           buffers);
     launch(stream, {dim3(rows), threads, row_shared(sizes, kProductThreads)}, residual<Activation>, sizes,
            buffers);
   });

@@ -2,11 +2,10 @@
 // the one-token kernels.
 #pragma once
 
-#include <type_traits>
-
 #include "kernels/cuda/decode.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/sizes.h"
+#include "kernels/cuda/weight_rows.h"
 
 namespace bdh::cuda {
 
@@ -47,19 +46,20 @@ __device__ inline void store_lanes(float* row, int lane, int stride, const LaneR
 template <int Vectors, int Group>
 constexpr int kInFlight = Vectors* Group <= 2 ? kTogether : 2 * kTogether / (Vectors * Group);
 
-/// sums[g][i]: the lane's part of the dot product of x[g] and the row at row_of(i). Reads come before uses,
-/// and none hangs on a condition: else a row would be waited for before the next is asked for.
-template <int Vectors, int Group, class RowOf>
-__device__ inline void dot_rows(RowOf&& row_of, int lane, int stride, const LaneRow<Vectors> (&x)[Group],
+/// sums[g][i]: the lane's part of the dot product of x[g] and row row_of(i), from column `begin` on. Reads
+/// come before uses, and none hangs on a condition: else a row would be waited for before the next is asked
+/// for.
+template <int Vectors, int Group, class Element, class RowOf>
+__device__ inline void dot_rows(const WeightRows<Element>& weights, RowOf&& row_of, int lane, int begin,
+                                int stride, const LaneRow<Vectors> (&x)[Group],
                                 float (&sums)[Group][kTogether]) {
-  using Element = std::remove_cvref_t<decltype(*row_of(0))>;
   constexpr int kRows = kInFlight<Vectors, Group>;
 #pragma unroll
   for (int part = 0; part < Vectors * kTogether / kRows; ++part) {
-    const int v = part % Vectors, first = part / Vectors * kRows, column = v * kSpan + lane * kVector;
-    Stored<Element> rows[kRows];
+    const int v = part % Vectors, first = part / Vectors * kRows, column = begin + v * kSpan + lane * kVector;
+    typename WeightRows<Element>::Vector rows[kRows];
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) rows[i] = load_stored(row_of(first + i) + min(column, stride - kVector));
+    for (int i = 0; i < kRows; ++i) rows[i] = weights.load(row_of(first + i), min(column, stride - kVector));
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       float row[kVector];
@@ -69,7 +69,7 @@ __device__ inline void dot_rows(RowOf&& row_of, int lane, int stride, const Lane
         float sum = 0;
 #pragma unroll
         for (int j = 0; j < kVector; ++j) sum = fmaf(row[j], x[g].value[v][j], sum);
-        sum = column < stride ? sum : 0.0f;
+        sum = column < stride ? sum * scale_of(rows[i]) : 0.0f;
         sums[g][first + i] = v == 0 ? sum : sums[g][first + i] + sum;
       }
     }

@@ -10,18 +10,23 @@
 
 namespace bdh::cuda {
 
+/// Numbers, and what they are multiplied with where they are quantized (weight_rows.h says how they lie).
+struct PackedMatrix {
+  DeviceMemory values, scales;
+};
+
 struct PackedLayer {
-  DeviceMemory encoder;    // (H*N, stride): row h * N + j is E_h[:, j]
-  DeviceMemory encoder_v;  // (H*N, stride)
-  DeviceMemory decoder;    // (H*N, stride)
+  PackedMatrix encoder;    // (H*N, stride): row h * N + j is E_h[:, j]
+  PackedMatrix encoder_v;  // (H*N, stride)
+  PackedMatrix decoder;    // (H*N, stride)
 };
 
 struct PackedParameters : Packed {
   Sizes sizes{};
   uint64_t id = 0;                  // no two of a process share one
   std::vector<PackedLayer> layers;  // dims.sets of them
-  DeviceMemory embed;               // (V, stride)
-  DeviceMemory lm_head;             // (D, V)
+  PackedMatrix embed;               // (V, stride)
+  PackedMatrix lm_head;             // (D, V); quantized: (V, stride), a row for each logit
   DeviceMemory freqs;               // (N) float32, turns per token; zeros up to a whole vector
 
   const PackedLayer& layer(int index) const { return layers[static_cast<size_t>(index) % layers.size()]; }
@@ -31,7 +36,8 @@ struct PackedParameters : Packed {
 size_t packed_bytes(const Dimensions& dims, DType dtype);
 
 /// Copies the parameters to the GPU slab by slab, converting and transposing on the way. Waits until they are
-/// there. Throws Error(unsupported) for a dtype other than f32, bf16 and f16, and Error(out_of_memory).
+/// there. Throws Error(unsupported) for floats as a dtype other than f32, bf16 and f16, and
+/// Error(out_of_memory).
 std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
                                                         const Stream& stream);
 

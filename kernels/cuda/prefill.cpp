@@ -44,7 +44,8 @@ PrefillBuffers lay_out(const Sizes& sizes, DType dtype, int64_t rows, int64_t lo
 }  // namespace
 
 DType activation_dtype(const Sizes& sizes, DType weights) {
-  return sizes.width < kSmall || sizes.neurons < kSmall ? DType::f32 : weights;
+  if (sizes.width < kSmall || sizes.neurons < kSmall) return DType::f32;
+  return weights == DType::i8 || weights == DType::u8 ? DType::bf16 : weights;
 }
 
 bool PrefillPlan::single_rows(const Sizes& sizes) const {

@@ -58,8 +58,9 @@ struct PrefillCounts {
   unsigned long long n, pairs, v, g;
 };
 
-/// What activations are stored as: the weights' dtype, which the tensor cores multiply, or float32
-/// where the weights are or where the model is smaller than a tile, which would be padding mostly.
+/// What activations are stored as: the weights' dtype, which the tensor cores multiply, bfloat16 where
+/// weights are quantized, or float32 where the weights are or where the model is smaller than a tile, which
+/// would be padding mostly.
 DType activation_dtype(const Sizes& sizes, DType weights);
 
 /// Arrays without a type are in `activations`. columns: N rounded up to whole vectors, the length of a head's

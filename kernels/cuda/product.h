@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/cuda/weight_rows.h"
 
 namespace bdh::cuda {
 
@@ -20,7 +21,29 @@ struct Matrix {
   const Element* data;
   int64_t stride;
   int rows, columns;
+
+  __device__ float number(int row, int column) const { return to_float(data[row * stride + column]); }
 };
+
+/// Of quantized weights.
+template <class Eight>
+requires kQuantized<Eight>
+struct Matrix<Eight> {
+  WeightRows<Eight> weights;
+  int rows, columns;
+
+  __device__ float number(int row, int column) const { return weights.number(row, column); }
+};
+
+/// The first rows of weights.
+template <class Element>
+__device__ inline Matrix<Element> matrix_of(const WeightRows<Element>& weights, int rows, int columns) {
+  if constexpr (kQuantized<Element>) {
+    return {weights, rows, columns};
+  } else {
+    return {weights.data, weights.stride, rows, columns};
+  }
+}
 
 /// Which index runs along a stored row of an operand: k (A as (m, k), B as (n, k)) or the other (A as (k, m),
 /// B as (k, n)).
@@ -32,8 +55,8 @@ constexpr int kProductThreads = 256;
 /// are chosen for it.
 constexpr int kProductBlocks = 2;
 
-/// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory; `staging` more of them
-/// where B is float32 and A is not (product_pipeline.h).
+/// Sizes of a block's tile: rows, columns, depth, and the bytes of shared memory; `staging<B>` more of them
+/// where B is not stored as A is (product_pipeline.h).
 template <class Element, Mma mma>
 struct Tile;
 

@@ -10,6 +10,7 @@ template <>
 struct Tile<float, Mma::warp> {
   static constexpr int rows = 64, columns = 64, depth = 16, pitch = rows + 4;
   static constexpr size_t shared = 2 * depth * pitch * sizeof(float);
+  template <class>
   static constexpr size_t staging = 0;
 };
 
@@ -22,7 +23,7 @@ __device__ inline void load_tile(const Matrix<Element>& from, int m0, int k0, in
               m = along == Along::k ? i / T::depth : i % T::rows;
     const int row = along == Along::k ? m0 + m : k0 + k, column = along == Along::k ? k0 + k : m0 + m;
     const bool inside = k0 + k < k1 && row < from.rows && column < from.columns;
-    to[k * T::pitch + m] = inside ? to_float(from.data[row * from.stride + column]) : 0.0f;
+    to[k * T::pitch + m] = inside ? from.number(row, column) : 0.0f;
   }
 }
 

@@ -9,10 +9,10 @@
 //                     stage(tile + T::stages - 1)
 //                     multiply(tile)
 //
-// S, which is float32, is multiplied as 16 bits. cp.async cannot convert, so its copies land in a staging
-// area beside the stages; round() converts them into the stage before they are multiplied. A thread rounds
-// the very vectors that it copied, so that it needs no barrier for that, and two tiles have room there, since
-// one is copied while the other is rounded.
+// S, which is float32, and quantized weights are multiplied as 16 bits. cp.async cannot convert, so its
+// copies land in a staging area beside the stages; round() converts them into the stage before they are
+// multiplied. A thread rounds the very vectors that it copied, so that it needs no barrier for that, and two
+// tiles have room there, since one is copied while the other is rounded.
 #pragma once
 
 #include <type_traits>
@@ -21,13 +21,75 @@
 
 namespace bdh::cuda {
 
-/// Bytes of the staging area for float32 operands, for stages of so many elements.
-constexpr size_t staging_bytes(int elements) { return 2 * static_cast<size_t>(elements) * sizeof(float); }
+/// A thread's vector of B on its way: where its copies land in an area that each thread of the block has a
+/// part of. What is not inside the matrix is zero.
+template <class B>
+class StagedVector;
+
+template <>
+class StagedVector<float> {
+ public:
+  static constexpr int kBytes = kVector * sizeof(float);
+
+  __device__ explicit StagedVector(unsigned char* area)
+      : low_(reinterpret_cast<uint4*>(area) + threadIdx.x), high_(low_ + kProductThreads) {}
+
+  __device__ void copy(const Matrix<float>& from, int row, int column, bool inside) const {
+    const float* at = inside ? from.data + row * from.stride + column : from.data;
+    copy_async<16>(low_, at, inside);
+    copy_async<16>(high_, inside ? at + kVector / 2 : at, inside);
+  }
+  __device__ void widen(const Matrix<float>&, int /*row*/, int /*column*/, float (&to)[kVector]) const {
+    __builtin_memcpy(to, low_, sizeof *low_);
+    __builtin_memcpy(to + kVector / 2, high_, sizeof *high_);
+  }
+
+ private:
+  uint4 *low_, *high_;
+};
+
+/// A copy has at least four bytes: two scales, of which one is the vector's.
+template <class Eight>
+requires kQuantized<Eight>
+class StagedVector<Eight> {
+ public:
+  static constexpr int kBytes = sizeof(Eight) + sizeof(uint32_t);
+
+  __device__ explicit StagedVector(unsigned char* area)
+      : eight_(reinterpret_cast<Eight*>(area) + threadIdx.x),
+        scales_(reinterpret_cast<uint32_t*>(area + kProductThreads * sizeof(Eight)) + threadIdx.x) {}
+
+  __device__ void copy(const Matrix<Eight>& from, int row, int column, bool inside) const {
+    const WeightRows<Eight>& weights = from.weights;
+    copy_async<sizeof(Eight)>(eight_, inside ? weights.vector_at(row, column) : weights.data, inside);
+    const auto scale = reinterpret_cast<uintptr_t>(inside ? weights.scale_at(row, column) : weights.scales);
+    copy_async<4>(scales_, reinterpret_cast<const void*>(scale & ~uintptr_t{3}), inside);
+  }
+  __device__ void widen(const Matrix<Eight>& from, int row, int column, float (&to)[kVector]) const {
+    const bool second = reinterpret_cast<uintptr_t>(from.weights.scale_at(row, column)) & 2;
+    const float scale =
+        to_float(__ushort_as_half(static_cast<unsigned short>(*scales_ >> (second ? 16 : 0))));
+    eight_->unpack(to);
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) to[i] *= scale;
+  }
+
+ private:
+  Eight* eight_;
+  uint32_t* scales_;
+};
+
+/// Bytes of the staging area of stages of so many elements.
+template <class Element, class B, int elements>
+constexpr size_t kStaging = 0;
+template <class Element, class B, int elements>
+requires(!std::is_same_v<Element, B>) constexpr size_t kStaging<Element, B, elements> =
+    2 * size_t{elements / kVector} * StagedVector<B>::kBytes;
 
 template <class T, Along a_along, Along b_along, class Element, class B>
 class Pipeline {
  public:
-  /// memory: T::shared bytes, and T::staging more where B is float. The tile of C begins at (m0, n0), the sum
+  /// memory: T::shared bytes, and T::staging<B> more. The tile of C begins at (m0, n0), the sum
   /// is over [k0, k1).
   __device__ Pipeline(const Matrix<Element>& a, const Matrix<B>& b, int m0, int n0, int k0, int k1,
                       unsigned char* memory)
@@ -39,7 +101,7 @@ class Pipeline {
         k1_(k1),
         a_stages_(reinterpret_cast<Element*>(memory)),
         b_stages_(a_stages_ + T::stages * T::operand),
-        staging_(reinterpret_cast<uint4*>(b_stages_ + T::stages * T::operand) + threadIdx.x) {}
+        staging_(reinterpret_cast<unsigned char*>(b_stages_ + T::stages * T::operand)) {}
 
   /// For every tile of k: show() by every thread when its part of the tile is in shared memory; then, after a
   /// barrier, multiply(stage of A, stage of B).
@@ -64,21 +126,28 @@ class Pipeline {
   static constexpr int kOwn = kVectors / kProductThreads;        // of them, a thread's
   static_assert(kVectors % kProductThreads == 0);
 
-  // A vector of a tile, where it stands in its matrix.
+  // Where a vector of a tile stands in its matrix.
+  struct Place {
+    int row, column;
+    bool inside;
+  };
+
   template <Along along, class From>
-  __device__ static const From* source(const Matrix<From>& from, int m0, int k0, int k1, int vector,
-                                       bool& inside) {
+  __device__ static Place place_of(const Matrix<From>& from, int m0, int k0, int k1, int vector) {
     constexpr int kOfRow = (along == Along::k ? T::depth : T::rows) / kVector;
     const int row = vector / kOfRow + (along == Along::k ? m0 : k0),
               column = vector % kOfRow * kVector + (along == Along::k ? k0 : m0);
-    inside = row < from.rows && column < from.columns && (along == Along::k ? column : row) < k1;
-    return inside ? from.data + row * from.stride + column : from.data;
+    return {row, column, row < from.rows && column < from.columns && (along == Along::k ? column : row) < k1};
   }
 
-  // Where the first half of the thread's own-th float32 vector of a tile is staged; the second is
-  // kProductThreads further on.
-  __device__ uint4* staged(int tile, int own) const {
-    return staging_ + (tile % 2 * kOwn + own) * 2 * kProductThreads;
+  __device__ static void copy(Element* to, const Matrix<Element>& from, const Place& place) {
+    copy_async<16>(to, place.inside ? from.data + place.row * from.stride + place.column : from.data,
+                   place.inside);
+  }
+
+  // The thread's own-th vector of a tile.
+  __device__ StagedVector<B> staged(int tile, int own) const {
+    return StagedVector<B>(staging_ + (tile % 2 * kOwn + own) * kProductThreads * StagedVector<B>::kBytes);
   }
 
   __device__ void stage(int tile) const {
@@ -87,15 +156,13 @@ class Pipeline {
 #pragma unroll
       for (int own = 0; own < kOwn; ++own) {
         const int vector = own * kProductThreads + threadIdx.x;
-        bool inside;
-        const Element* a = source<a_along>(a_, m0_, k, k1_, vector, inside);
-        copy_async_16(a_stages_ + offset + T::template place<a_along>(vector), a, inside);
-        const B* b = source<b_along>(b_, n0_, k, k1_, vector, inside);
+        copy(a_stages_ + offset + T::template place<a_along>(vector), a_,
+             place_of<a_along>(a_, m0_, k, k1_, vector));
+        const Place b = place_of<b_along>(b_, n0_, k, k1_, vector);
         if constexpr (kRounds) {
-          copy_async_16(staged(tile, own), b, inside);
-          copy_async_16(staged(tile, own) + kProductThreads, inside ? b + kVector / 2 : b, inside);
+          staged(tile, own).copy(b_, b.row, b.column, b.inside);
         } else {
-          copy_async_16(b_stages_ + offset + T::template place<b_along>(vector), b, inside);
+          copy(b_stages_ + offset + T::template place<b_along>(vector), b_, b);
         }
       }
     }
@@ -106,9 +173,9 @@ class Pipeline {
 #pragma unroll
     for (int own = 0; own < kOwn; ++own) {
       const int vector = own * kProductThreads + threadIdx.x;
+      const Place b = place_of<b_along>(b_, n0_, k0_ + tile * T::depth, k1_, vector);
       float value[kVector];
-      __builtin_memcpy(value, staged(tile, own), sizeof(uint4));
-      __builtin_memcpy(value + kVector / 2, staged(tile, own) + kProductThreads, sizeof(uint4));
+      staged(tile, own).widen(b_, b.row, b.column, value);
       store_vector(b_stages_ + tile % T::stages * T::operand + T::template place<b_along>(vector), value);
     }
   }
@@ -117,7 +184,7 @@ class Pipeline {
   const Matrix<B>& b_;
   int m0_, n0_, k0_, k1_;
   Element *a_stages_, *b_stages_;
-  uint4* staging_;  // the thread's
+  unsigned char* staging_;
 };
 
 }  // namespace bdh::cuda

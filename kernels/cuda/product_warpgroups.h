@@ -26,7 +26,8 @@ struct Tile<Element, Mma::warpgroup> {
   static constexpr int operand = rows * depth;  // elements of one stage of one operand
   static constexpr int alignment = 1024;        // bytes, of a stage
   static constexpr size_t shared = 2 * stages * operand * sizeof(Element) + alignment;
-  static constexpr size_t staging = staging_bytes(operand);
+  template <class B>
+  static constexpr size_t staging = kStaging<Element, B, operand>;
 
   /// Where the `vector`-th of an operand's tile lies in its stage.
   template <Along along>

@@ -15,7 +15,7 @@
 
 namespace bdh::cuda {
 using emulation::align_shared;
-using emulation::copy_async_16;
+using emulation::copy_async;
 using emulation::copy_async_commit;
 using emulation::copy_async_wait;
 using emulation::load_matrix_x4;
@@ -69,11 +69,19 @@ __device__ inline void load_matrix_x4_transposed(uint32_t (&r)[4], const void* r
                : "memory");
 }
 
-/// Starts copying 16 bytes to shared memory, or 16 zero bytes where `whole` is false.
-__device__ inline void copy_async_16(void* shared, const void* global, bool whole) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)), "l"(global),
-               "r"(whole ? 16 : 0)
-               : "memory");
+/// Starts copying 4, 8 or 16 bytes, aligned to as many, to shared memory, or zero bytes where `whole` is
+/// false. Only 16 can pass the first-level cache by.
+template <int bytes>
+__device__ inline void copy_async(void* shared, const void* global, bool whole) {
+  if constexpr (bytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(shared)), "l"(global),
+                 "r"(whole ? 16 : 0)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(shared_address(shared)), "l"(global),
+                 "n"(bytes), "r"(whole ? bytes : 0)
+                 : "memory");
+  }
 }
 
 /// Ends a group of the thread's copies.

@@ -162,7 +162,6 @@ TEST_CASE("packed weights run where they lie, with the bits of those that they w
       for (const Source& source : sources(test::config_of(2, width, 2, 8, 37))) {
         CAPTURE(width);
         CAPTURE(source.config.weight_bits);
-        if (test::kOnCuda && source.config.weight_bits != 0) continue;
         const auto backend = test::backend(1, variant);
         const auto plain = weights_of(source.config, source.state_dict, backend),
                    packed = weights_of(source.packed_config(), stored(source.packed(), 0), backend);
@@ -176,7 +175,6 @@ TEST_CASE("packed weights run where they lie, with the bits of those that they w
 TEST_CASE("packed weights that are not aligned are copied, and give the same bits") {
   for (const Source& source : sources(test::config_of(2, 20, 2, 8, 37))) {
     CAPTURE(source.config.weight_bits);
-    if (test::kOnCuda && source.config.weight_bits != 0) continue;
     const auto plain = weights_of(source.config, source.state_dict);
     for (const size_t shift : {1, 8}) {
       const auto shifted = weights_of(source.packed_config(), stored(source.packed(), shift));
@@ -189,7 +187,6 @@ TEST_CASE("packed weights that are not aligned are copied, and give the same bit
 TEST_CASE("packed weights: what stands in the padding plays no part") {
   for (const Source& source : sources(test::config_of(2, 20, 2, 8, 37))) {
     CAPTURE(source.config.weight_bits);
-    if (test::kOnCuda && source.config.weight_bits != 0) continue;
     const auto plain = weights_of(source.config, source.state_dict);
     TensorMap spoilt = contiguous_tensors(source.packed());
     for (auto& [name, tensor] : spoilt) {

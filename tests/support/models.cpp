@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bdh/formats/safetensors.h"
+#include "bdh/model/quantization.h"
 #include "tests/support/temporary.h"
 
 namespace bdh::test {
@@ -29,7 +30,12 @@ Config untied(Config config) {
 
 WeightsPointer random_weights(const Config& config, std::shared_ptr<Backend> backend,
                               std::optional<DType> dtype) {
-  return std::make_shared<Weights>(config, random_state_dict(config, 3), std::move(backend), dtype);
+  TensorMap state_dict = random_state_dict(config, 3);
+  if (dtype != DType::i8 && dtype != DType::u8)
+    return std::make_shared<Weights>(config, std::move(state_dict), std::move(backend), dtype);
+  const int64_t bits = dtype == DType::i8 ? 8 : 4;
+  return std::make_shared<Weights>(with_weight_bits(config, bits), quantized(config, state_dict, bits),
+                                   std::move(backend));
 }
 
 std::vector<int32_t> some_tokens(int64_t count, int64_t vocab) {

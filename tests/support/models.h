@@ -20,7 +20,7 @@ Config untied(Config config);
 
 using WeightsPointer = std::shared_ptr<const Weights>;
 
-/// The same parameters for the same config.
+/// The same parameters for the same config; i8 and u8: rounded to 8 and 4 bits.
 WeightsPointer random_weights(const Config& config, std::shared_ptr<Backend> backend,
                               std::optional<DType> dtype = {});
 /// In [0, vocab), the same every time.

@@ -11,8 +11,7 @@ shift 2
 
 # Every kernel is hot but these, of which each needs a reason.
 #   attend<., 8> and gate<., 8, 1>: D above 1,024; x, its part of a or y and the rows in flight take every register
-#   gate<float, 4, 1>: the same in float32 with D above 512, on sm_80 by one register
-cold='attention_decode +attend<[a-z0-9_]+, 8> |gate_decode +gate<([a-z0-9_]+, 8|float, 4), 1> '
+cold='attention_decode +attend<[a-z0-9_]+, 8> |gate_decode +gate<[a-z0-9_]+, 8, 1> '
 
 lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT

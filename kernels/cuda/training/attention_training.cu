@@ -370,7 +370,8 @@ void attention_gradient(const TrainingPass& p, cudaStream_t stream) {
             dim3(kMirror, kMirrorRows), kMirror * (kMirror + 1) * sizeof(float)},
            mirror<Element>, p);
     if (p.reads_state)
-      launch(stream, tile_grid<T>(p, p.columns, 1, T::staging), readout_gradient<Element, mma>, p);
+      launch(stream, tile_grid<T>(p, p.columns, 1, T::template staging<float>),
+             readout_gradient<Element, mma>, p);
     launch(stream, tile_grid<T>(p, p.columns), rotated_gradient<Element, mma>, p);
     launch(stream, tile_grid<T>(p, p.sizes.stride), value_gradient<Element, mma>, p);
   });
@@ -391,7 +392,7 @@ void state_gradient(const TrainingPass& p, cudaStream_t stream) {
     using Element = decltype(element);
     constexpr Mma mma = decltype(chosen)::value;
     using T = Tile<Element, mma>;
-    launch(stream, tile_grid<T>(p, p.columns, 1, T::staging), key_gradient<Element, mma>, p);
+    launch(stream, tile_grid<T>(p, p.columns, 1, T::template staging<float>), key_gradient<Element, mma>, p);
   });
   multiply_state(p, p.state_gradient, stream);
   add_to_dx(p, {.parts = true, .weighted = true}, stream);

@@ -208,8 +208,8 @@ void multiply_state(const TrainingPass& p, const float* state, cudaStream_t stre
     using T = Tile<Element, mma>;
     const dim3 blocks(tiles(p.sizes.stride, T::columns) * kSplits, segment_tiles(p, T::rows),
                       static_cast<unsigned>(p.heads));
-    launch(stream, {blocks, dim3(kProductThreads), T::shared + T::staging}, state_product<Element, mma>, p,
-           state);
+    launch(stream, {blocks, dim3(kProductThreads), T::shared + T::template staging<float>},
+           state_product<Element, mma>, p, state);
   });
 }
 

@@ -88,7 +88,7 @@ void check(const KernelModel& model, const std::vector<int64_t>& positions) {
 }  // namespace
 
 TEST_CASE("CUDA attention decode: float64's numbers, the same bits twice") {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : kWeights) {
     CAPTURE(name_of(dtype));
     check(KernelModel(untied(config_of(2, 20, 5, 7, 33)), dtype), {0, 1, 3});  // D and N no whole vectors
     check(KernelModel(untied(config_of(3, 48, 3, 9, 33)), dtype),

@@ -23,6 +23,8 @@ using namespace bdh::test;
 namespace {
 
 constexpr float kFloat32Tolerance = 1e-5f;  // of the largest logit
+// The CPU rounds x to 16 bits before products with quantized rows.
+constexpr float kQuantizedTolerance = 1e-3f;
 
 }  // namespace
 
@@ -63,7 +65,7 @@ TEST_CASE("CUDA: mixed reads of ragged batches agree with the CPU, activity incl
 TEST_CASE("CUDA: layers with weights of their own, whole sessions in every form") {
   const Config config = untied(config_of(3, 72, 2, 2, 50));
   const auto tokens = some_tokens(24, config.vocab_size);
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8, DType::u8}) {
     CAPTURE(name_of(dtype));
     const WeightsPointer gpu = on_gpu(config, dtype), cpu = on_cpu(config, dtype);
     const auto run = [&](const WeightsPointer& weights, Form form) {
@@ -82,7 +84,7 @@ TEST_CASE("CUDA: layers with weights of their own, whole sessions in every form"
 TEST_CASE("CUDA: a batch of single tokens is the same, sparse, with shared lists or dense") {
   const Config config = config_of(2, 72, 2, 4, 50);
   constexpr int kSequences = 5;
-  for (const DType dtype : {DType::f32, DType::bf16}) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::i8, DType::u8}) {
     const auto run = [&](const WeightsPointer& weights) {
       std::vector<Session> sessions;
       std::vector<std::vector<int32_t>> texts;
@@ -124,6 +126,10 @@ TEST_CASE("CUDA: every width, from one vector a lane to the form for any width")
       CHECK(relative_difference(Session(gpu).read_all(tokens, in_form(form)),
                                 Session(cpu).read_all(tokens, in_form(form))) <= kFloat32Tolerance);
     }
+    for (const DType dtype : {DType::i8, DType::u8})
+      CHECK(relative_difference(Session(on_gpu(config, dtype)).read_all(tokens, in_form(Form::recurrent)),
+                                Session(on_cpu(config, dtype)).read_all(tokens, in_form(Form::recurrent))) <=
+            kQuantizedTolerance);
   }
 }
 

@@ -87,7 +87,7 @@ void check_logits(const KernelModel& model) {
 }  // namespace
 
 TEST_CASE("CUDA embedding and logits: float64's numbers in every dtype and odd sizes") {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : kWeights) {
     CAPTURE(name_of(dtype));
     for (const Config& config : {config_of(1, 7, 1, 2, 5), config_of(1, 20, 5, 7, 33),
                                  config_of(1, 264, 1, 1, 257), config_of(1, 72, 1, 1, 64)}) {

@@ -66,7 +66,7 @@ void check(const KernelModel& model, double density, int count, bool shared_list
 }  // namespace
 
 TEST_CASE("CUDA gate decode: float64's numbers for any density, the same bits twice") {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : kWeights) {
     CAPTURE(name_of(dtype));
     for (const double density : {0.0, 0.05, 0.5, 1.0}) {
       CAPTURE(density);
@@ -78,7 +78,7 @@ TEST_CASE("CUDA gate decode: float64's numbers for any density, the same bits tw
 }
 
 TEST_CASE("CUDA gate decode: sequences that share lists get what each gets alone") {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : kWeights) {
     CAPTURE(name_of(dtype));
     for (const int count : {1, 3, 4, 7}) {  // parts of a group of four, whole ones, both
       for (const double density : {0.0, 0.1, 1.0})
@@ -93,7 +93,7 @@ TEST_CASE("CUDA gate decode: sequences that share lists get what each gets alone
 }
 
 TEST_CASE("CUDA: the simplest decode gives what the fast ones give, state and counts included") {
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+  for (const DType dtype : kWeights) {
     const KernelModel model(untied(config_of(2, 44, 3, 9, 33)), dtype);
     DecodeCase fast(model, {0, 100000}), reference(model, {0, 100000});
     cuda::attention_decode(model.packed(), fast.buffers, kLayer, fast.stream.get());

@@ -6,6 +6,8 @@
 #include <numbers>
 #include <string>
 
+#include "bdh/model/quantization.h"
+
 namespace bdh::test {
 
 namespace {
@@ -45,17 +47,21 @@ Numbers relu_product(const KernelModel& model, const Numbers& weights, const dou
 
 }  // namespace
 
-KernelModel::KernelModel(const Config& config, DType type) : dims(config.dimensions()), dtype(type) {
+KernelModel::KernelModel(const Config& config, DType type, DType products)
+    : dims(config.dimensions()), dtype(type) {
   weights = on_gpu(config, type);
-  const TensorMap tensors = weights->state_dict();
+  const bool scaled = type == DType::i8 || type == DType::u8;
+  const TensorMap tensors =
+      scaled ? dequantized(weights->config(), weights->state_dict()) : weights->state_dict();
+  const DType as = scaled ? products : type;
   for (int64_t i = 0; i < dims.sets; ++i) {
     const auto layer_weights = [&](const std::string& name) {
-      return weights_of(tensors.at(config.tie_layers ? name : name + "." + std::to_string(i)), type);
+      return weights_of(tensors.at(config.tie_layers ? name : name + "." + std::to_string(i)), as);
     };
     layers.push_back({layer_weights("encoder"), layer_weights("encoder_v"), layer_weights("decoder")});
   }
-  embed = weights_of(tensors.at("embed.weight"), type);
-  lm_head = weights_of(tensors.at("lm_head"), type);
+  embed = weights_of(tensors.at("embed.weight"), as);
+  lm_head = weights_of(tensors.at("lm_head"), as);
   freqs = values_of<float>(tensors.at("attn.freqs"), DType::f32);
 }
 

@@ -17,9 +17,13 @@ struct LayerNumbers {
   Numbers encoder, encoder_v, decoder;
 };
 
-/// A random model on the GPU, and its weights as numbers.
+/// What weights may be: floats, and integers of 8 and 4 bits.
+constexpr DType kWeights[] = {DType::f32, DType::bf16, DType::f16, DType::i8, DType::u8};
+
+/// A random model on the GPU, and its weights as numbers: quantized ones as what they stand for, or as that
+/// rounded to `products`.
 struct KernelModel {
-  KernelModel(const Config& config, DType dtype);
+  KernelModel(const Config& config, DType dtype, DType products = DType::f32);
   const cuda::PackedParameters& packed() const {
     return static_cast<const cuda::PackedParameters&>(weights->packed());
   }

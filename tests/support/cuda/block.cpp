@@ -26,11 +26,10 @@ constinit thread_local dim3 gridDim{};
 namespace emulation {
 namespace {
 
-constexpr size_t kCopyBytes = 16;
-
 struct PendingCopy {
   void* to;
   const void* from;
+  size_t bytes;
   bool whole;
 };
 
@@ -448,7 +447,10 @@ unsigned char* shared_memory() {
 void require_shared(const void* from, size_t bytes, const char* what) {
   const uintptr_t begin = reinterpret_cast<uintptr_t>(shared_memory());
   const uintptr_t at = reinterpret_cast<uintptr_t>(from);
-  if (at % 16 != 0) throw std::logic_error(std::string(what) + ": a shared address is not a multiple of 16");
+  const size_t alignment = std::min<size_t>(bytes, 16);
+  if (at % alignment != 0)
+    throw std::logic_error(std::string(what) + ": a shared address is not a multiple of " +
+                           std::to_string(alignment));
   if (at < begin || at + bytes > begin + machine().shared_bytes()) {
     throw std::logic_error(std::string(what) + ": an address outside the block's shared memory");
   }
@@ -464,13 +466,12 @@ const Exchange& exchange(Collective kind, const void* value, size_t bytes, unsig
 
 unsigned lane_id() { return machine().current().number % 32; }
 
-void copy_later(void* shared, const void* global, bool whole) {
-  require_shared(shared, kCopyBytes, "cp.async");
-  if (reinterpret_cast<uintptr_t>(global) % kCopyBytes != 0) {
-    throw std::logic_error("cp.async: a global address is not a multiple of 16");
-  }
-  std::memset(shared, 0xFF, kCopyBytes);
-  machine().current().copies.push_back({shared, global, whole});
+void copy_later(void* shared, const void* global, size_t bytes, bool whole) {
+  require_shared(shared, bytes, "cp.async");
+  if (reinterpret_cast<uintptr_t>(global) % bytes != 0)
+    throw std::logic_error("cp.async: a global address is not a multiple of " + std::to_string(bytes));
+  std::memset(shared, 0xFF, bytes);
+  machine().current().copies.push_back({shared, global, bytes, whole});
 }
 
 void commit_copies() {
@@ -486,9 +487,9 @@ void wait_for_copies(size_t groups) {
   for (size_t i = 0; i < end; ++i) {
     const PendingCopy& copy = thread.copies[i];
     if (copy.whole) {
-      std::memcpy(copy.to, copy.from, kCopyBytes);
+      std::memcpy(copy.to, copy.from, copy.bytes);
     } else {
-      std::memset(copy.to, 0, kCopyBytes);
+      std::memset(copy.to, 0, copy.bytes);
     }
   }
   thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<std::ptrdiff_t>(end));

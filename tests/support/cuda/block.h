@@ -77,7 +77,8 @@ void run_grid(const BlockLaunch& launch);
 
 /// The block's dynamic shared memory, of the size that the launch gave, 128-byte aligned.
 unsigned char* shared_memory();
-/// Throws std::logic_error unless so many bytes from there lie in the block's shared memory, aligned to 16.
+/// Throws std::logic_error unless so many bytes from there lie in the block's shared memory, aligned to as
+/// many, or to 16.
 void require_shared(const void* from, size_t bytes, const char* what);
 
 /// Waits for all threads that have not ended; returns for how many of them the predicate holds.
@@ -88,9 +89,9 @@ void wait_for_dependency();
 const Exchange& exchange(Collective kind, const void* value, size_t bytes, unsigned mask = ~0u);
 unsigned lane_id();
 
-/// 16 bytes that arrive when the group that they are committed to is waited for; until then 0xFF stands
-/// there. Zeros if not `whole`.
-void copy_later(void* shared, const void* global, bool whole);
+/// 4, 8 or 16 bytes that arrive when the group that they are committed to is waited for; until then 0xFF
+/// stands there. Zeros if not `whole`.
+void copy_later(void* shared, const void* global, size_t bytes, bool whole);
 void commit_copies();
 /// Waits for all groups but the newest `groups`.
 void wait_for_copies(size_t groups);

@@ -95,7 +95,10 @@ inline void load_matrix_x2_transposed(uint32_t (&r)[2], const void* shared_row) 
   load_matrices<true>(r, shared_row);
 }
 
-inline void copy_async_16(void* shared, const void* global, bool whole) { copy_later(shared, global, whole); }
+template <int bytes>
+void copy_async(void* shared, const void* global, bool whole) {
+  copy_later(shared, global, bytes, whole);
+}
 inline void copy_async_commit() { commit_copies(); }
 template <int N>
 void copy_async_wait() {

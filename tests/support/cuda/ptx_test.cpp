@@ -158,12 +158,12 @@ TEST_CASE("emulated cp.async: bytes arrive at the wait for their group, not befo
   emulation::launch("copies", nullptr, 1, 1, 64, nullptr, [&] {
     float* const to = reinterpret_cast<float*>(emulation::shared_memory());
     for (int i = 0; i < 16; ++i) to[i] = 50;
-    emulation::copy_async_16(to, from, true);
+    emulation::copy_async<16>(to, from, true);
     emulation::copy_async_commit();
-    emulation::copy_async_16(to + 4, from + 4, true);
-    emulation::copy_async_16(to + 8, nullptr, false);
+    emulation::copy_async<16>(to + 4, from + 4, true);
+    emulation::copy_async<16>(to + 8, nullptr, false);
     emulation::copy_async_commit();
-    emulation::copy_async_16(to + 12, from + 8, true);
+    emulation::copy_async<16>(to + 12, from + 8, true);
     CHECK(std::isnan(to[0]));
     emulation::copy_async_wait<2>();
     CHECK(std::isnan(to[0]));
@@ -175,13 +175,22 @@ TEST_CASE("emulated cp.async: bytes arrive at the wait for their group, not befo
     CHECK(to[7] == 7);
     CHECK(to[8] == 0);
     CHECK(std::isnan(to[12]));  // it was not committed
+    emulation::copy_async<8>(to + 4, from + 2, true);
+    emulation::copy_async<4>(to + 6, from + 1, true);
     emulation::copy_async_commit();
     emulation::copy_async_wait<0>();
     CHECK(to[15] == 11);
+    CHECK(to[5] == 3);
+    CHECK(to[6] == 1);
+    CHECK(to[7] == 7);
   });
   CHECK_THROWS_AS(
       emulation::launch("copies", nullptr, 1, 1, 64, nullptr,
-                        [&] { emulation::copy_async_16(emulation::shared_memory() + 56, from, true); }),
+                        [&] { emulation::copy_async<16>(emulation::shared_memory() + 56, from, true); }),
+      std::logic_error);
+  CHECK_THROWS_AS(
+      emulation::launch("copies", nullptr, 1, 1, 64, nullptr,
+                        [&] { emulation::copy_async<8>(emulation::shared_memory() + 4, from, true); }),
       std::logic_error);
 }
 
