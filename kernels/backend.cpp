@@ -8,6 +8,15 @@
 
 namespace bdh {
 
+void require_dtype(const Parameters& parameters, DType dtype, const char* backend) {
+  const bool quantized = parameters.embed.group != 0;
+  const bool floats = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
+  const bool integers = dtype == DType::i8 || dtype == DType::u8;
+  if (quantized ? integers && dtype == parameters.embed.values.dtype : floats) return;
+  fail(ErrorKind::unsupported, "the ", backend,
+       " backend runs weights as F32, BF16 or F16, and quantized ones as they are, not as ", name_of(dtype));
+}
+
 Parameters contiguous(Parameters parameters) {
   const auto make_contiguous = [](Matrix& matrix) {
     matrix.values = converted(matrix.values, matrix.values.dtype);

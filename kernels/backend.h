@@ -185,6 +185,10 @@ class Backend {
 /// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.
 void refuse_unbuilt(const Read& read);
 
+/// Throws Error(unsupported) for floats as a dtype other than f32, bf16 and f16, and for quantized weights as
+/// one other than theirs. `backend`: "CPU", "CUDA".
+void require_dtype(const Parameters& parameters, DType dtype, const char* backend);
+
 /// The same parameters, not packed: a copy of what does not lie contiguous, for backends that copy it anyway.
 Parameters contiguous(Parameters parameters);
 

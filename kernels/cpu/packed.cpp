@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "bdh/base/error.h"
 #include "bdh/base/memory.h"
 #include "kernels/horizon.h"
 
@@ -284,21 +283,11 @@ void pack_floats(PackedParameters& packed, const Parameters& parameters, ThreadP
       padded_rows(packed, parameters.lm_head.values, width, vocab, padded(vocab), "lm_head", pool);
 }
 
-void require_dtype(const Parameters& parameters, DType dtype) {
-  const bool quantized = parameters.embed.group != 0;
-  const bool floats = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
-  const bool integers = dtype == DType::i8 || dtype == DType::u8;
-  if (quantized ? integers && dtype == parameters.embed.values.dtype : floats) return;
-  fail(ErrorKind::unsupported,
-       "the CPU backend runs weights as F32, BF16 or F16, and quantized ones as they ", "are, not as ",
-       name_of(dtype));
-}
-
 }  // namespace
 
 std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
                                                         ThreadPool& pool) {
-  require_dtype(parameters, dtype);
+  require_dtype(parameters, dtype, "CPU");
   auto packed = std::make_shared<PackedParameters>();
   const int64_t neurons = parameters.dims.neurons;
   packed->dims = parameters.dims;

@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "bdh/base/error.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/weight_rows.h"
 
@@ -259,9 +258,7 @@ cudaError_t kernel_image_status() {
 
 std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
                                                         const Stream& stream) {
-  const bool floats = dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16;
-  if (!floats && parameters.embed.group == 0)
-    fail(ErrorKind::unsupported, "the CUDA backend runs weights as F32, BF16 or F16, not ", name_of(dtype));
+  require_dtype(parameters, dtype, "CUDA");
   auto packed = std::make_shared<PackedParameters>();
   packed->dims = parameters.dims;
   packed->dtype = dtype;

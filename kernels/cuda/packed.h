@@ -36,8 +36,7 @@ struct PackedParameters : Packed {
 size_t packed_bytes(const Dimensions& dims, DType dtype);
 
 /// Copies the parameters to the GPU slab by slab, converting and transposing on the way. Waits until they are
-/// there. Throws Error(unsupported) for floats as a dtype other than f32, bf16 and f16, and
-/// Error(out_of_memory).
+/// there. Throws Error(unsupported) as require_dtype, and Error(out_of_memory).
 std::shared_ptr<const PackedParameters> pack_parameters(const Parameters& parameters, DType dtype,
                                                         const Stream& stream);
 
