@@ -131,9 +131,10 @@ BDH_API bdh_status bdh_model_metadata_value(const bdh_model* model, const char* 
 
 typedef struct {
   uint64_t weights;       /* as they run, those that stay in a mapped file included */
-  uint64_t session;       /* each session, however long its text */
+  uint64_t session;       /* each session, however long its text, with its state in float32 */
   uint64_t working;       /* while so many tokens are read at once */
   uint64_t peak_resident; /* of this process so far; 0: not known */
+  uint64_t session_bf16;  /* each session with its state in bfloat16; 0: the device has no such states */
 } bdh_memory_info;
 
 /* What the model needs, in bytes. */

@@ -198,6 +198,8 @@ TEST_CASE("C API: sizes, config, metadata, memory and devices") {
   CHECK(memory.weights == need.weights);
   CHECK(memory.session == need.session);
   CHECK(memory.working == need.working);
+  const auto rounded = static_cast<uint64_t>(model.config().state_bytes()) / 2;
+  CHECK(memory.session_bf16 == (kOnCuda ? 0 : need.session - rounded));
 
   size_t devices = 0;
   bdh_device_info device;

@@ -79,7 +79,7 @@ class ModelInfo(Structure):
 
 
 class MemoryInfo(Structure):
-    _fields_ = [(name, c_uint64) for name in ("weights", "session", "working", "peak_resident")]
+    _fields_ = [(name, c_uint64) for name in ("weights", "session", "working", "peak_resident", "session_bf16")]
 
 
 class _Read(Structure):

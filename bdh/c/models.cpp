@@ -99,12 +99,24 @@ std::string metadata_json(const bdh::Metadata& metadata) {
   return json.dump();
 }
 
+size_t rounded_session(const bdh::Model& model) {
+  try {
+    const bdh::Weights& weights = *model.weights;
+    return weights.backend()
+        .memory(model.config().dimensions(), weights.dtype(), 1, bdh::DType::bf16)
+        .session;
+  } catch (const bdh::Error& error) {
+    if (error.kind() != bdh::ErrorKind::unsupported) throw;
+    return 0;
+  }
+}
+
 bdh_memory_info memory_of(const bdh::Model& model, size_t tokens) {
   const bdh::Weights& weights = *model.weights;
   const auto most = static_cast<size_t>(weights.backend().prefill_tokens());
   const auto read = static_cast<int64_t>(std::clamp<size_t>(tokens, 1, most));
   const bdh::MemoryNeed need = weights.backend().memory(model.config().dimensions(), weights.dtype(), read);
-  return {need.weights, need.session, need.working, bdh::peak_resident_memory()};
+  return {need.weights, need.session, need.working, bdh::peak_resident_memory(), rounded_session(model)};
 }
 
 }  // namespace
