@@ -1,10 +1,12 @@
 // What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate,
-// convert_weights, quantized, validate, and the errors they throw.
+// convert_weights, quantized, LoRA adapters, validate, and the errors they throw.
 #pragma once
 
 #include "bdh/base/error.h"
 #include "bdh/model/session.h"
 #include "bdh/model/session_file.h"
+#include "bdh/pretrained/adapters/lora.h"
+#include "bdh/pretrained/adapters/peft.h"
 #include "bdh/pretrained/convert.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "bdh/pretrained/model.h"

@@ -251,6 +251,7 @@ void add_chat(Command& program) {
   const auto options = std::make_shared<Options>();
   Command command = program.subcommand("chat", "Write with a model, line by line");
   add_model_options(command, options->common);
+  add_adapter_option(command, options->common);
   add_dtype_option(command, options->common);
   add_state_dtype_option(command, options->common);
   add_sampling_options(command, options->sampling);

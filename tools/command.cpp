@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <system_error>
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/model/horizon.h"
+#include "bdh/pretrained/adapters/peft.h"
 
 namespace bdh::tools {
 namespace {
@@ -29,6 +32,19 @@ std::string read_stdin(size_t max_bytes) {
   return text;
 }
 
+// DIR, or DIR:SCALE where what follows the last colon is a number.
+AppliedAdapter adapter_of(const std::string& given, const Config& config) {
+  const size_t colon = given.rfind(':');
+  double scale = 1;
+  if (colon != std::string::npos && colon > 0) {
+    const char *begin = given.data() + colon + 1, *end = given.data() + given.size();
+    const auto [rest, error] = std::from_chars(begin, end, scale);
+    if (error == std::errc() && rest == end && std::isfinite(scale))
+      return {load_peft_adapter(given.substr(0, colon), config), scale};
+  }
+  return {load_peft_adapter(given, config), 1};
+}
+
 }  // namespace
 
 void add_backend_options(Command& command, CommonOptions& options) {
@@ -43,6 +59,12 @@ void add_model_options(Command& command, CommonOptions& options) {
               "model directory: config.json and model.safetensors; or a weights file by itself")
       .required();
   add_backend_options(command, options);
+}
+
+void add_adapter_option(Command& command, CommonOptions& options) {
+  command.option("--adapter", &options.adapters,
+                 "directory of a LoRA adapter (PEFT's) that is added to the weights; DIR:0.5 adds half of "
+                 "it; may be repeated");
 }
 
 void add_dtype_option(Command& command, CommonOptions& options) {
@@ -122,7 +144,10 @@ Model load_model(const CommonOptions& options) {
   Model model = Model::from_pretrained(options.directory, load);
   for (const std::string& warning : model.warnings) warn(warning);
   stop_if_interrupted();
-  return model;
+  if (options.adapters.empty()) return model;
+  std::vector<AppliedAdapter> adapters;
+  for (const std::string& given : options.adapters) adapters.push_back(adapter_of(given, model.config()));
+  return merged(model, adapters);
 }
 
 const Tokenizer& tokenizer_of(const Model& model) {

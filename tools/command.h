@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "bdh/pretrained/model.h"
 #include "tools/cli/interrupt.h"
@@ -28,6 +29,7 @@ void add_checkpoints(Command& program);
 void add_inspect(Command& program);
 void add_convert(Command& program);
 void add_quantize(Command& program);
+void add_adapter(Command& program);
 void add_tokenize(Command& program);
 void add_memory(Command& program);
 void add_models(Command& program);
@@ -39,6 +41,7 @@ struct CommonOptions {
   std::string device = "auto";  // auto, cpu, cuda
   std::string dtype;            // "": as stored
   std::string state_dtype = "f32";
+  std::vector<std::string> adapters;  // DIR or DIR:SCALE
   bool json = false;
 };
 
@@ -46,6 +49,8 @@ struct CommonOptions {
 void add_backend_options(Command& command, CommonOptions& options);
 /// DIR, --threads, --device.
 void add_model_options(Command& command, CommonOptions& options);
+/// --adapter, which load_model heeds.
+void add_adapter_option(Command& command, CommonOptions& options);
 /// --dtype f32|bf16|f16.
 void add_dtype_option(Command& command, CommonOptions& options);
 /// --json.
@@ -70,7 +75,7 @@ Form parse_form(std::string_view name);
 /// What pictures call a file or directory: its name without the folders above it.
 std::string short_name(const std::filesystem::path& path);
 
-/// Loads the model directory; its warnings go to stderr.
+/// Loads the model directory and merges the adapters into it; its warnings go to stderr.
 Model load_model(const CommonOptions& options);
 /// The model's tokenizer. Throws Error(unsupported) when it has none, or none that this build can read.
 const Tokenizer& tokenizer_of(const Model& model);

@@ -170,6 +170,7 @@ void add_eval(Command& program) {
   const auto options = std::make_shared<Options>();
   Command command = program.subcommand("eval", "Measure how well a model predicts a text");
   add_model_options(command, options->common);
+  add_adapter_option(command, options->common);
   command.option("--text", &options->text, "the text; - is standard input").required();
   const Option block =
       command.option("--block", &options->block, "tokens in an independent block; default 256")

@@ -201,6 +201,7 @@ void add_generate(Command& program) {
   const auto options = std::make_shared<Options>();
   Command command = program.subcommand("generate", "Continue a prompt");
   add_model_options(command, options->common);
+  add_adapter_option(command, options->common);
   command.option("INPUT", &options->standard_input, "- reads the prompt from standard input").choices({"-"});
   command.option("--prompt", &options->prompts, "the text to continue; given more than once: one batch");
   command.option("--prompt-file", &options->prompt_file,

@@ -115,6 +115,7 @@ void add_gradients(Command& program) {
   Command command =
       program.subcommand("gradients", "Write the loss of given targets and its gradient for every parameter");
   add_model_options(command, options->common);
+  add_adapter_option(command, options->common);
   command.option("--tokens", &options->tokens, "token numbers, as 84,111,32").required();
   command.option("--targets", &options->targets, "the token that follows each of them; -1: not counted")
       .required();

@@ -106,6 +106,7 @@ void add_horizon(Command& program) {
   Command command =
       program.subcommand("horizon", "Find the horizon that lets a model read on past its block");
   add_model_options(command, options->common);
+  add_adapter_option(command, options->common);
   const Option text =
       command.option("--text", &options->text,
                      "what to measure on, best unseen in training; without it: a quarter of the block");

@@ -80,6 +80,7 @@ void add_logits(Command& program) {
   options->form.form = "parallel";
   Command command = program.subcommand("logits", "Write the logits after each of the given tokens");
   add_model_options(command, options->common);
+  add_adapter_option(command, options->common);
   Command given = command.exactly_one("tokens", "what to read");
   given.option("--tokens", &options->tokens, "token numbers, as 84,111,32");
   given.option("--tokens-file", &options->tokens_file, "a file of token numbers; - is standard input");

@@ -10,9 +10,9 @@ namespace {
 void parse_and_run(int argc, char** argv) {
   Program program("bdh", "Runs BDH language models.", concat("bdh ", kVersion));
   program.footer("Each subcommand explains itself: bdh generate --help");
-  for (const auto add :
-       {add_generate, add_chat, add_train, add_checkpoints, add_logits, add_gradients, add_eval, add_horizon,
-        add_inspect, add_convert, add_quantize, add_tokenize, add_memory, add_models, add_validate})
+  for (const auto add : {add_generate, add_chat, add_train, add_checkpoints, add_logits, add_gradients,
+                         add_eval, add_horizon, add_inspect, add_convert, add_quantize, add_adapter,
+                         add_tokenize, add_memory, add_models, add_validate})
     add(program);
   program.parse_and_run(argc, argv);
 }

@@ -23,6 +23,7 @@ checks=(
   "dialects --bdh $build/bdh"
   "checkpoint_kinds --tests $build/bdh_tests"
   "training_files --bdh $build/bdh --tests $build/bdh_tests"
+  "adapter --bdh $build/bdh"
   "quantization --bdh $build/bdh"
   "packed --bdh $build/bdh"
   "safetensors --tests $build/bdh_tests"

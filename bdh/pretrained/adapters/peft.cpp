@@ -1,0 +1,341 @@
+// Which tensor of PEFT's file belongs to which parameter, and what adapter_config.json makes of them.
+//
+// PEFT names tensors by the module that it wrapped. Several parameters of one module are wrapped one around
+// the other, the first of the module's parameters innermost: "weights.base_layer.base_layer.lora_A.weight" is
+// the first of three. Which were wrapped, target_parameters says.
+#include "bdh/pretrained/adapters/peft.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <string_view>
+
+#include "bdh/base/error.h"
+#include "bdh/base/file.h"
+#include "bdh/base/printable.h"
+#include "bdh/model/quantization.h"
+#include "bdh/pretrained/weight_files.h"
+
+namespace bdh {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr size_t kMostConfigBytes = 1 << 20;
+constexpr int64_t kMostRank = 1 << 20;
+
+// ---- adapter_config.json ----
+
+struct PeftConfig {
+  int64_t rank = 0;
+  double scale = 0;
+  std::vector<std::string> target_parameters;
+};
+
+// What does not change what an adapter is, or is read below.
+constexpr std::array kKnownKeys{"auto_mapping",
+                                "base_model_name_or_path",
+                                "ensure_weight_tying",
+                                "eva_config",
+                                "exclude_modules",
+                                "inference_mode",
+                                "init_lora_weights",
+                                "layers_pattern",
+                                "lora_alpha",
+                                "lora_dropout",
+                                "lora_ga_config",
+                                "megatron_core",
+                                "peft_type",
+                                "peft_version",
+                                "qalora_group_size",
+                                "r",
+                                "revision",
+                                "runtime_config",
+                                "target_modules",
+                                "target_parameters",
+                                "task_type",
+                                "use_rslora"};
+
+bool says_nothing(const Json& value) {
+  return value.is_null() || value == Json(false) || (value.is_string() && value.as_string().empty()) ||
+         (value.is_array() && value.as_array().empty()) || (value.is_object() && value.as_object().empty());
+}
+
+[[noreturn]] void refuse(const std::string& source, std::string_view key, const Json& value) {
+  fail(ErrorKind::unsupported, source, ": ", printable(key), " is ", printable(value.dump()),
+       ", and bdh knows no adapters with that; merge this one in PEFT (merge_and_unload) and convert the "
+       "model");
+}
+
+// A start that changes the base model as well: the adapter is a change of that.
+bool changes_base(const Json& init) {
+  constexpr std::array kHarmless{"gaussian", "eva", "orthogonal", "true", "false"};
+  if (init.is_bool() || init.is_null()) return false;
+  return !init.is_string() ||
+         std::find(kHarmless.begin(), kHarmless.end(), init.as_string()) == kHarmless.end();
+}
+
+void refuse_other_adapters(const Json& json, const std::string& source) {
+  for (const auto& [key, value] : json.as_object()) {
+    const bool known = std::find(kKnownKeys.begin(), kKnownKeys.end(), key) != kKnownKeys.end();
+    const bool none = key == "bias" && value == Json("none");
+    if (!known && !none && !says_nothing(value)) refuse(source, key, value);
+    if (key == "init_lora_weights" && changes_base(value)) refuse(source, key, value);
+    if (key == "peft_type" && value != Json("LORA")) refuse(source, key, value);
+  }
+}
+
+std::vector<std::string> strings_of(const Json* json) {
+  std::vector<std::string> strings;
+  if (!json || json->is_null()) return strings;
+  for (const Json& one : json->as_array()) strings.push_back(one.as_string());
+  return strings;
+}
+
+const Json& required(const Json& json, const char* key, const std::string& source) {
+  const Json* value = json.find(key);
+  if (!value || value->is_null())
+    fail(ErrorKind::bad_file, source, ": \"", key, "\" is missing; PEFT writes it");
+  return *value;
+}
+
+PeftConfig read_peft_config(const fs::path& path) {
+  const std::string source = path.string();
+  const Json json = Json::parse(read_text(path, kMostConfigBytes), source);
+  if (!json.is_object()) fail(ErrorKind::bad_file, source, ": an object was expected");
+  required(json, "peft_type", source);
+  refuse_other_adapters(json, source);
+  PeftConfig config;
+  config.rank = required(json, "r", source).as_integer();
+  const double alpha = required(json, "lora_alpha", source).as_number();
+  if (config.rank < 1 || config.rank > kMostRank || !std::isfinite(alpha))
+    fail(ErrorKind::bad_file, source, ": r must be from 1 to ", kMostRank, " and lora_alpha a number");
+  const Json* rslora = json.find("use_rslora");
+  const auto rank = static_cast<double>(config.rank);
+  config.scale = alpha / (rslora && *rslora == Json(true) ? std::sqrt(rank) : rank);
+  config.target_parameters = strings_of(json.find("target_parameters"));
+  return config;
+}
+
+// ---- names ----
+
+// A module of our transformers model that has parameters, in its order.
+struct Module {
+  std::string path;
+  std::vector<std::string> parameters;  // names in the state_dict
+  std::vector<std::string> keys;        // PEFT's names, without the model's prefix
+};
+
+std::vector<Module> modules_of(const Config& config) {
+  std::vector<Module> modules{{"embed", {"embed.weight"}, {"embed.weight"}},
+                              {"output", {"lm_head"}, {"output.lm_head"}}};
+  const std::array kMatrices{"decoder", "encoder", "encoder_v"};
+  if (config.tie_layers) {
+    Module weights{"weights", {}, {}};
+    for (const char* name : kMatrices) {
+      weights.parameters.emplace_back(name);
+      weights.keys.push_back(concat("weights.", name));
+    }
+    modules.push_back(std::move(weights));
+    return modules;
+  }
+  for (const char* name : kMatrices) {
+    Module module{concat("weights.", name), {}, {}};
+    for (int64_t layer = 0; layer < config.n_layer; ++layer) {
+      module.parameters.push_back(concat(name, ".", layer));
+      module.keys.push_back(concat("weights.", name, ".", layer));
+    }
+    modules.push_back(std::move(module));
+  }
+  return modules;
+}
+
+bool is_targeted(const std::string& key, const std::vector<std::string>& targets) {
+  return std::any_of(targets.begin(), targets.end(),
+                     [&](const std::string& target) { return key == target || key.ends_with("." + target); });
+}
+
+enum class Kind : uint8_t { a, b, embedding_a, embedding_b };
+
+struct Place {
+  std::string module;
+  size_t depth = 0;  // wrappings around the one whose tensor this is
+  Kind kind = Kind::a;
+};
+
+bool drop_end(std::string_view& name, std::string_view end) {
+  if (!name.ends_with(end)) return false;
+  name.remove_suffix(end.size());
+  return true;
+}
+
+std::optional<Kind> drop_kind(std::string_view& name) {
+  if (drop_end(name, ".lora_A.weight") || drop_end(name, ".lora_A.default.weight")) return Kind::a;
+  if (drop_end(name, ".lora_B.weight") || drop_end(name, ".lora_B.default.weight")) return Kind::b;
+  if (drop_end(name, ".lora_embedding_A") || drop_end(name, ".lora_embedding_A.default"))
+    return Kind::embedding_a;
+  if (drop_end(name, ".lora_embedding_B") || drop_end(name, ".lora_embedding_B.default"))
+    return Kind::embedding_b;
+  return {};
+}
+
+std::optional<Place> place_of(std::string_view name) {
+  constexpr std::string_view kPrefix = "base_model.model.";
+  if (!name.starts_with(kPrefix)) return {};
+  name.remove_prefix(kPrefix.size());
+  const std::optional<Kind> kind = drop_kind(name);
+  if (!kind) return {};
+  Place place{{}, 0, *kind};
+  while (drop_end(name, ".base_layer")) ++place.depth;
+  place.module = name;
+  return place;
+}
+
+// The parameter whose wrapping that is; none where no such wrapping was made.
+std::optional<std::string> parameter_at(const Place& place, const std::vector<Module>& modules,
+                                        const std::vector<std::string>& targets) {
+  const auto found = std::find_if(modules.begin(), modules.end(),
+                                  [&](const Module& module) { return module.path == place.module; });
+  if (found == modules.end()) return {};
+  if (place.kind == Kind::embedding_a || place.kind == Kind::embedding_b)
+    return found->path == "embed" ? std::optional(found->parameters.front()) : std::nullopt;
+  std::vector<std::string> wrapped;
+  for (size_t i = 0; i < found->keys.size(); ++i)
+    if (is_targeted(found->keys[i], targets)) wrapped.push_back(found->parameters[i]);
+  if (place.depth >= wrapped.size()) return {};
+  return wrapped[wrapped.size() - 1 - place.depth];
+}
+
+// ---- tensors ----
+
+// A pair of PEFT's matrices for one parameter.
+struct Pair {
+  std::string a_name, b_name;
+  Tensor a, b;
+  bool embedding = false;
+};
+
+using Pairs = std::map<std::string, Pair>;
+
+Pairs pairs_of(const TensorMap& tensors, const Config& config, const PeftConfig& peft,
+               const std::string& source) {
+  const std::vector<Module> modules = modules_of(config);
+  Pairs pairs;
+  for (const auto& [name, tensor] : tensors) {
+    const std::optional<Place> place = place_of(name);
+    const auto parameter = place ? parameter_at(*place, modules, peft.target_parameters) : std::nullopt;
+    if (!parameter)
+      fail(ErrorKind::bad_file, source, ": tensor ", printable(name),
+           " belongs to no parameter of this model that target_parameters and target_modules name");
+    Pair& pair = pairs[*parameter];
+    const bool is_a = place->kind == Kind::a || place->kind == Kind::embedding_a;
+    std::string& known = is_a ? pair.a_name : pair.b_name;
+    if (!known.empty())
+      fail(ErrorKind::bad_file, source, ": tensors ", printable(known), " and ", printable(name),
+           " are both of '", *parameter, "'");
+    known = name;
+    (is_a ? pair.a : pair.b) = tensor;
+    pair.embedding = place->kind == Kind::embedding_a || place->kind == Kind::embedding_b;
+  }
+  return pairs;
+}
+
+// As float32 with that shape; `shape` is what the file must have.
+Tensor checked(const Tensor& tensor, const std::string& name, const Shape& shape, const std::string& source) {
+  if (tensor.shape != shape)
+    fail(ErrorKind::bad_file, source, ": tensor ", printable(name), " has shape ", to_string(tensor.shape),
+         " where this model and r want ", to_string(shape));
+  if (!is_weight_dtype(tensor.dtype))
+    fail(ErrorKind::bad_file, source, ": tensor ", printable(name), " is ", name_of(tensor.dtype),
+         ", not a tensor of floats");
+  Tensor floats = converted(tensor, DType::f32);
+  std::vector<float> row(static_cast<size_t>(floats.numel()));
+  copy_row_major(floats, 0, floats.numel(), reinterpret_cast<std::byte*>(row.data()));
+  if (!std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); }))
+    fail(ErrorKind::bad_file, source, ": tensor ", printable(name), " holds a number that is not finite");
+  return floats;
+}
+
+// to(i, j) = from(first + i * row_step, j * column_step) for one head.
+struct Copy {
+  int64_t heads, rows, columns;
+  int64_t head_step, row_step, column_step;
+};
+
+Tensor copied(const Tensor& from, Shape shape, const Copy& copy) {
+  std::byte* bytes = nullptr;
+  Tensor tensor = make_tensor(DType::f32, std::move(shape), &bytes);
+  std::vector<float> source(static_cast<size_t>(from.numel()));
+  copy_row_major(from, 0, from.numel(), reinterpret_cast<std::byte*>(source.data()));
+  auto* to = reinterpret_cast<float*>(bytes);
+  for (int64_t h = 0; h < copy.heads; ++h) {
+    for (int64_t i = 0; i < copy.rows; ++i) {
+      for (int64_t j = 0; j < copy.columns; ++j)
+        *to++ = source[static_cast<size_t>(h * copy.head_step + i * copy.row_step + j * copy.column_step)];
+    }
+  }
+  return tensor;
+}
+
+// (columns, rows) as (rows, columns).
+Tensor transposed(const Tensor& from) {
+  const int64_t columns = from.shape[0], rows = from.shape[1];
+  return copied(from, {rows, columns}, {1, rows, columns, 0, 1, rows});
+}
+
+LowRankUpdate update_of(const std::string& parameter, const Pair& pair, const Shape& shape,
+                        const PeftConfig& peft, const std::string& source) {
+  if (pair.a_name.empty() || pair.b_name.empty())
+    fail(ErrorKind::bad_file, source, ": one of the two matrices of '", parameter, "' is missing, ",
+         pair.a_name.empty() ? "lora_A" : "lora_B");
+  const int64_t r = peft.rank, rows = shape[shape.size() - 2], columns = shape.back();
+  LowRankUpdate update{parameter, r, peft.scale, {}, {}};
+  if (pair.embedding) {  // (B A)^T
+    update.left = transposed(checked(pair.a, pair.a_name, {r, rows}, source));
+    update.right = transposed(checked(pair.b, pair.b_name, {columns, r}, source));
+    return update;
+  }
+  if (shape.size() == 2) {
+    update.left = checked(pair.b, pair.b_name, {rows, r}, source);
+    update.right = checked(pair.a, pair.a_name, {r, columns}, source);
+    return update;
+  }
+  // Heads are PEFT's experts: A is (H r, columns), head by head; B (rows, r H), the heads side by side.
+  const int64_t heads = shape.front();
+  const Tensor b = checked(pair.b, pair.b_name, {rows, r * heads}, source);
+  update.left = copied(b, {heads, rows, r}, {heads, rows, r, 1, r * heads, heads});
+  update.right = checked(pair.a, pair.a_name, {heads * r, columns}, source);
+  update.right.shape = {heads, r, columns};
+  update.right.strides = contiguous_strides(update.right.shape);
+  return update;
+}
+
+WeightFiles open_weights(const fs::path& directory) {
+  for (const char* name : {"adapter_model.safetensors", "adapter_model.bin"}) {
+    if (std::error_code none; fs::exists(directory / name, none)) return open_weights_file(directory / name);
+  }
+  fail(ErrorKind::not_found, directory.string(),
+       ": neither adapter_model.safetensors nor adapter_model.bin is there; PEFT's save_pretrained writes "
+       "one");
+}
+
+}  // namespace
+
+LoraAdapter load_peft_adapter(const fs::path& directory, const Config& config) {
+  const PeftConfig peft = read_peft_config(directory / "adapter_config.json");
+  const WeightFiles files = open_weights(directory);
+  const std::string source = files.source.string();
+  for (const auto& [name, error] : files.unreadable()) throw error;
+  const auto named = parameter_shapes(with_weight_bits(config, 0));
+  const std::map<std::string, Shape> shapes(named.begin(), named.end());
+  LoraAdapter adapter;
+  for (const auto& [parameter, pair] : pairs_of(files.state_dict(), config, peft, source))
+    adapter.updates.push_back(update_of(parameter, pair, shapes.at(parameter), peft, source));
+  if (adapter.updates.empty()) fail(ErrorKind::bad_file, source, ": there is no tensor in it");
+  return adapter;
+}
+
+}  // namespace bdh

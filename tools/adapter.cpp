@@ -1,0 +1,127 @@
+// `bdh adapter`: what a LoRA adapter changes in a model, and the model with it merged in.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "bdh/pretrained/adapters/peft.h"
+#include "bdh/pretrained/directory_update.h"
+#include "tools/command.h"
+
+namespace bdh::tools {
+namespace {
+
+struct Options {
+  std::string directory, adapter, target;
+  std::string scale = "1";
+  bool json = false, overwrite = false, no_card = false;
+};
+
+Model base_of(const Options& options) {
+  LoadOptions load;
+  load.device = "cpu";
+  load.tokenizer = false;
+  Model model = Model::from_pretrained(options.directory, load);
+  for (const std::string& warning : model.warnings) warn(warning);
+  return model;
+}
+
+// ---- inspect ----
+
+int64_t numbers_of(const LoraAdapter& adapter) {
+  int64_t numbers = 0;
+  for (const LowRankUpdate& update : adapter.updates) numbers += update.numbers();
+  return numbers;
+}
+
+int64_t numbers_of(const Model& model) {
+  int64_t numbers = 0;
+  for (const auto& [name, tensor] : model.weights->state_dict()) numbers += tensor.numel();
+  return numbers;
+}
+
+void inspect(const Options& options) {
+  const Model model = base_of(options);
+  const LoraAdapter adapter = load_peft_adapter(options.adapter, model.config());
+  const int64_t own = numbers_of(adapter), all = numbers_of(model);
+  if (options.json) {
+    Json::Array updates;
+    for (const LowRankUpdate& update : adapter.updates)
+      updates.push_back(Json::Object{{"parameter", update.parameter},
+                                     {"rank", update.rank},
+                                     {"scale", update.scale},
+                                     {"numbers", update.numbers()}});
+    const Json json = Json::Object{
+        {"path", options.adapter}, {"updates", std::move(updates)}, {"numbers", own}, {"model_numbers", all}};
+    return write_out(json.dump(2) + "\n");
+  }
+  std::string text;
+  char line[160];
+  for (const LowRankUpdate& update : adapter.updates) {
+    std::snprintf(line, sizeof line, "%-14s rank %-5lld scale %-9.6g %lld numbers\n",
+                  update.parameter.c_str(), static_cast<long long>(update.rank), update.scale,
+                  static_cast<long long>(update.numbers()));
+    text += line;
+  }
+  std::snprintf(line, sizeof line, "together       %lld numbers, %.2f %% of the model's %lld\n",
+                static_cast<long long>(own), 100 * static_cast<double>(own) / static_cast<double>(all),
+                static_cast<long long>(all));
+  write_out(text + line);
+}
+
+// ---- merge ----
+
+double parsed_scale(const std::string& text) {
+  char* end = nullptr;
+  const double scale = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != 0 || !std::isfinite(scale))
+    throw UsageError("--scale: '" + text + "' is no number");
+  return scale;
+}
+
+void merge(const Options& options) {
+  const double scale = parsed_scale(options.scale);
+  if (options.overwrite) complete_interrupted_update(options.target);
+  const Model model = base_of(options);
+  const AppliedAdapter adapter{load_peft_adapter(options.adapter, model.config()), scale};
+  SaveOptions save;
+  save.overwrite = options.overwrite;
+  save.create_model_card = !options.no_card;
+  save.packed = model.packed;
+  save.huggingface = !keys_of_transformers(model.config()).empty();
+  for (const std::string& warning : merged(model, {&adapter, 1}).save_pretrained(options.target, save))
+    warn(warning);
+}
+
+}  // namespace
+
+void add_adapter(Command& program) {
+  const auto options = std::make_shared<Options>();
+  Command adapter = program.subcommand("adapter", "Show a LoRA adapter, or merge it into its model");
+  adapter.subcommand_required();
+  adapter.footer("Example: bdh adapter merge model model-lora merged");
+
+  const auto add = [&](const char* name, const char* description, void (*run)(const Options&)) {
+    Command action = adapter.subcommand(name, description);
+    action.option("DIR", &options->directory, "directory of the model that the adapter was made for")
+        .required();
+    action.option("ADAPTER", &options->adapter, "the adapter's directory, as PEFT saves it").required();
+    action.run([options, run] { run(*options); });
+    return action;
+  };
+  Command inspected = add("inspect", "Show which parameters an adapter changes", inspect);
+  inspected.flag("--json", &options->json, "print the result as JSON");
+  inspected.footer("Example: bdh adapter inspect model model-lora");
+
+  Command merged = add("merge", "Save the model with the adapter added to its weights", merge);
+  merged.option("OUT", &options->target, "the directory to write; the model itself stays as it is")
+      .required();
+  merged.option("--scale", &options->scale, "how much of the adapter; 1 is all").placeholder("X");
+  merged.flag("--no-card", &options->no_card, "write no README.md");
+  merged.flag("--overwrite", &options->overwrite, "replace the model that stands there");
+  merged.footer("Example: bdh adapter merge model model-lora merged --scale 0.5");
+}
+
+}  // namespace bdh::tools
