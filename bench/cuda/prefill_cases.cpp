@@ -238,18 +238,18 @@ void PrefillInputs::gate_by_blas(const Set& set) const {
   const PrefillBuffers& b = set.buffers;
   const cudaStream_t stream = model_.stream().get();
   const int64_t stride = sizes.stride;
-  blas_.multiply(
-      {.m = b.rows,
-       .n = sizes.neurons,
-       .k = stride,
-       .a = {b.attended, stride, false, b.rows * stride},
-       .b = {model_.packed().layer(set.layer).encoder_v.values.as<void>(), stride, true, sizes.neurons * stride},
-       .c = {v_.as<void>(), sizes.rows(), false, sizes.neurons},
-       .in = b.activations,
-       .out = b.activations,
-       .relu = true,
-       .batch = sizes.heads},
-      stream);
+  blas_.multiply({.m = b.rows,
+                  .n = sizes.neurons,
+                  .k = stride,
+                  .a = {b.attended, stride, false, b.rows * stride},
+                  .b = {model_.packed().layer(set.layer).encoder_v.values.as<void>(), stride, true,
+                        sizes.neurons * stride},
+                  .c = {v_.as<void>(), sizes.rows(), false, sizes.neurons},
+                  .in = b.activations,
+                  .out = b.activations,
+                  .relu = true,
+                  .batch = sizes.heads},
+                 stream);
   gate_plain(b, v_.as<void>(), b.rows * sizes.rows(), stream);
   blas_.multiply({.m = b.rows,
                   .n = stride,

@@ -2,6 +2,7 @@
 #include "bdh/pretrained/adapters/lora.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <memory>
 
@@ -45,7 +46,7 @@ struct Share {
   double scale;
 };
 
-Tensor updated(const Tensor& given, std::span<const Share> shares) {
+Tensor updated(const std::string& parameter, const Tensor& given, std::span<const Share> shares) {
   const Tensor base = converted(given, given.dtype);
   const Rows of(base.shape);
   const size_t row_bytes = static_cast<size_t>(of.columns) * size_of(base.dtype);
@@ -58,6 +59,10 @@ Tensor updated(const Tensor& given, std::span<const Share> shares) {
     for (const Share& share : shares)
       add_row(*share.update, share.scale, of, i / of.rows, i % of.rows, sum, row);
     convert(DType::f64, row.data(), base.dtype, data + at, row.size());
+    convert(base.dtype, data + at, DType::f64, row.data(), row.size());
+    if (!std::all_of(row.begin(), row.end(), [](double value) { return std::isfinite(value); }))
+      fail(ErrorKind::invalid_argument, "with the adapter, '", parameter,
+           "' holds a number that is not finite as ", name_of(base.dtype), "; take less of the adapter");
   }
   return tensor;
 }
@@ -78,7 +83,7 @@ Model merged(const Model& model, std::span<const AppliedAdapter> adapters) {
     }
   }
   for (const auto& [parameter, of_parameter] : shares)
-    state_dict[parameter] = updated(state_dict[parameter], of_parameter);
+    state_dict[parameter] = updated(parameter, state_dict[parameter], of_parameter);
   Model other = model;
   other.packed = false;
   other.weights = std::make_shared<Weights>(model.config(), state_dict, model.weights->shared_backend(),

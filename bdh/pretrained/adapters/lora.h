@@ -34,7 +34,8 @@ struct AppliedAdapter {
 
 /// The model with the adapters added to its weights, each parameter rounded once, to the dtype in which it is
 /// stored; the model itself stays as it is, and all else is shared. Throws Error(unsupported) for quantized
-/// weights, Error(invalid_argument) for an adapter of other parameters or shapes.
+/// weights, Error(invalid_argument) for an adapter of other parameters or shapes, and where a sum is not
+/// finite.
 Model merged(const Model& model, std::span<const AppliedAdapter> adapters);
 
 }  // namespace bdh

@@ -141,6 +141,10 @@ TEST_CASE("adapters of PEFT: what makes another function is refused by its name"
   const Model model = base("tied");
   const AppliedAdapter adapter{load_peft_adapter(kAdapters / "matrices", model.config())};
   CHECK(thrown_by([&] { merged(quantized(model, 8), {&adapter, 1}); }).says("--dequantize"));
+  const AppliedAdapter much{adapter.adapter, 1e300};
+  CHECK(thrown_by([&] {
+          merged(model, {&much, 1});
+        }).says("'decoder' holds a number that is not finite as F32"));
 }
 
 TEST_CASE("adapters of PEFT: files that are not what they say are named") {
