@@ -79,12 +79,15 @@ class StagedVector<Eight> {
   uint32_t* scales_;
 };
 
-/// Bytes of the staging area of stages of so many elements.
-template <class Element, class B, int elements>
-constexpr size_t kStaging = 0;
-template <class Element, class B, int elements>
-requires(!std::is_same_v<Element, B>) constexpr size_t kStaging<Element, B, elements> =
-    2 * size_t{elements / kVector} * StagedVector<B>::kBytes;
+/// Bytes of the staging area of stages of so many elements; 0 where B is stored as A is.
+template <class Element, class B>
+constexpr size_t staging_bytes(int elements) {
+  if constexpr (std::is_same_v<Element, B>) {
+    return 0;
+  } else {
+    return 2 * static_cast<size_t>(elements / kVector) * StagedVector<B>::kBytes;
+  }
+}
 
 template <class T, Along a_along, Along b_along, class Element, class B>
 class Pipeline {

@@ -27,7 +27,7 @@ struct Tile<Element, Mma::warpgroup> {
   static constexpr int alignment = 1024;        // bytes, of a stage
   static constexpr size_t shared = 2 * stages * operand * sizeof(Element) + alignment;
   template <class B>
-  static constexpr size_t staging = kStaging<Element, B, operand>;
+  static constexpr size_t staging = staging_bytes<Element, B>(operand);
 
   /// Where the `vector`-th of an operand's tile lies in its stage.
   template <Along along>

@@ -15,7 +15,7 @@ struct Tile<Element, Mma::warp> {
   static constexpr int operand = rows * pitch_k;  // elements of one stage of one operand, in either order
   static constexpr size_t shared = 2 * stages * operand * sizeof(Element);
   template <class B>
-  static constexpr size_t staging = kStaging<Element, B, rows * depth>;
+  static constexpr size_t staging = staging_bytes<Element, B>(rows* depth);
   static_assert(rows == columns && depth * pitch_other <= operand);
 
   /// Where the `vector`-th of an operand's tile lies in its stage.
