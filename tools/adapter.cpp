@@ -1,7 +1,5 @@
 // `bdh adapter`: what a LoRA adapter changes in a model, and the model with it merged in.
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -14,19 +12,11 @@ namespace bdh::tools {
 namespace {
 
 struct Options {
-  std::string directory, adapter, target;
-  std::string scale = "1";
-  bool json = false, overwrite = false, no_card = false;
+  CommonOptions common;
+  std::string adapter, target;
+  double scale = 1;
+  bool overwrite = false, no_card = false;
 };
-
-Model base_of(const Options& options) {
-  LoadOptions load;
-  load.device = "cpu";
-  load.tokenizer = false;
-  Model model = Model::from_pretrained(options.directory, load);
-  for (const std::string& warning : model.warnings) warn(warning);
-  return model;
-}
 
 // ---- inspect ----
 
@@ -43,10 +33,10 @@ int64_t numbers_of(const Model& model) {
 }
 
 void inspect(const Options& options) {
-  const Model model = base_of(options);
+  const Model model = load_model(options.common);
   const LoraAdapter adapter = load_peft_adapter(options.adapter, model.config());
   const int64_t own = numbers_of(adapter), all = numbers_of(model);
-  if (options.json) {
+  if (options.common.json) {
     Json::Array updates;
     for (const LowRankUpdate& update : adapter.updates)
       updates.push_back(Json::Object{{"parameter", update.parameter},
@@ -73,19 +63,10 @@ void inspect(const Options& options) {
 
 // ---- merge ----
 
-double parsed_scale(const std::string& text) {
-  char* end = nullptr;
-  const double scale = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != 0 || !std::isfinite(scale))
-    throw UsageError("--scale: '" + text + "' is no number");
-  return scale;
-}
-
 void merge(const Options& options) {
-  const double scale = parsed_scale(options.scale);
   if (options.overwrite) complete_interrupted_update(options.target);
-  const Model model = base_of(options);
-  const AppliedAdapter adapter{load_peft_adapter(options.adapter, model.config()), scale};
+  const Model model = load_model(options.common);
+  const AppliedAdapter adapter{load_peft_adapter(options.adapter, model.config()), options.scale};
   SaveOptions save;
   save.overwrite = options.overwrite;
   save.create_model_card = !options.no_card;
@@ -99,20 +80,21 @@ void merge(const Options& options) {
 
 void add_adapter(Command& program) {
   const auto options = std::make_shared<Options>();
+  options->common.device = "cpu";
   Command adapter = program.subcommand("adapter", "Show a LoRA adapter, or merge it into its model");
   adapter.subcommand_required();
   adapter.footer("Example: bdh adapter merge model model-lora merged");
 
   const auto add = [&](const char* name, const char* description, void (*run)(const Options&)) {
     Command action = adapter.subcommand(name, description);
-    action.option("DIR", &options->directory, "directory of the model that the adapter was made for")
+    action.option("DIR", &options->common.directory, "directory of the model that the adapter was made for")
         .required();
     action.option("ADAPTER", &options->adapter, "the adapter's directory, as PEFT saves it").required();
     action.run([options, run] { run(*options); });
     return action;
   };
   Command inspected = add("inspect", "Show which parameters an adapter changes", inspect);
-  inspected.flag("--json", &options->json, "print the result as JSON");
+  add_json_option(inspected, options->common);
   inspected.footer("Example: bdh adapter inspect model model-lora");
 
   Command merged = add("merge", "Save the model with the adapter added to its weights", merge);

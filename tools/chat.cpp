@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <iterator>
 #include <limits>
@@ -59,14 +58,6 @@ class Lines {
   char* buffer_ = nullptr;
   size_t capacity_ = 0;
 };
-
-template <class T>
-std::optional<T> parse_number(const std::string& text) {
-  T number{};
-  const char* end = text.data() + text.size();
-  const auto [stopped, error] = std::from_chars(text.data(), end, number);
-  return error == std::errc() && stopped == end ? std::optional(number) : std::nullopt;
-}
 
 class Chat {
  public:

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <system_error>
@@ -35,14 +34,10 @@ std::string read_stdin(size_t max_bytes) {
 // DIR, or DIR:SCALE where what follows the last colon is a number.
 AppliedAdapter adapter_of(const std::string& given, const Config& config) {
   const size_t colon = given.rfind(':');
-  double scale = 1;
-  if (colon != std::string::npos && colon > 0) {
-    const char *begin = given.data() + colon + 1, *end = given.data() + given.size();
-    const auto [rest, error] = std::from_chars(begin, end, scale);
-    if (error == std::errc() && rest == end && std::isfinite(scale))
-      return {load_peft_adapter(given.substr(0, colon), config), scale};
-  }
-  return {load_peft_adapter(given, config), 1};
+  const auto scale =
+      colon == std::string::npos ? std::nullopt : parse_number<double>(given.substr(colon + 1));
+  if (!scale || !std::isfinite(*scale)) return {load_peft_adapter(given, config), 1};
+  return {load_peft_adapter(given.substr(0, colon), config), *scale};
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 // What the subcommands of `bdh` share: common options, loading, input.
 #pragma once
 
+#include <charconv>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "bdh/pretrained/model.h"
@@ -71,6 +73,15 @@ struct FormOptions {
 void add_form_options(Command& command, FormOptions& options);
 /// "parallel", "chunked" or "recurrent".
 Form parse_form(std::string_view name);
+
+/// The number that all of the text is; none where it is something else.
+template <class T>
+std::optional<T> parse_number(const std::string& text) {
+  T number{};
+  const char* end = text.data() + text.size();
+  const auto [stopped, error] = std::from_chars(text.data(), end, number);
+  return error == std::errc() && stopped == end ? std::optional(number) : std::nullopt;
+}
 
 /// What pictures call a file or directory: its name without the folders above it.
 std::string short_name(const std::filesystem::path& path);

@@ -46,7 +46,7 @@ __global__ void regroup(const uint8_t* slab, int row_bytes, int width, FourBits*
   uint32_t bits = 0;
   for (int i = 0; i < kVector; ++i) {
     const uint32_t number = column + i < width ? from[i] >> (in_group < kHalf ? 0 : 4) & 15 : 8;
-    bits |= number << (i % 4 * 8 + i / 4 * 4);
+    bits |= number << FourBits::shift_of(i);
   }
   words[word] = {bits};
 }

@@ -37,8 +37,9 @@ struct FourBits {
 
   static constexpr int kGroup = 32;
   static constexpr int scales_of(int width) { return (width + kGroup - 1) / kGroup; }
+  __device__ static int shift_of(int i) { return i % 4 * 8 + i / 4 * 4; }
   __device__ static int scale_at(int column) { return column / kGroup; }
-  __device__ int number(int i) const { return static_cast<int>(bits >> (i % 4 * 8 + i / 4 * 4) & 15) - 8; }
+  __device__ int number(int i) const { return static_cast<int>(bits >> shift_of(i) & 15) - 8; }
   __device__ void unpack(float (&to)[kVector]) const {
     constexpr uint32_t kLow = 0x0f0f0f0f;
     bytes_to_floats(bits & kLow, 8.0f, to);

@@ -47,22 +47,22 @@ struct Share {
 };
 
 Tensor updated(const std::string& parameter, const Tensor& given, std::span<const Share> shares) {
-  const Tensor base = converted(given, given.dtype);
-  const Rows of(base.shape);
-  const size_t row_bytes = static_cast<size_t>(of.columns) * size_of(base.dtype);
+  const Rows of(given.shape);
+  const size_t row_bytes = static_cast<size_t>(of.columns) * size_of(given.dtype);
   std::byte* data = nullptr;
-  Tensor tensor = make_tensor(base.dtype, base.shape, &data);
+  Tensor tensor = make_tensor(given.dtype, given.shape, &data);
   std::vector<double> row(static_cast<size_t>(of.columns)), sum(row.size());
   for (int64_t i = 0; i < of.heads * of.rows; ++i) {
-    const size_t at = static_cast<size_t>(i) * row_bytes;
-    convert(base.dtype, base.data + at, DType::f64, row.data(), row.size());
+    std::byte* stored = data + static_cast<size_t>(i) * row_bytes;
+    copy_row_major(given, i * of.columns, of.columns, stored);
+    convert(given.dtype, stored, DType::f64, row.data(), row.size());
     for (const Share& share : shares)
       add_row(*share.update, share.scale, of, i / of.rows, i % of.rows, sum, row);
-    convert(DType::f64, row.data(), base.dtype, data + at, row.size());
-    convert(base.dtype, data + at, DType::f64, row.data(), row.size());
+    convert(DType::f64, row.data(), given.dtype, stored, row.size());
+    convert(given.dtype, stored, DType::f64, row.data(), row.size());
     if (!std::all_of(row.begin(), row.end(), [](double value) { return std::isfinite(value); }))
       fail(ErrorKind::invalid_argument, "with the adapter, '", parameter,
-           "' holds a number that is not finite as ", name_of(base.dtype), "; take less of the adapter");
+           "' holds a number that is not finite as ", name_of(given.dtype), "; take less of the adapter");
   }
   return tensor;
 }

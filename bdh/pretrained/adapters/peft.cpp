@@ -72,7 +72,7 @@ bool says_nothing(const Json& value) {
 
 // A start that changes the base model as well: the adapter is a change of that.
 bool changes_base(const Json& init) {
-  constexpr std::array kHarmless{"gaussian", "eva", "orthogonal", "true", "false"};
+  constexpr std::array kHarmless{"gaussian", "eva", "orthogonal"};
   if (init.is_bool() || init.is_null()) return false;
   return !init.is_string() ||
          std::find(kHarmless.begin(), kHarmless.end(), init.as_string()) == kHarmless.end();
@@ -158,12 +158,10 @@ bool is_targeted(const std::string& key, const std::vector<std::string>& targets
                      [&](const std::string& target) { return key == target || key.ends_with("." + target); });
 }
 
-enum class Kind : uint8_t { a, b, embedding_a, embedding_b };
-
 struct Place {
   std::string module;
   size_t depth = 0;  // wrappings around the one whose tensor this is
-  Kind kind = Kind::a;
+  bool is_a = false, embedding = false;
 };
 
 bool drop_end(std::string_view& name, std::string_view end) {
@@ -172,26 +170,30 @@ bool drop_end(std::string_view& name, std::string_view end) {
   return true;
 }
 
-std::optional<Kind> drop_kind(std::string_view& name) {
-  if (drop_end(name, ".lora_A.weight") || drop_end(name, ".lora_A.default.weight")) return Kind::a;
-  if (drop_end(name, ".lora_B.weight") || drop_end(name, ".lora_B.default.weight")) return Kind::b;
-  if (drop_end(name, ".lora_embedding_A") || drop_end(name, ".lora_embedding_A.default"))
-    return Kind::embedding_a;
-  if (drop_end(name, ".lora_embedding_B") || drop_end(name, ".lora_embedding_B.default"))
-    return Kind::embedding_b;
-  return {};
-}
+struct Ending {
+  const char* text;
+  bool is_a, embedding;
+};
+
+constexpr Ending kEndings[] = {
+    {".lora_A.weight", true, false},    {".lora_A.default.weight", true, false},
+    {".lora_B.weight", false, false},   {".lora_B.default.weight", false, false},
+    {".lora_embedding_A", true, true},  {".lora_embedding_A.default", true, true},
+    {".lora_embedding_B", false, true}, {".lora_embedding_B.default", false, true},
+};
 
 std::optional<Place> place_of(std::string_view name) {
   constexpr std::string_view kPrefix = "base_model.model.";
   if (!name.starts_with(kPrefix)) return {};
   name.remove_prefix(kPrefix.size());
-  const std::optional<Kind> kind = drop_kind(name);
-  if (!kind) return {};
-  Place place{{}, 0, *kind};
-  while (drop_end(name, ".base_layer")) ++place.depth;
-  place.module = name;
-  return place;
+  for (const Ending& ending : kEndings) {
+    if (!drop_end(name, ending.text)) continue;
+    Place place{{}, 0, ending.is_a, ending.embedding};
+    while (drop_end(name, ".base_layer")) ++place.depth;
+    place.module = name;
+    return place;
+  }
+  return {};
 }
 
 // The parameter whose wrapping that is; none where no such wrapping was made.
@@ -200,7 +202,7 @@ std::optional<std::string> parameter_at(const Place& place, const std::vector<Mo
   const auto found = std::find_if(modules.begin(), modules.end(),
                                   [&](const Module& module) { return module.path == place.module; });
   if (found == modules.end()) return {};
-  if (place.kind == Kind::embedding_a || place.kind == Kind::embedding_b)
+  if (place.embedding)
     return found->path == "embed" ? std::optional(found->parameters.front()) : std::nullopt;
   std::vector<std::string> wrapped;
   for (size_t i = 0; i < found->keys.size(); ++i)
@@ -211,10 +213,14 @@ std::optional<std::string> parameter_at(const Place& place, const std::vector<Mo
 
 // ---- tensors ----
 
-// A pair of PEFT's matrices for one parameter.
+struct Named {
+  std::string name;  // empty: not found
+  Tensor tensor;
+};
+
+// PEFT's matrices for one parameter.
 struct Pair {
-  std::string a_name, b_name;
-  Tensor a, b;
+  Named a, b;
   bool embedding = false;
 };
 
@@ -231,85 +237,77 @@ Pairs pairs_of(const TensorMap& tensors, const Config& config, const PeftConfig&
       fail(ErrorKind::bad_file, source, ": tensor ", printable(name),
            " belongs to no parameter of this model that target_parameters and target_modules name");
     Pair& pair = pairs[*parameter];
-    const bool is_a = place->kind == Kind::a || place->kind == Kind::embedding_a;
-    std::string& known = is_a ? pair.a_name : pair.b_name;
-    if (!known.empty())
-      fail(ErrorKind::bad_file, source, ": tensors ", printable(known), " and ", printable(name),
+    Named& matrix = place->is_a ? pair.a : pair.b;
+    if (!matrix.name.empty())
+      fail(ErrorKind::bad_file, source, ": tensors ", printable(matrix.name), " and ", printable(name),
            " are both of '", *parameter, "'");
-    known = name;
-    (is_a ? pair.a : pair.b) = tensor;
-    pair.embedding = place->kind == Kind::embedding_a || place->kind == Kind::embedding_b;
+    matrix = {name, tensor};
+    pair.embedding = place->embedding;
   }
   return pairs;
 }
 
-// As float32 with that shape; `shape` is what the file must have.
-Tensor checked(const Tensor& tensor, const std::string& name, const Shape& shape, const std::string& source) {
-  if (tensor.shape != shape)
-    fail(ErrorKind::bad_file, source, ": tensor ", printable(name), " has shape ", to_string(tensor.shape),
-         " where this model and r want ", to_string(shape));
-  if (!is_weight_dtype(tensor.dtype))
-    fail(ErrorKind::bad_file, source, ": tensor ", printable(name), " is ", name_of(tensor.dtype),
-         ", not a tensor of floats");
-  Tensor floats = converted(tensor, DType::f32);
-  std::vector<float> row(static_cast<size_t>(floats.numel()));
-  copy_row_major(floats, 0, floats.numel(), reinterpret_cast<std::byte*>(row.data()));
-  if (!std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); }))
-    fail(ErrorKind::bad_file, source, ": tensor ", printable(name), " holds a number that is not finite");
-  return floats;
+void require(const Named& matrix, const Shape& shape, const std::string& source) {
+  if (matrix.tensor.shape != shape)
+    fail(ErrorKind::bad_file, source, ": tensor ", printable(matrix.name), " has shape ",
+         to_string(matrix.tensor.shape), " where this model and r want ", to_string(shape));
+  if (!is_weight_dtype(matrix.tensor.dtype))
+    fail(ErrorKind::bad_file, source, ": tensor ", printable(matrix.name), " is ",
+         name_of(matrix.tensor.dtype), ", not a tensor of floats");
 }
 
-// to(i, j) = from(first + i * row_step, j * column_step) for one head.
-struct Copy {
-  int64_t heads, rows, columns;
-  int64_t head_step, row_step, column_step;
-};
-
-Tensor copied(const Tensor& from, Shape shape, const Copy& copy) {
+// The matrix's elements with that shape and those strides, as float32 of their own.
+Tensor viewed(const Named& matrix, Shape shape, Shape strides, const std::string& source) {
+  Tensor view = matrix.tensor;
+  view.shape = std::move(shape);
+  view.strides = std::move(strides);
+  const Tensor floats = converted(view, DType::f32);
   std::byte* bytes = nullptr;
-  Tensor tensor = make_tensor(DType::f32, std::move(shape), &bytes);
-  std::vector<float> source(static_cast<size_t>(from.numel()));
-  copy_row_major(from, 0, from.numel(), reinterpret_cast<std::byte*>(source.data()));
-  auto* to = reinterpret_cast<float*>(bytes);
-  for (int64_t h = 0; h < copy.heads; ++h) {
-    for (int64_t i = 0; i < copy.rows; ++i) {
-      for (int64_t j = 0; j < copy.columns; ++j)
-        *to++ = source[static_cast<size_t>(h * copy.head_step + i * copy.row_step + j * copy.column_step)];
-    }
-  }
-  return tensor;
+  Tensor own = make_tensor(DType::f32, view.shape, &bytes);
+  copy_row_major(floats, 0, floats.numel(), bytes);
+  const auto* values = reinterpret_cast<const float*>(own.data);
+  if (!std::all_of(values, values + own.numel(), [](float value) { return std::isfinite(value); }))
+    fail(ErrorKind::bad_file, source, ": tensor ", printable(matrix.name),
+         " holds a number that is not finite");
+  return own;
 }
 
-// (columns, rows) as (rows, columns).
-Tensor transposed(const Tensor& from) {
-  const int64_t columns = from.shape[0], rows = from.shape[1];
-  return copied(from, {rows, columns}, {1, rows, columns, 0, 1, rows});
+Tensor as_it_is(const Named& matrix, const std::string& source) {
+  return viewed(matrix, matrix.tensor.shape, matrix.tensor.strides, source);
+}
+
+Tensor transposed(const Named& matrix, const std::string& source) {
+  const Shape &shape = matrix.tensor.shape, &strides = matrix.tensor.strides;
+  return viewed(matrix, {shape[1], shape[0]}, {strides[1], strides[0]}, source);
 }
 
 LowRankUpdate update_of(const std::string& parameter, const Pair& pair, const Shape& shape,
                         const PeftConfig& peft, const std::string& source) {
-  if (pair.a_name.empty() || pair.b_name.empty())
+  const auto& [a, b, embedding] = pair;
+  if (a.name.empty() || b.name.empty())
     fail(ErrorKind::bad_file, source, ": one of the two matrices of '", parameter, "' is missing, ",
-         pair.a_name.empty() ? "lora_A" : "lora_B");
+         a.name.empty() ? "lora_A" : "lora_B");
   const int64_t r = peft.rank, rows = shape[shape.size() - 2], columns = shape.back();
   LowRankUpdate update{parameter, r, peft.scale, {}, {}};
-  if (pair.embedding) {  // (B A)^T
-    update.left = transposed(checked(pair.a, pair.a_name, {r, rows}, source));
-    update.right = transposed(checked(pair.b, pair.b_name, {columns, r}, source));
-    return update;
-  }
-  if (shape.size() == 2) {
-    update.left = checked(pair.b, pair.b_name, {rows, r}, source);
-    update.right = checked(pair.a, pair.a_name, {r, columns}, source);
+  if (embedding) {  // (B A)^T
+    require(a, {r, rows}, source);
+    require(b, {columns, r}, source);
+    update.left = transposed(a, source);
+    update.right = transposed(b, source);
     return update;
   }
   // Heads are PEFT's experts: A is (H r, columns), head by head; B (rows, r H), the heads side by side.
-  const int64_t heads = shape.front();
-  const Tensor b = checked(pair.b, pair.b_name, {rows, r * heads}, source);
-  update.left = copied(b, {heads, rows, r}, {heads, rows, r, 1, r * heads, heads});
-  update.right = checked(pair.a, pair.a_name, {heads * r, columns}, source);
-  update.right.shape = {heads, r, columns};
-  update.right.strides = contiguous_strides(update.right.shape);
+  const int64_t heads = shape.size() == 3 ? shape.front() : 1;
+  require(b, {rows, r * heads}, source);
+  require(a, {heads * r, columns}, source);
+  if (shape.size() == 2) {
+    update.left = as_it_is(b, source);
+    update.right = as_it_is(a, source);
+    return update;
+  }
+  const Shape &of_a = a.tensor.strides, &of_b = b.tensor.strides;
+  update.left = viewed(b, {heads, rows, r}, {of_b[1], of_b[0], of_b[1] * heads}, source);
+  update.right = viewed(a, {heads, r, columns}, {of_a[0] * r, of_a[0], of_a[1]}, source);
   return update;
 }
 

@@ -15,6 +15,7 @@
 #include "bdh/pretrained/torch_support.h"
 #include "bdh/pretrained/weight_files.h"
 #include "tests/support/backends.h"
+#include "tests/support/json_numbers.h"
 #include "tests/support/models.h"
 #include "tests/support/programs.h"
 #include "tests/support/temporary.h"
@@ -25,6 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace bdh;
+using test::numbers;
 using test::TemporaryDirectory;
 using test::Thrown;
 using test::thrown_by;
@@ -37,13 +39,6 @@ Model base(const std::string& name) {
   options.device = "cpu";
   options.dtype = DType::f32;
   return Model::from_pretrained(kAdapters / name, options);
-}
-
-template <class Number>
-std::vector<Number> numbers(const Json& array) {
-  std::vector<Number> found;
-  for (const Json& item : array.as_array()) found.push_back(static_cast<Number>(item.as_number()));
-  return found;
 }
 
 std::vector<float> logits_of(const Model& model, const std::vector<int32_t>& tokens) {

@@ -9,6 +9,7 @@
 #include "bdh/base/json.h"
 #include "bdh/pretrained/model.h"
 #include "bdh/pretrained/torch_support.h"
+#include "tests/support/json_numbers.h"
 #include "tests/support/models.h"
 #include "tests/support/programs.h"
 #include "tests/support/temporary.h"
@@ -21,18 +22,12 @@ using bdh::ErrorKind;
 using bdh::Form;
 using bdh::Json;
 using bdh::Model;
+using bdh::test::numbers;
 using bdh::test::TemporaryDirectory;
 using bdh::test::Thrown;
 
 const fs::path kDialects = fs::path(bdh::test::kTestData) / "dialects";
 constexpr double kTolerance = 1e-5;
-
-template <class Number>
-std::vector<Number> numbers(const Json& array) {
-  std::vector<Number> found;
-  for (const Json& item : array.as_array()) found.push_back(static_cast<Number>(item.as_number()));
-  return found;
-}
 
 struct Case {
   std::string file;
