@@ -170,6 +170,12 @@ std::vector<Task> row_tasks() {
 
 // ---- products: C (m, n) += A (m, k) B (k, n), as chunk.cpp, state.cpp and embedding.cpp call for them ----
 
+std::vector<float> frequencies(int64_t count) {
+  std::vector<float> freqs(count);
+  for (int64_t i = 0; i < count; ++i) freqs[i] = 0.159f / static_cast<float>(1 + i / 2);
+  return freqs;
+}
+
 // What is read stays as it is, so that no number grows from one call to the next; S alone is added to, a
 // little each time.
 struct Operands {
@@ -178,6 +184,18 @@ struct Operands {
   Floats tokens{kHeads * kTokens * kWidth};   // (T, D) for each head: x, scores
   Floats state{kAllNeurons * kWidth};         // (H*N, D)
   Floats out{kAllNeurons * kTokens};
+  Floats rotated{kAllNeurons * kTokens};
+  Floats sparse{kAllNeurons * kTokens};  // as activations, but a quarter of them is not zero
+  std::vector<float> freqs = frequencies(kNeurons), positions = std::vector<float>(kTokens);
+
+  Operands() {
+    std::mt19937 random(1);
+    std::bernoulli_distribution active(0.25);
+    for (int64_t i = 0; i < kAllNeurons * kTokens; ++i) {
+      if (!active(random)) *sparse.at(i) = 0;
+    }
+    std::iota(positions.begin(), positions.end(), 0.0f);
+  }
 };
 
 // A: rows one after the other, or columns of kTokens.
@@ -194,34 +212,65 @@ cpu::Product product_of(int64_t m, int64_t n, int64_t k, const Left& a, const vo
   return {m, n, k, a.data, a.row, a.column, {b, dtype, n}, c, n, add};
 }
 
+using Call = std::function<void(const Kernels&, const cpu::Product&, int64_t part)>;
+
+void multiply(const Kernels& kernels, const cpu::Product& product, int64_t) { kernels.multiply(product); }
+
 // Products 0 .. parts * together - 1; those of one part add to the same C, so one thread makes them all.
 Task product_task(const std::string& name, int64_t parts, int64_t together, double bytes, DType dtype,
-                  const std::function<cpu::Product(int64_t)>& product) {
+                  const std::function<cpu::Product(int64_t)>& product, const Call& call = multiply) {
   const cpu::Product one = product(0);
   const auto count = static_cast<double>(parts * together);
   return {
-      concat("multiply: ", name),
+      name,
       concat(one.m, " x ", one.n, " x ", one.k, ", ", parts * together, " times"),
       option_name(dtype),
       parts,
       {.bytes = bytes, .flops = 2 * count * static_cast<double>(one.m * one.n * one.k), .working_set = bytes},
       [=](const Kernels& kernels, int64_t part, int64_t) {
-        for (int64_t i = 0; i < together; ++i) kernels.multiply(product(part * together + i));
+        for (int64_t i = 0; i < together; ++i) {
+          const int64_t which = part * together + i;
+          call(kernels, product(which), which);
+        }
       }};
 }
 
 // Activations times `rows` (H*N, D) of that dtype: blocks of a group add up.
-Task neurons_task(const std::string& name, const std::shared_ptr<Operands>& o, const std::byte* rows,
-                  DType dtype) {
+Task neurons_task(const std::string& name, const std::shared_ptr<Operands>& o, const Floats& activations,
+                  const std::byte* rows, DType dtype, const Call& call = multiply) {
   const auto row_bytes = kWidth * static_cast<int64_t>(size_of(dtype));
   return product_task(
       name, kAllNeurons / kGroup, kGroup / kBlock,
-      kAllNeurons * static_cast<double>(row_bytes + kTokens * kFloat), dtype, [=](int64_t part) {
+      kAllNeurons * static_cast<double>(row_bytes + kTokens * kFloat), dtype,
+      [=](int64_t part) {
         const int64_t row = part * kBlock;
-        return product_of(kTokens, kWidth, kBlock, by_columns(o->activations.at(row * kTokens)),
+        return product_of(kTokens, kWidth, kBlock, by_columns(activations.at(row * kTokens)),
                           rows + row * row_bytes, o->out.at(row / kGroup * kTokens * kWidth),
                           row % kGroup != 0, dtype);
-      });
+      },
+      call);
+}
+
+// Products of a block of neurons with all tokens.
+std::vector<Task> encode_tasks(const std::shared_ptr<Operands>& o) {
+  constexpr int64_t kBlocks = kAllNeurons / kBlock;
+  const double rows = kAllNeurons * static_cast<double>(kWidth * kFloat);  // E or, as T is D, activations
+  const auto product = [=](int64_t block) {
+    return product_of(kBlock, kTokens, kWidth, by_rows(o->weights.at(block * kBlock * kWidth), kWidth),
+                      o->tokens.at(0), o->out.at(block * kBlock * kTokens));
+  };
+  return {
+      product_task("multiply: x E", kBlocks, 1, 2 * rows, DType::f32, product),
+      product_task(
+          "encode: x E, ReLU, rotation", kBlocks, 1, 3 * rows, DType::f32, product,
+          [=](const Kernels& kernels, const cpu::Product& p, int64_t block) {
+            const float* freqs = o->freqs.data() + block * kBlock % kNeurons;
+            kernels.encode(p, {freqs, o->positions.data(), nullptr}, o->rotated.at(block * kBlock * kTokens));
+          }),
+      product_task("gate: a E_v, ReLU, times n", kBlocks, 1, 3 * rows, DType::f32, product,
+                   [=](const Kernels& kernels, const cpu::Product& p, int64_t block) {
+                     kernels.gate(p, o->activations.at(block * kBlock * kTokens), kTokens);
+                   })};
 }
 
 std::vector<Task> product_tasks() {
@@ -229,50 +278,45 @@ std::vector<Task> product_tasks() {
   const auto o = std::make_shared<Operands>();
   const int64_t blocks = kAllNeurons / kBlock, row_blocks = kTokens / kRowBlock;
   const double rows = kAllNeurons * static_cast<double>(kWidth * kFloat);  // E, S or, as T is D, activations
-  const auto task = [](const char* name, int64_t parts, double bytes,
+  std::vector<Task> tasks = encode_tasks(o);
+  const auto add = [&](const char* name, int64_t parts, double bytes,
                        const std::function<cpu::Product(int64_t)>& product) {
-    return product_task(name, parts, 1, bytes, DType::f32, product);
+    tasks.push_back(product_task(concat("multiply: ", name), parts, 1, bytes, DType::f32, product));
   };
-  std::vector<Task> tasks;
-  tasks.push_back(task("x E", blocks, 2 * rows, [=](int64_t part) {
-    return product_of(kBlock, kTokens, kWidth, by_rows(o->weights.at(part * kBlock * kWidth), kWidth),
-                      o->tokens.at(0), o->out.at(part * kBlock * kTokens));
-  }));
-  tasks.push_back(neurons_task("r S", o, o->state.memory.get(), DType::f32));
-  tasks.push_back(task("S += r^T x", blocks, 3 * rows, [=](int64_t part) {
+  tasks.push_back(neurons_task("multiply: r S", o, o->activations, o->state.memory.get(), DType::f32));
+  add("S += r^T x", blocks, 3 * rows, [=](int64_t part) {
     const int64_t row = part * kBlock;
     return product_of(kBlock, kWidth, kTokens, by_rows(o->activations.at(row * kTokens), kTokens),
                       o->tokens.at(0), o->state.at(row * kWidth), true);
-  }));
-  tasks.push_back(task("r r^T", kHeads * row_blocks, rows, [=](int64_t part) {
+  });
+  add("r r^T", kHeads * row_blocks, rows, [=](int64_t part) {
     const int64_t head = part / row_blocks, row = part % row_blocks * kRowBlock;
     const float* r = o->activations.at(head * kNeurons * kTokens);
     return product_of(kRowBlock, kTokens, kNeurons, by_columns(r + row), r,
                       o->out.at(part * kRowBlock * kTokens));
-  }));
-  tasks.push_back(
-      task("scores x", kHeads * row_blocks, 2.0 * kHeads * kTokens * kWidth * kFloat, [=](int64_t part) {
-        return product_of(kRowBlock, kWidth, kTokens,
-                          by_rows(o->tokens.at(part * kRowBlock * kTokens), kTokens), o->tokens.at(0),
-                          o->out.at(part * kRowBlock * kWidth));
-      }));
+  });
+  add("scores x", kHeads * row_blocks, 2.0 * kHeads * kTokens * kWidth * kFloat, [=](int64_t part) {
+    return product_of(kRowBlock, kWidth, kTokens, by_rows(o->tokens.at(part * kRowBlock * kTokens), kTokens),
+                      o->tokens.at(0), o->out.at(part * kRowBlock * kWidth));
+  });
+  const std::byte* decoder = o->weights.memory.get();
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
-    tasks.push_back(neurons_task("g decoder", o, o->weights.memory.get(), dtype));
-  tasks.push_back(task("x lm_head", row_blocks, 3.0 * kTokens * kWidth * kFloat, [=](int64_t part) {
+    tasks.push_back(neurons_task("multiply: g decoder", o, o->activations, decoder, dtype));
+  Task sparse =
+      neurons_task("add_sparse: g decoder", o, o->sparse, decoder, DType::f32,
+                   [](const Kernels& kernels, const cpu::Product& p, int64_t) { kernels.add_sparse(p); });
+  sparse.shape += ", 25 % of g";
+  sparse.work.flops /= 4;
+  tasks.push_back(sparse);
+  add("x lm_head", row_blocks, 3.0 * kTokens * kWidth * kFloat, [=](int64_t part) {
     return product_of(kRowBlock, kVocabulary, kWidth,
                       by_rows(o->tokens.at(part * kRowBlock * kWidth), kWidth), o->weights.at(0),
                       o->out.at(part * kRowBlock * kVocabulary));
-  }));
+  });
   return tasks;
 }
 
 // ---- element by element ----
-
-std::vector<float> frequencies(int64_t count) {
-  std::vector<float> freqs(count);
-  for (int64_t i = 0; i < count; ++i) freqs[i] = 0.159f / static_cast<float>(1 + i / 2);
-  return freqs;
-}
 
 // A block of neurons that stays in cache, or as many as make two arrays of the large block's size together.
 int64_t element_parts(bool from_memory) {
@@ -289,16 +333,14 @@ Work element_work(int64_t parts, double arrays, double read, double written) {
   return {.bytes = array * (read + written), .written = array * written, .working_set = array * arrays};
 }
 
-// What all tasks of a place share. n holds ones and zeros, so that gating the same v again leaves it as it
-// is.
+// What all tasks of a place share. n holds ones and zeros.
 struct Elements {
   explicit Elements(int64_t count) : n(count), v(count) {
     std::mt19937 random(1);
     for (int64_t i = 0; i < count; ++i) *n.at(i) = static_cast<float>(random() % 2);
-    std::iota(positions.begin(), positions.end(), 0.0f);
   }
   Floats n, v;
-  std::vector<float> freqs = frequencies(kNeurons), positions = std::vector<float>(kTokens);
+  std::vector<float> freqs = frequencies(kNeurons);
 };
 
 std::vector<Task> chunk_tasks(bool from_memory) {
@@ -306,23 +348,9 @@ std::vector<Task> chunk_tasks(bool from_memory) {
   const std::string shape = element_shape(from_memory);
   const auto e = std::make_shared<Elements>(parts * block);
   return {
-      {"rotate_chunk", shape, "f32", parts, element_work(parts, 2, 1, 2),
-       [=](const Kernels& kernels, int64_t part, int64_t) {
-         kernels.rotate_chunk(e->n.at(part * block), e->freqs.data(), kBlock, kTokens, kTokens,
-                              e->positions.data(), e->v.at(part * block));
-       }},
-      {"gate_chunk", shape, "f32", parts, element_work(parts, 2, 2, 1),
-       [=](const Kernels& kernels, int64_t part, int64_t) {
-         benchmark::DoNotOptimize(kernels.gate_chunk(e->n.at(part * block), kTokens, e->v.at(part * block),
-                                                     kTokens, kBlock, kTokens));
-       }},
       {"count_active", shape, "f32", parts, element_work(parts, 1, 1, 0),
        [=](const Kernels& kernels, int64_t part, int64_t) {
          benchmark::DoNotOptimize(kernels.count_active(e->n.at(part * block), kTokens, kBlock, kTokens));
-       }},
-      {"count_pairs", shape, "f32", parts, element_work(parts, 1, 1, 0),
-       [=](const Kernels& kernels, int64_t part, int64_t) {
-         benchmark::DoNotOptimize(kernels.count_pairs(e->n.at(part * block), kTokens, kBlock / 2, kTokens));
        }},
   };
 }

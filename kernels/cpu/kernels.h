@@ -15,6 +15,9 @@ namespace bdh::cpu {
 
 constexpr int64_t kPadding = 16;           // floats in the widest vector there is
 constexpr int64_t kQuantizedPadding = 64;  // numbers
+/// Below this share of elements of A that are not zero Kernels::add_sparse is faster than multiply: measured
+/// on AVX-512 at D 128 to 512, blocks of 128 neurons (on AVX2 it is faster below 0.6 already).
+constexpr double kSparseShare = 0.4;
 
 /// Neuron-major rows: row i starts at data + i * stride elements. Quantized ones are i8 of a whole number of
 /// kQuantizedPadding, or u8 of half as many, two numbers in each (bdh/model/quantization.h), and have scales.
@@ -27,7 +30,8 @@ struct Rows {
 };
 
 /// C (m, n) = [C +] A (m, k) B (k, n), float32, B not quantized. A(i, j) is a[i * a_row + j * a_column]; B
-/// and C are row-major.
+/// and C are row-major. Of row i the columns from i + diagonal on are not wanted: what becomes of them is
+/// left open.
 struct Product {
   int64_t m, n, k;
   const float* a;
@@ -36,6 +40,25 @@ struct Product {
   float* c;
   int64_t c_row;
   bool add;
+  int64_t diagonal = INT64_MAX / 2;
+};
+
+/// How far a chunk's neurons are turned: neuron i at column t by 2 pi frac(positions[t] freqs[i]), rounded as
+/// float32 at each step, or by angles[i * c_row + t], in [0, 2 pi], where angles is not null. Where two freqs
+/// of a pair are equal the first one's angles serve both.
+struct Phases {
+  const float* freqs;
+  const float* positions;
+  const float* angles;
+};
+
+/// How many n are not zero, and in how many columns a pair has one.
+struct Encoded {
+  int64_t n, pairs;
+};
+/// How many v are positive, and how many g are not zero.
+struct Gated {
+  int64_t v, g;
 };
 
 struct Kernels {
@@ -51,28 +74,25 @@ struct Kernels {
                           int64_t width, float* out);
 
   void (*multiply)(const Product& product);
+  /// C += A B where few elements of A are not zero: the same bits. B is float32, n a multiple of kPadding,
+  /// a_row or a_column 1.
+  void (*add_sparse)(const Product& product);
 
   /// One token: n[i] = max(0, n[i]) and r = n rotated at `position`; freqs in turns per token.
   /// count is even; n and r are padded to a multiple of kPadding.
   void (*rotate)(float* n, const float* freqs, int64_t count, float position, float* r);
 
-  /// A chunk, neuron-major: row i of n and r is neuron i, columns are tokens at positions[column].
-  /// n = max(0, n), r = n rotated. tokens is a multiple of kPadding.
-  void (*rotate_chunk)(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
-                       const float* positions, float* r);
-
-  /// As rotate and rotate_chunk, by angles in [0, 2 pi] that are given: (count), and (neurons, tokens) with
-  /// stride. Where two freqs of a pair are equal the first one's angles serve both.
+  /// The same by angles in [0, 2 pi] that are given.
   void (*rotate_by)(float* n, const float* angles, int64_t count, float* r);
-  void (*rotate_chunk_by)(float* n, const float* freqs, int64_t neurons, int64_t tokens, int64_t stride,
-                          const float* angles, float* r);
+
+  /// A chunk, neuron-major: n = max(0, product), row i being neuron i and columns tokens, and r = n rotated,
+  /// with product.c_row too. m is even, n a multiple of kPadding.
+  Encoded (*encode)(const Product& product, const Phases& phases, float* r);
+  /// The gate of a chunk: g = n * max(0, product), in the product's place. n is a multiple of kPadding.
+  Gated (*gate)(const Product& product, const float* n, int64_t n_stride);
 
   /// values *= factor; what falls below kSmallest becomes 0, so that nothing decays into denormal numbers.
   void (*decay)(float* values, int64_t count, float factor);
-
-  /// v = n * max(0, v), for rows of `tokens` columns: the gate g. Returns how many v were positive.
-  int64_t (*gate_chunk)(const float* n, int64_t n_stride, float* v, int64_t v_stride, int64_t neurons,
-                        int64_t tokens);
 
   /// The values that are not zero and their index[i], or i where index is null; returns how many there are.
   /// kept and kept_index, which may be values and index, have room for count, padded.
@@ -81,8 +101,6 @@ struct Kernels {
 
   /// Non-zero elements of rows of `tokens` columns.
   int64_t (*count_active)(const float* rows, int64_t stride, int64_t count, int64_t tokens);
-  /// Columns where row 2i or row 2i + 1 is not zero, over i < pairs.
-  int64_t (*count_pairs)(const float* rows, int64_t stride, int64_t pairs, int64_t tokens);
 
   /// out = norm(x) over the first `width` of `padded` elements, the rest zero: (x - mean) / sqrt(variance +
   /// 1e-5).

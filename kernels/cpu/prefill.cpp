@@ -77,7 +77,7 @@ struct Prefill {
   float* worker;     // (threads, worker_floats)
   int64_t worker_floats;
   LayerActivity* activity;  // (groups)
-  float* angles;            // (N, columns): of the segments whose angles are given
+  float* angles;            // (N, columns), where some segment's phases are not those of `positions`
   float* weights;           // for each segment that has one: (H, tokens + 1), exp(-(tokens - i) / horizon)
 
   float* partial_of(int64_t group) const { return partial + group * rows * stride; }
@@ -103,6 +103,19 @@ const float* widened(const Prefill& c, const Rows& rows, int64_t row, int64_t co
 
 Rows plain(const float* data, int64_t stride) { return {data, DType::f32, stride}; }
 
+// A product whose A has that share of elements that are not zero.
+void multiply_or_skip(const Prefill& c, const Product& p, double active) {
+  if (active > kSparseShare) return c.kernels.multiply(p);
+  for (int64_t i = 0; i < p.m && !p.add; ++i) std::fill(p.c + i * p.c_row, p.c + i * p.c_row + p.n, 0.0f);
+  c.kernels.add_sparse(p);
+}
+
+// Neurons of one head that are treated together.
+struct NeuronBlock {
+  int64_t layer, head, row, count;
+  bool first;  // of its group: partial sums begin
+};
+
 // r (count, tokens) times what each token is worth at the end of the segment.
 Rows weighted(const Prefill& c, const SegmentRows& segment, const float* weights, const float* r,
               int64_t count, float* buffer) {
@@ -113,81 +126,82 @@ Rows weighted(const Prefill& c, const SegmentRows& segment, const float* weights
   return plain(buffer, segment.tokens);
 }
 
-// A block of neurons of one segment: readout from what S holds, then S takes the segment's tokens. space:
-// for the block's rows of S, and for a number for each neuron and token.
-void read_and_update(const Prefill& c, const SegmentRows& segment, int64_t layer, int64_t head, int64_t row,
-                     int64_t count, bool first, float* a, float* space) {
-  float* s = segment.state->open_s(layer, row, count, space);
+// One segment: readout from what S holds, then S takes the segment's tokens. active: the share of r that is
+// not zero. space: for the block's rows of S, and for a number for each neuron and token.
+void read_and_update(const Prefill& c, const SegmentRows& segment, const NeuronBlock& block, double active,
+                     float* a, float* space) {
+  const int64_t count = block.count;
+  float* s = segment.state->open_s(block.layer, block.row, count, space);
   float* buffer = space + kNeuronBlock * c.stride;
-  const float* r = c.rotated + row * c.columns + segment.first;
-  if (segment.state->position() > 0) {
-    c.kernels.multiply({segment.tokens, c.stride, count, r, 1, c.columns, plain(s, c.stride),
-                        a + segment.first * c.stride, c.stride, !first});
+  const float* r = c.rotated + block.row * c.columns + segment.first;
+  const bool has_past = segment.state->position() > 0;
+  if (has_past) {
+    multiply_or_skip(c,
+                     {segment.tokens, c.stride, count, r, 1, c.columns, plain(s, c.stride),
+                      a + segment.first * c.stride, c.stride, !block.first},
+                     active);
   }
   Rows keys = plain(r, c.columns);
-  if (const float* weights = c.weights_of(segment, head)) {
-    c.kernels.decay(s, count * c.stride, weights[-segment.tokens]);
+  if (const float* weights = c.weights_of(segment, block.head)) {
+    if (has_past) c.kernels.decay(s, count * c.stride, weights[-segment.tokens]);
     keys = weighted(c, segment, weights, r, count, buffer);
   }
-  c.kernels.multiply({count, c.stride, segment.tokens, static_cast<const float*>(keys.data), keys.stride, 1,
-                      plain(c.x + segment.first * c.stride, c.stride), s, c.stride, true});
-  segment.state->keep_s(layer, row, count, s);
+  multiply_or_skip(c,
+                   {count, c.stride, segment.tokens, static_cast<const float*>(keys.data), keys.stride, 1,
+                    plain(c.x + segment.first * c.stride, c.stride), s, c.stride, has_past},
+                   active);
+  segment.state->keep_s(block.layer, block.row, count, s);
 }
 
+// Whether the kernels can't make the segment's angles of its positions.
 bool angles_given(const PackedParameters& packed, const SegmentRows& segment) {
   const int64_t start = segment.state ? segment.state->position() : 0;
   return segment.weights >= 0 || start + segment.tokens > packed.rotated_positions;
 }
 
-// r of all segments: each by its own phases.
-void rotate(const Prefill& c, int64_t begin, int64_t row, int64_t count, float* buffer) {
-  float* n = c.neurons + row * c.columns;
-  float* r = c.rotated + row * c.columns;
-  const float* freqs = c.packed.freqs.data() + begin;
-  const auto given = [&](const SegmentRows& segment) { return angles_given(c.packed, segment); };
-  if (std::all_of(c.segments.begin(), c.segments.end(), given)) {
-    c.kernels.rotate_chunk_by(n, freqs, count, c.columns, c.columns, c.angles + begin * c.columns, r);
-    return;
-  }
-  c.kernels.rotate_chunk(n, freqs, count, c.columns, c.columns, c.positions, r);
-  if (std::none_of(c.segments.begin(), c.segments.end(), given)) return;
-  c.kernels.rotate_chunk_by(n, freqs, count, c.columns, c.columns, c.angles + begin * c.columns, buffer);
+double share_of(const Prefill& c, const NeuronBlock& block, int64_t active) {
+  return static_cast<double>(active) / static_cast<double>(block.count * c.rows);
+}
+
+// neuron: the block's first within its head.
+void encode_block(const Prefill& c, const NeuronBlock& block, int64_t neuron, float* a, float* buffer,
+                  LayerActivity& activity) {
+  const float* encoder = widened(c, c.packed.layer(block.layer).encoder, block.row, block.count, buffer);
+  const Encoded active = c.kernels.encode(
+      {block.count, c.columns, c.stride, encoder, c.stride, 1, plain(c.x_columns, c.columns),
+       c.neurons + block.row * c.columns, c.columns, false},
+      {c.packed.freqs.data() + neuron, c.positions, c.angles ? c.angles + neuron * c.columns : nullptr},
+      c.rotated + block.row * c.columns);
+  activity.n += active.n;
+  activity.pairs += active.pairs;
+  float* spare = buffer + kNeuronBlock * c.stride;
   for (const SegmentRows& segment : c.segments) {
-    for (int64_t i = 0; i < count && given(segment); ++i) {
-      const float* from = buffer + i * c.columns + segment.first;
-      std::copy(from, from + segment.tokens, r + i * c.columns + segment.first);
-    }
+    if (segment.state) read_and_update(c, segment, block, share_of(c, block, 2 * active.pairs), a, spare);
   }
 }
 
-void encode_block(const Prefill& c, int64_t layer, const NeuronTile& tile, int64_t begin, bool first,
-                  float* a, float* buffer, LayerActivity& activity) {
-  const int64_t count = std::min(kNeuronBlock, tile.count - begin), row = tile.row + begin;
-  float* n = c.neurons + row * c.columns;
-  c.kernels.multiply({count, c.columns, c.stride,
-                      widened(c, c.packed.layer(layer).encoder, row, count, buffer), c.stride, 1,
-                      plain(c.x_columns, c.columns), n, c.columns, false});
-  float* spare = buffer + kNeuronBlock * c.stride;
-  rotate(c, tile.begin + begin, row, count, spare);
-  activity.n += c.kernels.count_active(n, c.columns, count, c.columns);
-  activity.pairs += c.kernels.count_pairs(n, c.columns, count / 2, c.columns);
-  for (const SegmentRows& segment : c.segments) {
-    if (segment.state) read_and_update(c, segment, layer, tile.head, row, count, first, a, spare);
+// Calls use(block, its first neuron within the head) for the blocks of a group, in order.
+template <class Use>
+void for_blocks(const Prefill& c, int64_t layer, int64_t group, const Use& use) {
+  bool first = true;
+  for (int64_t i = c.groups.first_tile(group); i < c.groups.end_tile(group); ++i) {
+    const NeuronTile tile = c.groups.tiles[i];
+    for (int64_t begin = 0; begin < tile.count; begin += kNeuronBlock, first = false) {
+      const int64_t count = std::min(kNeuronBlock, tile.count - begin);
+      use(NeuronBlock{layer, tile.head, tile.row + begin, count, first}, tile.begin + begin);
+    }
   }
 }
 
 void encode(const Prefill& c, int64_t layer, int64_t group, int thread) {
-  bool first = true;
-  for (int64_t i = c.groups.first_tile(group); i < c.groups.end_tile(group); ++i) {
+  for (int64_t tile = c.groups.first_tile(group); tile < c.groups.end_tile(group); ++tile) {
     for (const SegmentRows& segment : c.segments) {
-      if (segment.state) segment.state->flush(layer, i);
-    }
-    const NeuronTile tile = c.groups.tiles[i];
-    for (int64_t begin = 0; begin < tile.count; begin += kNeuronBlock, first = false) {
-      encode_block(c, layer, tile, begin, first, c.partial_of(group), c.scratch_of(thread),
-                   c.activity[group]);
+      if (segment.state) segment.state->flush(layer, tile);
     }
   }
+  for_blocks(c, layer, group, [&](const NeuronBlock& block, int64_t neuron) {
+    encode_block(c, block, neuron, c.partial_of(group), c.scratch_of(thread), c.activity[group]);
+  });
 }
 
 // Rows of one segment whose attention one task computes.
@@ -230,7 +244,7 @@ void score(const Prefill& c, const RowBlock& block, int64_t head, int64_t from, 
   const SegmentRows& segment = *block.segment;
   const float* r = c.rotated + head * c.packed.dims.neurons * c.columns + segment.first;
   c.kernels.multiply({block.count, keys, c.packed.dims.neurons, r + block.begin, 1, c.columns,
-                      plain(r + from, c.columns), scores, keys, false});
+                      plain(r + from, c.columns), scores, keys, false, block.begin - from});
   const float* weights = c.weights_of(segment, head);
   for (int64_t i = 0; i < block.count; ++i) {
     float* row = scores + i * keys;
@@ -268,29 +282,28 @@ void attend(const Prefill& c, const RowBlock& block, int64_t head, int thread) {
   }
 }
 
-void gate_block(const Prefill& c, int64_t layer, int64_t head, int64_t row, int64_t count, bool first,
-                float* mixed, float* buffer, LayerActivity& activity) {
-  float* v = buffer + kNeuronBlock * c.stride;
-  c.kernels.multiply({count, c.columns, c.stride,
-                      widened(c, c.packed.layer(layer).encoder_v, row, count, buffer), c.stride, 1,
-                      plain(c.attended + head * c.stride * c.columns, c.columns), v, c.columns, false});
-  activity.v += c.kernels.gate_chunk(c.neurons + row * c.columns, c.columns, v, c.columns, count, c.columns);
-  activity.g += c.kernels.count_active(v, c.columns, count, c.columns);
-  Rows decoder = from_row(c.packed.layer(layer).decoder, row);
-  if (c.packed.is_quantized())
-    decoder = plain(widened(c, c.packed.layer(layer).decoder, row, count, buffer), c.stride);
-  c.kernels.multiply({c.rows, c.stride, count, v, 1, c.columns, decoder, mixed, c.stride, !first});
+void gate_block(const Prefill& c, const NeuronBlock& block, float* mixed, float* buffer,
+                LayerActivity& activity) {
+  const PackedLayer& layer = c.packed.layer(block.layer);
+  float* g = buffer + kNeuronBlock * c.stride;
+  const float* encoder_v = widened(c, layer.encoder_v, block.row, block.count, buffer);
+  const Gated active =
+      c.kernels.gate({block.count, c.columns, c.stride, encoder_v, c.stride, 1,
+                      plain(c.attended + block.head * c.stride * c.columns, c.columns), g, c.columns, false},
+                     c.neurons + block.row * c.columns, c.columns);
+  activity.v += active.v;
+  activity.g += active.g;
+  const float* decoder = widened(c, layer.decoder, block.row, block.count, buffer);
+  multiply_or_skip(c,
+                   {c.rows, c.stride, block.count, g, 1, c.columns, plain(decoder, c.stride), mixed, c.stride,
+                    !block.first},
+                   share_of(c, block, active.g));
 }
 
 void gate(const Prefill& c, int64_t layer, int64_t group, int thread) {
-  bool first = true;
-  for (int64_t i = c.groups.first_tile(group); i < c.groups.end_tile(group); ++i) {
-    const NeuronTile tile = c.groups.tiles[i];
-    for (int64_t begin = 0; begin < tile.count; begin += kNeuronBlock, first = false) {
-      gate_block(c, layer, tile.head, tile.row + begin, std::min(kNeuronBlock, tile.count - begin), first,
-                 c.partial_of(group), c.scratch_of(thread), c.activity[group]);
-    }
-  }
+  for_blocks(c, layer, group, [&](const NeuronBlock& block, int64_t) {
+    gate_block(c, block, c.partial_of(group), c.scratch_of(thread), c.activity[group]);
+  });
 }
 
 void transpose_row(const Prefill& c, int64_t row) {
@@ -355,7 +368,6 @@ void set_angles(const Prefill& c, ThreadPool& pool) {
     float* row = c.angles + i * c.columns;
     std::fill(row, row + c.columns, 0.0f);
     for (const SegmentRows& segment : c.segments) {
-      if (!angles_given(c.packed, segment)) continue;
       const int64_t start = segment.state ? segment.state->position() : 0;
       for (int64_t t = 0; t < segment.tokens; ++t)
         row[segment.first + t] = segment.weights >= 0 ? exact_angle(start + t, c.packed.fixed_freqs[i])
@@ -434,7 +446,7 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
                   scratch.worker.at_least(pool.threads() * floats.worker),
                   floats.worker,
                   scratch.activity.data(),
-                  scratch.angles.at_least(angles ? packed.dims.neurons * padded(rows) : 0),
+                  angles ? scratch.angles.at_least(packed.dims.neurons * padded(rows)) : nullptr,
                   scratch.weights.at_least(weights)};
   std::fill(c.x_columns, c.x_columns + floats.x_columns, 0.0f);
   std::fill(c.attended, c.attended + floats.attended, 0.0f);

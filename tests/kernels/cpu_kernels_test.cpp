@@ -138,6 +138,61 @@ TEST_CASE("multiply, all strides and dtypes, sizes that do not fit the tiles") {
   });
 }
 
+// Elements of A that are zero: all but one in `every`.
+std::vector<float> mostly_zeros(Random& random, int64_t count, int64_t every) {
+  std::vector<float> a = random.floats(count);
+  for (int64_t i = 0; i < count; ++i) {
+    if (i % every != 0) a[i] = 0.0f;
+  }
+  return a;
+}
+
+TEST_CASE("products that skip zeros give the bits of those that do not") {
+  Random random;
+  struct Size {
+    int64_t m, n, k;
+  };
+  for_each_isa([&](const Kernels& kernels) {
+    for (const Size size :
+         {Size{1, 16, 1}, Size{15, 32, 33}, Size{64, 272, 100}, Size{33, 48, 31}, Size{70, 64, 128}}) {
+      for (const bool by_columns : {false, true}) {
+        for (const int64_t every : {1, 3, 1000}) {
+          const auto [m, n, k] = size;
+          const std::vector<float> a = mostly_zeros(random, m * k, every), b = random.floats(k * n),
+                                   before = random.floats(m * n);
+          std::vector<float> dense = before, sparse = before;
+          const int64_t a_row = by_columns ? 1 : k, a_column = by_columns ? m : 1;
+          const Rows rows{b.data(), DType::f32, n};
+          kernels.multiply({m, n, k, a.data(), a_row, a_column, rows, dense.data(), n, true});
+          kernels.add_sparse({m, n, k, a.data(), a_row, a_column, rows, sparse.data(), n, true});
+          CAPTURE(m);
+          CHECK(sparse == dense);
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("below its diagonal a product is what it is without one") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    for (const int64_t columns : {64, 71, 200}) {
+      constexpr int64_t kRows = 64, kDepth = 150;
+      const int64_t diagonal = columns - kRows;
+      const std::vector<float> a = random.floats(kRows * kDepth), b = random.floats(kDepth * columns);
+      std::vector<float> all(kRows * columns, kPoison), half = all;
+      const Rows rows{b.data(), DType::f32, columns};
+      kernels.multiply({kRows, columns, kDepth, a.data(), 1, kRows, rows, all.data(), columns, false});
+      kernels.multiply(
+          {kRows, columns, kDepth, a.data(), 1, kRows, rows, half.data(), columns, false, diagonal});
+      for (int64_t i = 0; i < kRows; ++i) {
+        for (int64_t j = 0; j < i + diagonal; ++j) REQUIRE(half[i * columns + j] == all[i * columns + j]);
+      }
+      if (columns == 200) CHECK(std::isnan(half[199]));
+    }
+  });
+}
+
 TEST_CASE("rotation rounds the phase as float32 and is exact at every position") {
   Random random;
   constexpr int64_t kNeurons = 32;
@@ -155,8 +210,10 @@ TEST_CASE("rotation rounds the phase as float32 and is exact at every position")
       kernels.rotate(n.data(), freqs.data(), kNeurons, position, r.data());
 
       std::vector<float> chunk_n(kNeurons * 16), chunk_r(kNeurons * 16, kPoison), positions(16, position);
-      for (int64_t i = 0; i < kNeurons; ++i) std::fill_n(chunk_n.begin() + i * 16, 16, raw[i]);
-      kernels.rotate_chunk(chunk_n.data(), freqs.data(), kNeurons, 16, 16, positions.data(), chunk_r.data());
+      const std::vector<float> one(16, 1.0f);
+      const Product product{kNeurons,       16, 1,    raw.data(), 1, 1, {one.data(), DType::f32, 16},
+                            chunk_n.data(), 16, false};
+      kernels.encode(product, {freqs.data(), positions.data(), nullptr}, chunk_r.data());
 
       for (int64_t i = 0; i < kNeurons; ++i) {
         const float phase = position * freqs[i];
@@ -186,31 +243,67 @@ TEST_CASE("sine and cosine of every kind of phase") {
   });
 }
 
-TEST_CASE("gate, counts, norm and widen") {
+// What encode and gate should do with a product, element by element, against the product as multiply makes
+// it.
+TEST_CASE("encode and gate finish what multiply makes, and count") {
+  Random random;
+  struct Size {
+    int64_t neurons, tokens, width;
+  };
+  for_each_isa([&](const Kernels& kernels) {
+    for (const Size size :
+         {Size{2, 16, 5}, Size{30, 48, 64}, Size{128, 256, 300}, Size{16, 80, 129}, Size{46, 32, 1}}) {
+      const auto [neurons, tokens, width] = size;
+      const int64_t all = neurons * tokens;
+      const std::vector<float> rows = random.floats(neurons * width), x = random.floats(width * tokens);
+      std::vector<float> freqs(neurons), positions(tokens), angles(all), plain(all), n(all), r(all),
+          turned(all), v(all);
+      for (int64_t i = 0; i < neurons; ++i)
+        freqs[i] = 0.1f / static_cast<float>(1 + i / 2) + (i == 5 ? 0.01f : 0.0f);
+      for (int64_t t = 0; t < tokens; ++t) positions[t] = static_cast<float>(100 + 3 * t);
+      for (int64_t at = 0; at < all; ++at) {
+        const float phase = positions[at % tokens] * freqs[at / tokens];
+        angles[at] = (phase - std::floor(phase)) * 6.28318530718f;
+      }
+      const auto product = [&](float* to) {
+        return Product{neurons, tokens, width, rows.data(), width, 1, {x.data(), DType::f32, tokens},
+                       to,      tokens, false};
+      };
+      kernels.multiply(product(plain.data()));
+      const Encoded encoded =
+          kernels.encode(product(n.data()), {freqs.data(), positions.data(), nullptr}, r.data());
+      kernels.encode(product(n.data()), {freqs.data(), nullptr, angles.data()}, turned.data());
+      const Gated gated = kernels.gate(product(v.data()), n.data(), tokens);
+      Encoded expected{};
+      Gated expected_gate{};
+      double worst = 0;
+      for (int64_t at = 0; at < all; ++at) {
+        const int64_t i = at / tokens, other = at + (i % 2 == 0 ? tokens : -tokens);
+        const float own = std::max(plain[at], 0.0f), partner = std::max(plain[other], 0.0f);
+        REQUIRE(n[at] == own);
+        REQUIRE(v[at] == own * own);
+        const double angle = angles[at];
+        worst = std::max(worst, std::fabs(own * std::cos(angle) +
+                                          (i % 2 == 0 ? -1 : 1) * partner * std::sin(angle) - r[at]));
+        expected.n += own != 0;
+        if (i % 2 == 0) expected.pairs += own != 0 || partner != 0;
+        expected_gate.v += plain[at] > 0;
+        expected_gate.g += own * own != 0;
+      }
+      CHECK(worst < 1e-5);
+      CHECK(r == turned);
+      CHECK(encoded.n == expected.n);
+      CHECK(encoded.pairs == expected.pairs);
+      CHECK(gated.v == expected_gate.v);
+      CHECK(gated.g == expected_gate.g);
+      CHECK(kernels.count_active(n.data(), tokens, neurons, tokens) == expected.n);
+    }
+  });
+}
+
+TEST_CASE("norm and widen") {
   Random random;
   for_each_isa([&](const Kernels& kernels) {
-    constexpr int64_t kRows = 6, kTokens = 48, kStride = 64;
-    std::vector<float> n = random.floats(kRows * kStride), v = random.floats(kRows * kStride);
-    for (float& value : n) value = std::max(value, 0.0f);
-    const std::vector<float> raw = v;
-    int64_t positive = 0, active = 0, pairs = 0;
-    for (int64_t i = 0; i < kRows; ++i) {
-      for (int64_t t = 0; t < kTokens; ++t) {
-        positive += raw[i * kStride + t] > 0;
-        active += n[i * kStride + t] != 0;
-        if (i % 2 == 0) pairs += n[i * kStride + t] != 0 || n[(i + 1) * kStride + t] != 0;
-      }
-    }
-    CHECK(kernels.gate_chunk(n.data(), kStride, v.data(), kStride, kRows, kTokens) == positive);
-    CHECK(kernels.count_active(n.data(), kStride, kRows, kTokens) == active);
-    CHECK(kernels.count_pairs(n.data(), kStride, kRows / 2, kTokens) == pairs);
-    for (int64_t i = 0; i < kRows; ++i) {
-      for (int64_t t = 0; t < kStride; ++t) {
-        const float before = raw[i * kStride + t];
-        CHECK(v[i * kStride + t] == (t < kTokens ? std::max(before, 0.0f) * n[i * kStride + t] : before));
-      }
-    }
-
     for (int64_t width : {1, 7, 16, 20, 64}) {
       std::vector<float> x = random.floats(padded(width)), out(padded(width), kPoison);
       std::fill(x.begin() + width, x.end(), 0.0f);

@@ -12,12 +12,11 @@ namespace bdh::cpu {
 namespace {
 
 // NOLINTBEGIN(misc-definitions-in-headers): one value in each object.
-constexpr int64_t kGroup = 32;                    // numbers of 4 bits that share a scale
-constexpr int64_t kHalfGroup = kGroup / 2;        // its bytes
-constexpr int64_t kExactNumbers = 512;            // 512 * 128 * 32767 is below 2^31
-constexpr int64_t kMostNumbers = 4096;            // of x that are rounded together
-constexpr int64_t kShorts = 2 * kLanes;           // in a vector
-constexpr int kHeldSums = kLanes == 16 ? 16 : 8;  // vectors of `out` that stay in registers while rows pass
+constexpr int64_t kGroup = 32;              // numbers of 4 bits that share a scale
+constexpr int64_t kHalfGroup = kGroup / 2;  // its bytes
+constexpr int64_t kExactNumbers = 512;      // 512 * 128 * 32767 is below 2^31
+constexpr int64_t kMostNumbers = 4096;      // of x that are rounded together
+constexpr int64_t kShorts = 2 * kLanes;     // in a vector
 // NOLINTEND(misc-definitions-in-headers)
 
 using Shorts = int16_t __attribute__((vector_size(kLanes * 4)));
@@ -365,9 +364,8 @@ void accumulate_quantized_from(const QuantizedList<Element>& rows, const float* 
 inline void accumulate_quantized_rows(const Rows& rows, const int32_t* index, const float* scale,
                                       int64_t count, int64_t width, float* out) {
   if (rows.dtype == DType::i8)
-    return accumulate_quantized_from<kHeldSums>(QuantizedList<int8_t>(rows, index, count), scale, 0, width,
-                                                out);
-  accumulate_quantized_from<kHeldSums>(QuantizedList<uint8_t>(rows, index, count), scale, 0, width, out);
+    return accumulate_quantized_from<kHeld>(QuantizedList<int8_t>(rows, index, count), scale, 0, width, out);
+  accumulate_quantized_from<kHeld>(QuantizedList<uint8_t>(rows, index, count), scale, 0, width, out);
 }
 
 // ---- as floats ----

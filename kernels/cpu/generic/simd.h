@@ -22,7 +22,8 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
-constexpr int kTogether = 4;  // vectors whose lanes are summed in one go
+constexpr int kTogether = 4;                  // vectors whose lanes are summed in one go
+constexpr int kHeld = kLanes == 16 ? 16 : 8;  // vectors of a sum that stay in registers while rows pass
 // NOLINTEND(misc-definitions-in-headers)
 
 using Floats = float __attribute__((vector_size(kLanes * 4)));
@@ -34,6 +35,17 @@ inline Floats load(const float* from) {
   Floats v;
   __builtin_memcpy(&v, from, sizeof v);
   return v;
+}
+
+[[gnu::noinline]] inline Floats load_tail(const float* from, int64_t count) {
+  Floats v = {};
+  for (int64_t i = 0; i < count; ++i) v[i] = from[i];
+  return v;
+}
+
+/// Zeros from `count` on.
+inline Floats load_some(const float* from, int64_t count) {
+  return count >= kLanes ? load(from) : load_tail(from, count);
 }
 
 inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
@@ -151,6 +163,20 @@ inline int64_t sum(Ints v) {
   int64_t total = 0;
   for (int i = 0; i < kLanes; ++i) total += v[i];
   return total;
+}
+
+/// A bit for each lane that is not zero.
+inline uint32_t nonzero_lanes(Floats v) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(
+      _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+#else
+  uint32_t lanes = 0;
+  for (int i = 0; i < kLanes; ++i) lanes |= static_cast<uint32_t>(v[i] != 0.0f) << i;
+  return lanes;
+#endif
 }
 
 /// -1 in even lanes, 1 in odd ones.

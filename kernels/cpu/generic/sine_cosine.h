@@ -30,5 +30,12 @@ inline SineCosine sine_cosine(Floats angle) {
           (Floats)((Words)(odd ? sine : cosine) ^ cosine_sign)};
 }
 
+// positions * freqs turns; the whole turns dropped (exactly), the rest as an angle.
+inline SineCosine sine_cosine_at(Floats positions, Floats freqs) {
+  const Floats phase = positions * freqs;
+  const Floats whole = __builtin_convertvector(__builtin_convertvector(phase, Ints), Floats);
+  return sine_cosine((phase - whole) * 6.28318530718f);
+}
+
 }  // namespace
 }  // namespace bdh::cpu

@@ -238,88 +238,7 @@ void gate_gradient(const float* n, const float* v, const float* dg, float scale,
   }
 }
 
-// ---- products with a matrix of which few elements are not zero ----
-
-uint32_t nonzero_lanes(Floats v) {
-#if defined(__AVX512F__)
-  return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-#elif defined(__AVX2__)
-  return static_cast<uint32_t>(
-      _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
-#else
-  uint32_t lanes = 0;
-  for (int i = 0; i < kLanes; ++i) lanes |= static_cast<uint32_t>(v[i] != 0.0f) << i;
-  return lanes;
-#endif
-}
-
-// Calls use(token) for every element of the row that is not zero, in their order.
-template <class Use>
-void for_each_active(const float* row, int64_t tokens, const Use& use) {
-  for (int64_t t = 0; t < tokens; t += kLanes) {
-    for (uint32_t lanes = nonzero_lanes(load(row + t)); lanes != 0; lanes &= lanes - 1)
-      use(t + __builtin_ctz(lanes));
-  }
-}
-
-// Columns that stay in registers while the active tokens pass.
-template <int Vectors>
-void gather_columns(const SparseProduct& p, int64_t column) {
-  for (int64_t i = 0; i < p.neurons; ++i) {
-    float* out = p.out + i * p.out_stride + column;
-    const float* sparse = p.sparse + i * p.stride;
-    const float* rows = p.rows + column;
-    Floats total[Vectors];
-#pragma GCC unroll 16
-    for (int v = 0; v < Vectors; ++v) total[v] = load(out + v * kLanes);
-    for_each_active(sparse, p.tokens, [&](int64_t t) {
-      const Floats scale = splat(sparse[t]);
-      const float* row = rows + t * p.rows_stride;
-#pragma GCC unroll 16
-      for (int v = 0; v < Vectors; ++v) total[v] = multiply_add(load(row + v * kLanes), scale, total[v]);
-    });
-#pragma GCC unroll 16
-    for (int v = 0; v < Vectors; ++v) store(out + v * kLanes, total[v]);
-  }
-}
-
-template <int Vectors>
-void scatter_columns(const SparseProduct& p, int64_t column) {
-  for (int64_t i = 0; i < p.neurons; ++i) {
-    const float* sparse = p.sparse + i * p.stride;
-    const float* from = p.rows + i * p.rows_stride + column;
-    Floats row[Vectors];
-#pragma GCC unroll 16
-    for (int v = 0; v < Vectors; ++v) row[v] = load(from + v * kLanes);
-    for_each_active(sparse, p.tokens, [&](int64_t t) {
-      const Floats scale = splat(sparse[t]);
-      float* out = p.out + t * p.out_stride + column;
-#pragma GCC unroll 16
-      for (int v = 0; v < Vectors; ++v)
-        store(out + v * kLanes, multiply_add(row[v], scale, load(out + v * kLanes)));
-    });
-  }
-}
-
-constexpr int kHeld = kLanes == 16 ? 16 : 8;
-
-template <template <int> class Columns, int Vectors>
-void for_columns(const SparseProduct& p, int64_t column) {
-  for (; column + Vectors * kLanes <= p.width; column += Vectors * kLanes) Columns<Vectors>::run(p, column);
-  if constexpr (Vectors > 1) for_columns<Columns, Vectors / 2>(p, column);
-}
-
-template <int Vectors>
-struct Gather {
-  static void run(const SparseProduct& p, int64_t column) { gather_columns<Vectors>(p, column); }
-};
-template <int Vectors>
-struct Scatter {
-  static void run(const SparseProduct& p, int64_t column) { scatter_columns<Vectors>(p, column); }
-};
-
-void gather(const SparseProduct& p) { for_columns<Gather, kHeld>(p, 0); }
-void scatter(const SparseProduct& p) { for_columns<Scatter, kHeld>(p, 0); }
+// ---- those elements of a product that are wanted ----
 
 constexpr int kSums = 4;
 
@@ -461,8 +380,6 @@ const TrainingKernels BDH_CONCAT(training_kernels_, BDH_ISA) = {
     relu_dropout,
     gate_rows,
     gate_gradient,
-    gather,
-    scatter,
     sample,
     softmax_gradient,
     adamw,

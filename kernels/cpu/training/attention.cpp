@@ -35,7 +35,7 @@ void attend_block(const Pass& p, const Heads& heads, int64_t head, const Segment
   const float* weights = p.weights_of(heads.first + head);
   float* scores = square(p, p.scores, head, block.segment) + block.begin * length;
   p.kernels.multiply({block.count, keys, p.dims.neurons, r + row, 1, p.columns,
-                      plain(r + block.first, p.columns), scores, length, false});
+                      plain(r + block.first, p.columns), scores, length, false, block.begin});
   mask_rows(p, block, weights, scores);
   p.round(scores, block.count * length);
   if (p.reads_state) {
@@ -113,7 +113,7 @@ void score_gradient_block(const Pass& p, const Heads& heads, int64_t head, const
   const int64_t length = p.group.length, keys = block.begin + block.count;
   float* rows = square(p, p.score_gradients, head, block.segment) + block.begin * length;
   p.kernels.multiply({block.count, keys, p.dims.width, da + (block.first + block.begin) * p.stride, p.stride,
-                      1, plain(p.x_columns + block.first, p.columns), rows, length, false});
+                      1, plain(p.x_columns + block.first, p.columns), rows, length, false, block.begin});
   mask_rows(p, block, p.weights_of(heads.first + head), rows);
 }
 

@@ -11,7 +11,7 @@
 namespace bdh::cpu {
 
 /// A matrix whose rows are neurons and whose columns are tokens, of which many are zero; and float32 rows of
-/// `width` elements, one for each neuron or each token.
+/// `width` elements, one for each token.
 struct SparseProduct {
   int64_t neurons, tokens, width;
   const float* sparse;  // (neurons, tokens)
@@ -64,10 +64,6 @@ struct TrainingKernels {
                         int64_t tokens, int64_t stride, int64_t v_stride, float* dn, float* dv,
                         int64_t dv_stride);
 
-  /// out (neurons, width) += sparse * rows (tokens, width).
-  void (*gather)(const SparseProduct& product);
-  /// out (tokens, width) += sparse^T * rows (neurons, width).
-  void (*scatter)(const SparseProduct& product);
   /// out (neurons, tokens) = dot(a's row of the neuron, rows' row of the token) where sparse is not zero,
   /// else 0; a has rows_stride.
   void (*sample)(const SparseProduct& product, const float* a);
