@@ -157,7 +157,7 @@ TEST_CASE("products that skip zeros give the bits of those that do not") {
          {Size{1, 16, 1}, Size{15, 32, 33}, Size{64, 272, 100}, Size{33, 48, 31}, Size{70, 64, 128}}) {
       for (const bool by_columns : {false, true}) {
         for (const int64_t every : {1, 3, 1000}) {
-          const auto [m, n, k] = size;
+          const int64_t m = size.m, n = size.n, k = size.k;
           const std::vector<float> a = mostly_zeros(random, m * k, every), b = random.floats(k * n),
                                    before = random.floats(m * n);
           std::vector<float> dense = before, sparse = before;
@@ -253,7 +253,7 @@ TEST_CASE("encode and gate finish what multiply makes, and count") {
   for_each_isa([&](const Kernels& kernels) {
     for (const Size size :
          {Size{2, 16, 5}, Size{30, 48, 64}, Size{128, 256, 300}, Size{16, 80, 129}, Size{46, 32, 1}}) {
-      const auto [neurons, tokens, width] = size;
+      const int64_t neurons = size.neurons, tokens = size.tokens, width = size.width;
       const int64_t all = neurons * tokens;
       const std::vector<float> rows = random.floats(neurons * width), x = random.floats(width * tokens);
       std::vector<float> freqs(neurons), positions(tokens), angles(all), plain(all), n(all), r(all),

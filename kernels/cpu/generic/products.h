@@ -25,6 +25,11 @@ constexpr int kTileRows = 4, kTileVectors = 2;
 #endif
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 constexpr int64_t kDepth = 128;
+constexpr int kNarrowRows = 6;        // rows of A side by side where C has one vector of columns
+constexpr int kFewRows = 14;          // rows of A for which B is read once, row after row
+constexpr int64_t kRowsTogether = 8;  // rows of B, then
+constexpr int64_t kBits = 32;  // rows of B that stay in the first cache while rows of A pass, of which a bit
+                               // each says whether it is needed
 constexpr int64_t kPackedRows = (kTileRows + kLanes - 1) / kLanes * kLanes;
 // NOLINTEND(misc-definitions-in-headers)
 
@@ -78,6 +83,7 @@ struct TileTable {
   MultiplyTile of_pairs[sizeof...(Pairs) + 1] = {multiply_tile<1>, multiply_tile<2 * Pairs>...};
 };
 
+// NOLINTBEGIN(misc-definitions-in-headers)
 #if defined(__AVX512F__)
 constexpr TileTable<1, 2, 3, 4, 5, 6, 7> kTiles;
 #elif defined(__aarch64__)
@@ -87,8 +93,9 @@ constexpr TileTable<1, 2, 3> kTiles;
 #else
 constexpr TileTable<1, 2> kTiles;
 #endif
+// NOLINTEND(misc-definitions-in-headers)
 
-void multiply_rows(const Tile& tile, int64_t rows) {
+inline void multiply_rows(const Tile& tile, int64_t rows) {
   const int64_t even = rows / 2 * 2;
   if (even > 0) kTiles.of_pairs[even / 2](tile);
   if (even == rows) return;
@@ -125,7 +132,7 @@ struct TileRows {
 
 // Packs a slice's columns of some rows, where they follow one another: (k, kPackedRows). A vector may reach
 // into the next column, never past the last one.
-void pack_columns(const float* a, int64_t a_column, int64_t rows, int64_t k, float* packed) {
+inline void pack_columns(const float* a, int64_t a_column, int64_t rows, int64_t k, float* packed) {
   const int64_t end = (k - 1) * a_column + rows;
   for (int64_t p = 0; p < k; ++p, packed += kPackedRows) {
     const int64_t at = p * a_column;
@@ -138,7 +145,7 @@ void pack_columns(const float* a, int64_t a_column, int64_t rows, int64_t k, flo
 }
 
 // The part of A that a tile takes in a slice: where it is, or packed where its columns lie apart.
-Tile tile_of(const Product& p, const Slice& slice, const TileRows& rows, float* packed) {
+inline Tile tile_of(const Product& p, const Slice& slice, const TileRows& rows, float* packed) {
   const float* a = p.a + rows.begin * p.a_row + slice.begin * p.a_column;
   Tile tile{};
   tile.k = slice.k;
@@ -163,7 +170,8 @@ void pack_panel(const Element* b, int64_t stride, int64_t k, int64_t columns, fl
   }
 }
 
-void pack_panel_any(const Rows& b, int64_t row, int64_t column, int64_t k, int64_t columns, float* panel) {
+inline void pack_panel_any(const Rows& b, int64_t row, int64_t column, int64_t k, int64_t columns,
+                           float* panel) {
   const int64_t at = row * b.stride + column;
   switch (b.dtype) {
     case DType::bf16:
@@ -176,7 +184,7 @@ void pack_panel_any(const Rows& b, int64_t row, int64_t column, int64_t k, int64
 }
 
 // One tile at the right edge: columns beyond `columns` are computed in a buffer and dropped.
-void multiply_edge(Tile tile, int64_t rows, int64_t columns, float* c) {
+inline void multiply_edge(Tile tile, int64_t rows, int64_t columns, float* c) {
   alignas(64) float buffer[kTileRows * kTileColumns] = {};
   const int64_t c_row = tile.c_row;
   for (int64_t i = 0; tile.add && i < rows; ++i) {
@@ -208,7 +216,7 @@ class Finish {
 };
 
 // The first `columns` columns, whole tiles: B is read where it is.
-void multiply_in_place(const Product& p, int64_t columns, const Finish& finish) {
+inline void multiply_in_place(const Product& p, int64_t columns, const Finish& finish) {
   alignas(64) float packed[kDepth * kPackedRows];
   const auto* b = static_cast<const float*>(p.b.data);
   for (int64_t begin = 0; begin < p.k; begin += kDepth) {
@@ -229,7 +237,7 @@ void multiply_in_place(const Product& p, int64_t columns, const Finish& finish) 
 }
 
 // The columns from `column` on: B is packed, as floats, one tile's columns of a slice at a time.
-void multiply_packed(const Product& p, int64_t column, const Finish& finish) {
+inline void multiply_packed(const Product& p, int64_t column, const Finish& finish) {
   alignas(64) float packed[kDepth * kPackedRows], panel[kDepth * kTileColumns];
   for (; column < p.n; column += kTileColumns) {
     const int64_t columns = p.n - column < kTileColumns ? p.n - column : kTileColumns;
@@ -255,8 +263,6 @@ void multiply_packed(const Product& p, int64_t column, const Finish& finish) {
 
 // One vector of columns, as a chunk of few tokens has: every row of A passes once, a few of them side by
 // side.
-constexpr int kNarrowRows = 6;
-
 template <int M>
 void multiply_narrow_rows(const Product& p, int64_t i) {
   const float* a = p.a + i * p.a_row;
@@ -274,16 +280,13 @@ void multiply_narrow_rows(const Product& p, int64_t i) {
   for (int j = 0; j < M; ++j) store(p.c + (i + j) * p.c_row, total[j]);
 }
 
-void multiply_narrow(const Product& p) {
+inline void multiply_narrow(const Product& p) {
   int64_t i = 0;
   for (; i + kNarrowRows <= p.m; i += kNarrowRows) multiply_narrow_rows<kNarrowRows>(p, i);
   for (; i < p.m; ++i) multiply_narrow_rows<1>(p, i);
 }
 
 // Few rows of A: B is read once, row after row, and C stays in cache.
-constexpr int kFewRows = 14;
-constexpr int64_t kRowsTogether = 8;
-
 template <int K, class Element>
 void add_rows(const Product& p, const Element* b, int64_t k) {
   b += k * p.b.stride;
@@ -313,7 +316,7 @@ void multiply_few(const Product& p, const Element* b) {
   for (; k < p.k; ++k) add_rows<1>(p, b, k);
 }
 
-void multiply_few_any(const Product& p) {
+inline void multiply_few_any(const Product& p) {
   switch (p.b.dtype) {
     case DType::bf16:
       return multiply_few(p, static_cast<const BFloat16*>(p.b.data));
@@ -324,7 +327,7 @@ void multiply_few_any(const Product& p) {
   }
 }
 
-void multiply_then(const Product& p, const Finish& finish) {
+inline void multiply_then(const Product& p, const Finish& finish) {
   if (p.m == 0 || p.n == 0) return;
   const bool narrow = p.n == kLanes && p.b.dtype == DType::f32;
   if (narrow || (p.m <= kFewRows && p.n % kLanes == 0)) {
@@ -337,18 +340,16 @@ void multiply_then(const Product& p, const Finish& finish) {
   multiply_packed(p, in_place, finish);
 }
 
-void multiply(const Product& p) {
+inline void multiply(const Product& p) {
   const auto nothing = [](const TileRows&, int64_t, int64_t) {};
   multiply_then(p, Finish(nothing));
 }
 
 // ---- a product with an A of which few elements are not zero ----
 
-// Rows of B that stay in the first cache while rows of A pass, whose bits say which of them they need.
-constexpr int64_t kBits = 32;
-
 // Bit j of bits[i]: whether A(row + i, from + j) is not zero, for up to kLanes rows that lie side by side.
-void nonzero_bits_of_columns(const Product& p, int64_t row, int64_t from, int64_t count, uint32_t* bits) {
+inline void nonzero_bits_of_columns(const Product& p, int64_t row, int64_t from, int64_t count,
+                                    uint32_t* bits) {
   Words lanes = {};
   for (int64_t j = 0; j < count; ++j) {
     const Floats value = load_some(p.a + (from + j) * p.a_column + row, p.m - row);
@@ -358,7 +359,7 @@ void nonzero_bits_of_columns(const Product& p, int64_t row, int64_t from, int64_
 }
 
 // The same for one row whose elements follow one another.
-uint32_t nonzero_bits_of_row(const float* a, int64_t count) {
+inline uint32_t nonzero_bits_of_row(const float* a, int64_t count) {
   uint32_t bits = 0;
   for (int64_t j = 0; j < count; j += kLanes) bits |= nonzero_lanes(load_some(a + j, count - j)) << j;
   return bits;
@@ -390,7 +391,7 @@ void add_rows_of(const Product& p, int64_t row, int64_t from, uint32_t bits, int
   if constexpr (Vectors > 1) add_rows_of<Vectors / 2>(p, row, from, bits, column);
 }
 
-void add_sparse(const Product& p) {
+inline void add_sparse(const Product& p) {
   for (int64_t from = 0; from < p.k; from += kBits) {
     const int64_t count = p.k - from < kBits ? p.k - from : kBits;
     if (p.a_column == 1) {
@@ -409,12 +410,12 @@ void add_sparse(const Product& p) {
 // ---- what becomes of tiles ----
 
 // Sine and cosine of a vector of tokens, from place `at` of the product on.
-SineCosine turn(const Phases& phases, float freq, int64_t at, int64_t column) {
+inline SineCosine turn(const Phases& phases, float freq, int64_t at, int64_t column) {
   if (phases.angles) return sine_cosine(load(phases.angles + at));
   return sine_cosine_at(load(phases.positions + column), splat(freq));
 }
 
-Encoded encode(const Product& p, const Phases& phases, float* r) {
+inline Encoded encode(const Product& p, const Phases& phases, float* r) {
   Encoded counts{};
   const auto rotate = [&](const TileRows& rows, int64_t first, int64_t columns) {
     Ints active = {}, pairs = {};
@@ -441,7 +442,7 @@ Encoded encode(const Product& p, const Phases& phases, float* r) {
   return counts;
 }
 
-Gated gate(const Product& p, const float* n, int64_t n_stride) {
+inline Gated gate(const Product& p, const float* n, int64_t n_stride) {
   Gated counts{};
   const auto multiply_by_n = [&](const TileRows& rows, int64_t column, int64_t columns) {
     Ints positive = {}, active = {};
