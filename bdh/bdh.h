@@ -1,4 +1,4 @@
-// What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate,
+// What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate, Scheduler,
 // convert_weights, quantized, LoRA adapters, validate, and the errors they throw.
 #pragma once
 
@@ -12,5 +12,6 @@
 #include "bdh/pretrained/model.h"
 #include "bdh/pretrained/quantize.h"
 #include "bdh/pretrained/validate.h"
+#include "bdh/serve/scheduler.h"
 #include "bdh/text/generation.h"
 #include "kernels/backends.h"

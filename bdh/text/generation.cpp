@@ -3,15 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <memory>
-#include <set>
 #include <utility>
 
 #include "bdh/base/error.h"
-#include "bdh/text/banned_tokens.h"
 #include "bdh/text/drafts.h"
-#include "bdh/text/stop_strings.h"
 
 namespace bdh {
 namespace {
@@ -30,35 +26,12 @@ class Stopwatch {
   Clock::time_point start_ = Clock::now();
 };
 
-double log_probability(std::span<const float> logits, int32_t token) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return logits[static_cast<size_t>(token)] - largest - std::log(sum);
-}
-
-/// One prompt's way from logits to text.
 struct Sequence {
   size_t index;
-  Session* session;              // or null: a clone is to be made once the prompt has been read
-  std::vector<int32_t> history;  // the prompt and what was generated
-  bool begins;                   // what is generated first is the first of the text
-  int64_t room;                  // tokens to generate, at most
-  SamplingOptions sampling;
-  uint64_t step;  // draws before the first of these
-  BannedTokens banned;
-  StopStrings stops;
-  std::unique_ptr<DecodeStream> decoder;
-  GeneratedText out;
+  Session* session;  // or null: a clone is to be made once the prompt has been read
+  TextInProgress text;
   std::unique_ptr<Session> clone = nullptr;
   double log_probability = 0;  // of the newest token, where on_token is told
-  bool finished = false;
-
-  bool full() const { return std::ssize(out.tokens) == room; }
-  void finish(FinishReason reason) {
-    finished = true;
-    out.finish = reason;
-  }
 };
 
 class Generation {
@@ -70,10 +43,7 @@ class Generation {
         callbacks_(callbacks),
         cache_(context.cache),
         drafts_(context.drafts),
-        draws_(config.max_new_tokens > 0 || config.max_length > 0),
-        ends_(config.eos.begin(), config.eos.end()) {
-    if (tokenizer.eos()) ends_.insert(*tokenizer.eos());
-  }
+        draws_(config.max_new_tokens > 0 || config.max_length > 0) {}
 
   void add(Session& session, const std::string& prompt, const Continuation& before);
   GenerationResult run(ReadOptions options);
@@ -83,7 +53,6 @@ class Generation {
   int64_t read_cached(ReadOptions& options);
   void decode();
   bool read_draft(Sequence& sequence);
-  Draw draw_of(Sequence& sequence) const;
   void fork(const std::vector<float>& logits);
   void take(Sequence& sequence, int32_t token);
   void take_from(Sequence& sequence, std::span<const float> logits);
@@ -100,8 +69,7 @@ class Generation {
   bool drafts_;         // wanted
   bool draws_;          // any tokens
   Drafts guesses_;
-  Sampler sampler_;         // of drafts
-  std::set<int64_t> ends_;  // tokens that end a text
+  Sampler sampler_;  // of drafts
   std::vector<Sequence> sequences_;
   std::vector<Sequence*> active_;  // the unfinished ones, in order
   bool cancelled_ = false;
@@ -126,24 +94,13 @@ void Generation::add(Session& session, const std::string& prompt, const Continua
   if (tokens.empty()) {
     fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
   }
-  const int64_t prompt_tokens = std::ssize(tokens);
-  const int64_t room = config_.room_after(prompt_tokens);
-  const int64_t vocab = drawable(session);
   for (size_t copy = 0; copy < copies(); ++copy) {
     SamplingOptions sampling = config_.sampling;
     sampling.seed = before.seed ? *before.seed + copy : sampling.seed + sequences_.size();
-    Sequence& sequence = sequences_.emplace_back(Sequence{sequences_.size(),
-                                                          copy == 0 ? &session : nullptr,
-                                                          tokens,
-                                                          before.unread.empty() || !prompt.empty(),
-                                                          room,
-                                                          sampling,
-                                                          before.step,
-                                                          BannedTokens(config_, ends_, vocab),
-                                                          StopStrings(config_.stop),
-                                                          tokenizer_.decode_stream(true),
-                                                          {}});
-    sequence.out.prompt_tokens = prompt_tokens;
+    const bool begins = before.unread.empty() || !prompt.empty();
+    sequences_.push_back(
+        {sequences_.size(), copy == 0 ? &session : nullptr,
+         TextInProgress(tokenizer_, config_, {tokens, sampling, before.step, begins, drawable(session)})});
   }
 }
 
@@ -159,9 +116,9 @@ GenerationResult Generation::run(ReadOptions options) {
   prefill(options);
   while (!cancelled_ && !active_.empty() && draws_) {
     for (Sequence* sequence : active_) {
-      if (!cancelled_ && !sequence->finished) emit(*sequence);
+      if (!cancelled_ && !sequence->text.finished()) emit(*sequence);
     }
-    std::erase_if(active_, [](const Sequence* sequence) { return sequence->finished; });
+    std::erase_if(active_, [](const Sequence* sequence) { return sequence->text.finished(); });
     if (!cancelled_ && !active_.empty()) decode();
   }
   return take_result();
@@ -171,7 +128,7 @@ GenerationResult Generation::run(ReadOptions options) {
 int64_t Generation::read_cached(ReadOptions& options) {
   Session& session = *sequences_.front().session;
   if (!cache_ || active_.size() > 1 || session.position() > 0 || options.form != Form::chunked) return 0;
-  const std::span<const int32_t> prompt(sequences_.front().history);
+  const std::span<const int32_t> prompt(sequences_.front().text.history());
   const int64_t grid = options.chunk.value_or(session.weights().backend().prefill_tokens());
   const int64_t done = cache_->read(session, prompt, grid, options);
   if (options.progress) {
@@ -191,7 +148,7 @@ void Generation::prefill(ReadOptions options) {
     return position;
   };
   result_.prefill_tokens -= read();
-  for (const Sequence* sequence : active_) prompts.emplace_back(sequence->history);
+  for (const Sequence* sequence : active_) prompts.emplace_back(sequence->text.history());
   const Stopwatch watch(result_.prefill_seconds);
   try {
     prompts.front() = prompts.front().subspan(static_cast<size_t>(read_cached(options)));
@@ -207,7 +164,7 @@ void Generation::prefill(ReadOptions options) {
 void Generation::decode() {
   if (drafts_ && sequences_.size() == 1 && read_draft(*active_.front())) return;
   std::vector<std::span<const int32_t>> tokens;
-  for (const Sequence* sequence : active_) tokens.push_back(std::span(sequence->history).last(1));
+  for (const Sequence* sequence : active_) tokens.push_back(std::span(sequence->text.history()).last(1));
   ReadOptions options;
   options.form = Form::recurrent;
   options.activity = &result_.activity;
@@ -221,10 +178,10 @@ void Generation::read_active(std::vector<std::span<const int32_t>> tokens, ReadO
   std::vector<Session*> sessions;
   for (const Sequence* sequence : active_) sessions.push_back(sequence->session);
   std::vector<Draw> draws;
-  const bool forks = active_.front()->out.tokens.empty() && copies() > 1;
+  const bool forks = active_.front()->text.drawn() == 0 && copies() > 1;
   const bool here = forks || callbacks_.on_token;  // tokens are drawn from logits, not where those are
   for (Sequence* sequence : active_)
-    if (draws_ && !here) draws.push_back(draw_of(*sequence));
+    if (draws_ && !here) draws.push_back(sequence->text.next_draw());
   options.draws = draws;
   const std::vector<float> logits = read_batch(sessions, tokens, options);
   if (!draws_ || cancelled_) return;
@@ -254,36 +211,26 @@ void Generation::fork(const std::vector<float>& logits) {
   }
 }
 
-/// The next token of a sequence, to be drawn.
-Draw Generation::draw_of(Sequence& sequence) const {
-  const bool begins = sequence.begins && sequence.out.tokens.empty();
-  Draw draw{sequence.sampling, drawable(*sequence.session), sequence.step + sequence.out.tokens.size(),
-            sequence.history};
-  draw.banned = sequence.banned.after(sequence.history, sequence.out.prompt_tokens, begins);
-  return draw;
-}
-
 void Generation::take(Sequence& sequence, int32_t token) {
-  result_.exhausted = result_.exhausted || sequence.banned.contains(token);
-  sequence.history.push_back(token);
-  sequence.out.tokens.push_back(token);
+  sequence.text.take(token);
+  result_.exhausted = result_.exhausted || sequence.text.exhausted();
 }
 
 /// Draws the next token from the logits after the newest.
 void Generation::take_from(Sequence& sequence, std::span<const float> logits) {
-  take(sequence, sampler_.draw(draw_of(sequence), logits));
-  if (callbacks_.on_token) sequence.log_probability = log_probability(logits, sequence.history.back());
+  take(sequence, sampler_.draw(sequence.text.next_draw(), logits));
+  if (callbacks_.on_token) sequence.log_probability = log_probability(logits, sequence.text.history().back());
 }
 
 /// Reads the newest token and a guess at what follows it, and draws for as long as the draws confirm the
 /// guess. False where there is no guess.
 bool Generation::read_draft(Sequence& sequence) {
   Session& session = *sequence.session;
-  const int64_t most = std::min(session.weights().backend().provisional_tokens() - 1,
-                                sequence.room - std::ssize(sequence.out.tokens) - 1);
-  const std::vector<int32_t> guess = guesses_.next(sequence.history, most);
+  TextInProgress& text = sequence.text;
+  const int64_t most = std::min(session.weights().backend().provisional_tokens() - 1, text.room() - 1);
+  const std::vector<int32_t> guess = guesses_.next(text.history(), most);
   if (guess.empty()) return false;
-  std::vector<int32_t> tokens{sequence.history.back()};
+  std::vector<int32_t> tokens{text.history().back()};
   tokens.insert(tokens.end(), guess.begin(), guess.end());
   const Stopwatch watch(result_.decode_seconds);
   const std::vector<float> logits = session.read_provisional(tokens, &result_.activity);
@@ -291,9 +238,9 @@ bool Generation::read_draft(Sequence& sequence) {
   size_t right = 0;
   for (;; ++right) {
     take_from(sequence, std::span(logits).subspan(right * vocab, vocab));
-    if (right == guess.size() || sequence.history.back() != guess[right]) break;
+    if (right == guess.size() || text.history().back() != guess[right]) break;
     emit(sequence);
-    if (sequence.finished || cancelled_) break;
+    if (text.finished() || cancelled_) break;
   }
   session.accept(static_cast<int64_t>(right) + 1);
   guesses_.confirm(static_cast<int64_t>(right));
@@ -309,48 +256,22 @@ int64_t Generation::drawable(const Session& session) const {
 
 /// Turns the newest token into text, and finishes the sequence where it ends.
 void Generation::emit(Sequence& sequence) {
-  const int32_t token = sequence.history.back();
-  const bool eos = ends_.contains(token);
-  const bool last = eos || sequence.full();
-  std::string text;
-  if (!eos) text += sequence.stops.push(sequence.decoder->push(token));
-  if (last) {
-    text += sequence.stops.push(sequence.decoder->finish());
-    text += sequence.stops.finish();
-    sequence.finish(eos ? FinishReason::eos : FinishReason::length);
-  }
-  if (sequence.stops.stopped()) sequence.finish(FinishReason::stop);
-  sequence.out.text += text;
+  const std::string text = sequence.text.emit();
+  const int32_t token = sequence.text.history().back();
   cancelled_ = callbacks_.on_token && !callbacks_.on_token(sequence.index, token, sequence.log_probability);
   cancelled_ = (callbacks_.on_text && !callbacks_.on_text(sequence.index, text)) || cancelled_;
 }
 
 GenerationResult Generation::take_result() {
   for (Sequence& sequence : sequences_) {
-    if (!sequence.finished) sequence.finish(cancelled_ ? FinishReason::cancelled : FinishReason::length);
-    GeneratedText& out = sequence.out;
-    out.next = {{}, sequence.sampling.seed, sequence.step + out.tokens.size()};
-    if (!out.tokens.empty()) out.next.unread.push_back(out.tokens.back());
-    result_.texts.push_back(std::move(out));
+    if (!sequence.text.finished())
+      sequence.text.finish(cancelled_ ? FinishReason::cancelled : FinishReason::length);
+    result_.texts.push_back(std::move(sequence.text).result());
   }
   return std::move(result_);
 }
 
 }  // namespace
-
-std::string_view name_of(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::length:
-      return "length";
-    case FinishReason::eos:
-      return "eos";
-    case FinishReason::stop:
-      return "stop";
-    case FinishReason::cancelled:
-      return "cancelled";
-  }
-  return "unknown";
-}
 
 GenerationResult generate(std::span<Session* const> sessions, const Tokenizer& tokenizer,
                           std::span<const std::string> prompts, const GenerationConfig& config,

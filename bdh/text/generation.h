@@ -11,24 +11,10 @@
 #include "bdh/model/session.h"
 #include "bdh/text/generation_config.h"
 #include "bdh/text/prompt_cache.h"
+#include "bdh/text/text_in_progress.h"
 #include "bdh/text/tokenizer.h"
-#include "kernels/sampler.h"
 
 namespace bdh {
-
-enum class FinishReason : uint8_t { length, eos, stop, cancelled };
-/// "length", "eos", "stop", "cancelled".
-std::string_view name_of(FinishReason reason);
-
-struct GeneratedText {
-  /// Without the prompt, the stop string and special tokens; valid UTF-8, whatever bytes the tokens stand for
-  /// (Utf8Stream says how). All that on_text was given, put together.
-  std::string text;
-  std::vector<int32_t> tokens;  // every token generated, those of a stop string and the end-of-text token too
-  int64_t prompt_tokens = 0;
-  FinishReason finish = FinishReason::length;
-  Continuation next;  // what generate takes to go on: the last token unread, the seed and the step
-};
 
 struct GenerationResult {
   std::vector<GeneratedText> texts;     // num_return_sequences for each prompt, in order of the prompts

@@ -1,0 +1,284 @@
+// The scheduler's thread: a chunk of one prompt, then a token of every text, and again.
+#include "bdh/serve/scheduler.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <utility>
+
+#include "bdh/base/error.h"
+#include "kernels/limits.h"
+
+namespace bdh {
+
+struct Scheduler::Job {
+  Id id = 0;
+  TextRequest request;
+  TextInProgress text;
+  std::unique_ptr<Session> session;
+  size_t read = 0;  // tokens of the prompt
+  std::promise<ServedText> promise;
+  std::exception_ptr error;
+  std::atomic<bool> cancelled = false;
+
+  Job(TextRequest&& taken, TextInProgress&& begun)
+      : request(std::move(taken)), text(std::move(begun)), session(std::move(request.session)) {}
+
+  bool ended() const { return text.finished() || error; }
+  bool is_reading() const { return !ended() && text.drawn() == 0; }
+  bool is_writing() const { return !ended() && text.drawn() > 0; }
+};
+
+Scheduler::Scheduler(std::shared_ptr<const Weights> weights, std::shared_ptr<const Tokenizer> tokenizer,
+                     SchedulerOptions options)
+    : weights_(std::move(weights)), tokenizer_(std::move(tokenizer)), options_(options) {
+  if (options_.most_running < 1 || options_.chunk < 1) {
+    fail(ErrorKind::invalid_argument, "a scheduler needs most_running and chunk of 1 or more, not ",
+         options_.most_running, " and ", options_.chunk);
+  }
+  thread_ = std::thread([this] { run(); });
+}
+
+Scheduler::~Scheduler() {
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = stopping_ = true;
+  }
+  work_.notify_all();
+  thread_.join();
+}
+
+std::unique_ptr<Scheduler::Job> Scheduler::job_of(TextRequest& request) const {
+  const Session* session = request.session.get();
+  if (session && &session->weights() != weights_.get())
+    fail(ErrorKind::invalid_argument, "the request's session has other weights than the scheduler");
+  request.config.validate();
+  request.config.require_possible(weights_->config().vocab_size);
+  if (request.config.num_return_sequences != 1) {
+    fail(ErrorKind::invalid_argument, "a request is for one text, num_return_sequences 1, not ",
+         request.config.num_return_sequences);
+  }
+  const Continuation& before = request.continued;
+  EncodeOptions encode;
+  encode.special_tokens = (!session || session->position() == 0) && before.unread.empty();
+  TextStart start;
+  start.prompt = before.unread;
+  if (before.unread.empty() || !request.prompt.empty()) {
+    const std::vector<int32_t> more = tokenizer_->encode_with(encode, request.prompt);
+    start.prompt.insert(start.prompt.end(), more.begin(), more.end());
+  }
+  if (start.prompt.empty())
+    fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
+  start.sampling = request.config.sampling;
+  start.sampling.seed = before.seed.value_or(start.sampling.seed);
+  start.step = before.step;
+  start.begins = before.unread.empty() || !request.prompt.empty();
+  start.drawable = std::min<int64_t>(weights_->config().vocab_size, tokenizer_->vocab_size());
+  TextInProgress text(*tokenizer_, request.config, std::move(start));
+  const int64_t position = session ? session->position() : 0,
+                tokens = std::ssize(text.history()) + text.room();
+  if (position > kMaxPosition - tokens)
+    fail(ErrorKind::invalid_argument, "the text would go past position 2^53: begin with a new session");
+  return std::make_unique<Job>(std::move(request), std::move(text));
+}
+
+std::optional<Scheduler::Ticket> Scheduler::submit(TextRequest&& request) {
+  const auto is_full = [this] { return closed_ || queue_.size() >= options_.most_queued; };
+  {
+    const std::lock_guard lock(mutex_);
+    if (is_full()) return std::nullopt;
+  }
+  std::unique_ptr<Job> job = job_of(request);
+  const std::lock_guard lock(mutex_);
+  if (is_full()) {
+    request = std::move(job->request);
+    request.session = std::move(job->session);
+    return std::nullopt;
+  }
+  job->id = ++last_id_;
+  Ticket ticket{job->id, job->promise.get_future()};
+  jobs_[job->id] = job.get();
+  queue_.push_back(std::move(job));
+  work_.notify_one();
+  return ticket;
+}
+
+void Scheduler::cancel(Id id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = jobs_.find(id);
+  if (found != jobs_.end()) found->second->cancelled = true;
+}
+
+void Scheduler::drain() {
+  std::unique_lock lock(mutex_);
+  closed_ = true;
+  idle_.wait(lock, [this] { return jobs_.empty(); });
+}
+
+SchedulerStatus Scheduler::status() const {
+  const std::lock_guard lock(mutex_);
+  SchedulerStatus status = status_;
+  status.queued = queue_.size();
+  return status;
+}
+
+void Scheduler::run() {
+  while (admit()) {
+    read_chunk();
+    write_tokens();
+    settle();
+  }
+}
+
+/// Waits for work and begins what there is room for. False when all texts have been cancelled and nothing
+/// more comes.
+bool Scheduler::admit() {
+  std::vector<Job*> begun;
+  {
+    std::unique_lock lock(mutex_);
+    work_.wait(lock, [this] { return stopping_ || !queue_.empty() || !running_.empty(); });
+    if (stopping_) {
+      for (const auto& [id, job] : jobs_) job->cancelled = true;
+    }
+    for (std::unique_ptr<Job>& job : queue_) {
+      if (running_.size() >= options_.most_running && !job->cancelled) continue;
+      begun.push_back(job.get());
+      running_.push_back(std::move(job));
+    }
+    std::erase(queue_, nullptr);
+    if (stopping_ && running_.empty()) return false;
+  }
+  for (Job* job : begun) guarded({&job, 1}, [&] { begin(*job); });
+  return true;
+}
+
+/// No exception leaves: it ends the texts of those jobs.
+template <class Action>
+void Scheduler::guarded(std::span<Job* const> jobs, const Action& action) {
+  try {
+    action();
+  } catch (...) {
+    for (Job* job : jobs) job->error = std::current_exception();
+  }
+}
+
+void Scheduler::begin(Job& job) {
+  if (job.cancelled) return;
+  if (!job.session) job.session = std::make_unique<Session>(weights_);
+  const bool fresh = job.session->position() == 0 && job.session->options().horizon.empty();
+  if (!fresh || job.request.config.horizon.empty()) return;
+  SessionOptions options = job.session->options();
+  options.horizon = job.request.config.horizon;
+  job.session->reset(options);
+}
+
+/// The next chunk of the prompt whose turn it is; with its last one, the text's first token.
+void Scheduler::read_chunk() {
+  std::vector<Job*> readers;
+  for (const auto& job : running_) {
+    if (job->is_reading() && !job->cancelled) readers.push_back(job.get());
+  }
+  if (readers.empty()) return;
+  Job* job = readers[next_reader_++ % readers.size()];
+  guarded({&job, 1}, [&] {
+    const std::span<const int32_t> prompt(job->text.history());
+    const auto in_chunk = static_cast<size_t>(options_.chunk - job->session->position() % options_.chunk);
+    const std::span<const int32_t> chunk =
+        prompt.subspan(job->read, std::min(in_chunk, prompt.size() - job->read));
+    ReadOptions options;
+    options.chunk = options_.chunk;
+    job->read += chunk.size();
+    const bool draws = job->read == prompt.size() && job->text.room() > 0;
+    if (draws) {
+      draw({&job, 1}, {&chunk, 1}, options);
+    } else {
+      const SessionRead read{job->session.get(), chunk};
+      read_batch({&read, 1}, options);
+      if (job->read == prompt.size()) job->text.finish(FinishReason::length);
+    }
+    const std::lock_guard lock(mutex_);
+    status_.tokens_read += chunk.size();
+  });
+}
+
+/// A token of every text that is writing.
+void Scheduler::write_tokens() {
+  std::vector<Job*> writers;
+  std::vector<std::span<const int32_t>> newest;
+  for (const auto& job : running_) {
+    if (!job->is_writing() || job->cancelled) continue;
+    writers.push_back(job.get());
+    newest.push_back(std::span(job->text.history()).last(1));
+  }
+  if (writers.empty()) return;
+  ReadOptions options;
+  options.form = Form::recurrent;
+  guarded(writers, [&] { draw(writers, newest, options); });
+}
+
+/// Reads tokens[i] into the session of jobs[i], and draws the token that comes next.
+void Scheduler::draw(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,
+                     const ReadOptions& read) {
+  std::vector<Session*> sessions;
+  std::vector<Draw> draws;
+  bool here = false;  // drawn from logits, not where those are: a draw with banned tokens may fail, alone
+  for (Job* job : jobs) {
+    sessions.push_back(job->session.get());
+    draws.push_back(job->text.next_draw());
+    here = here || job->request.on_token || !draws.back().banned.empty();
+  }
+  ReadOptions options = read;
+  if (!here) options.draws = draws;
+  const std::vector<float> logits = read_batch(sessions, tokens, options);
+  const size_t vocab = logits.size() / jobs.size();
+  Sampler sampler;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    guarded({&jobs[i], 1}, [&] {
+      const std::span<const float> row = std::span(logits).subspan(i * vocab, vocab);
+      const int32_t token = here ? sampler.draw(draws[i], row) : draws[i].token;
+      emit(*jobs[i], token, jobs[i]->request.on_token ? log_probability(row, token) : 0);
+    });
+  }
+  const std::lock_guard lock(mutex_);
+  status_.tokens_drawn += jobs.size();
+}
+
+void Scheduler::emit(Job& job, int32_t token, double log_probability) {
+  job.text.take(token);
+  const std::string text = job.text.emit();
+  bool goes_on = !job.request.on_token || job.request.on_token(token, log_probability);
+  goes_on = (!job.request.on_text || job.request.on_text(text)) && goes_on;
+  if (!goes_on) job.cancelled = true;
+}
+
+/// Gives results, and forgets the texts that have ended.
+void Scheduler::settle() {
+  Jobs ended;
+  for (std::unique_ptr<Job>& job : running_) {
+    if (job->ended() || job->cancelled) ended.push_back(std::move(job));
+  }
+  std::erase(running_, nullptr);
+  const auto count = [this](auto is) {
+    return static_cast<size_t>(
+        std::count_if(running_.begin(), running_.end(), [&](const auto& job) { return is(*job); }));
+  };
+  {
+    const std::lock_guard lock(mutex_);
+    status_.ended += ended.size();
+    status_.reading = count([](const Job& job) { return job.is_reading(); });
+    status_.writing = count([](const Job& job) { return job.is_writing(); });
+  }
+  if (ended.empty()) return;
+  for (const std::unique_ptr<Job>& job : ended) give_result(*job);
+  const std::lock_guard lock(mutex_);
+  for (const std::unique_ptr<Job>& job : ended) jobs_.erase(job->id);
+  idle_.notify_all();
+}
+
+void Scheduler::give_result(Job& job) {
+  if (job.error) return job.promise.set_exception(job.error);
+  if (!job.text.finished()) job.text.finish(FinishReason::cancelled);
+  job.promise.set_value({std::move(job.text).result(), std::move(job.session)});
+}
+
+}  // namespace bdh

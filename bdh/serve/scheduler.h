@@ -1,0 +1,122 @@
+// Scheduler: many texts at once on one model, each as if it were alone.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "bdh/model/session.h"
+#include "bdh/text/generation_config.h"
+#include "bdh/text/text_in_progress.h"
+#include "bdh/text/tokenizer.h"
+
+namespace bdh {
+
+struct SchedulerOptions {
+  size_t most_running = 16;  // texts at once, each with a session's memory
+  size_t most_queued = 256;  // texts that wait for a place
+  /// Tokens of a prompt that are read between two steps of those that are writing: what a step can be late
+  /// by. Chunks end at positions that are multiples of it, so that a text does not depend on what else runs.
+  int64_t chunk = 64;
+};
+
+/// The callbacks are called on the scheduler's thread, and hold up everyone while they run.
+struct TextRequest {
+  std::string prompt;
+  GenerationConfig config;           // num_return_sequences is 1
+  std::unique_ptr<Session> session;  // to go on from; null: a new one, with config.horizon
+  Continuation continued;            // what the text has before the prompt, as in GenerationContext
+  /// The text that became certain with a token, as GenerationCallbacks::on_text; false cancels.
+  std::function<bool(std::string_view text)> on_text;
+  /// Each token and the logarithm of its probability, as GenerationCallbacks::on_token; false cancels.
+  std::function<bool(int32_t token, double log_probability)> on_token;
+};
+
+struct ServedText {
+  GeneratedText text;
+  std::unique_ptr<Session>
+      session;  // as generate leaves one, all but the last token read; null where it never began
+};
+
+struct SchedulerStatus {
+  size_t queued = 0, reading = 0, writing = 0;  // texts
+  uint64_t ended = 0;                           // texts, cancelled and failed ones too
+  uint64_t tokens_read = 0, tokens_drawn = 0;   // of prompts; of texts
+};
+
+/// A thread of its own reads prompts a chunk at a time, those that wait for it in turn, and after each chunk
+/// the newest token of every text that is writing, as one batch. A text has the bits of its request run
+/// alone, whatever else runs: no token's sum depends on the batch. All functions may be called from any
+/// thread.
+class Scheduler {
+ public:
+  using Id = uint64_t;
+  struct Ticket {
+    Id id;
+    std::future<ServedText> text;  // or the Error that ended it
+  };
+
+  /// Throws Error(invalid_argument) for options below 1.
+  Scheduler(std::shared_ptr<const Weights> weights, std::shared_ptr<const Tokenizer> tokenizer,
+            SchedulerOptions options = {});
+  /// Ends every text as cancelled.
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  /// Takes a request; those that come first are begun first. Nothing where the queue is full, or after drain:
+  /// the request is as it was. Throws as generate does before anything is read, and Error(invalid_argument)
+  /// for a session of other weights.
+  std::optional<Ticket> submit(TextRequest&& request);
+  /// Ends a text as cancelled, within a chunk or a token; what it has so far is its result. Nothing for texts
+  /// that have ended.
+  void cancel(Id id);
+  /// Takes no more, and returns when all texts have ended.
+  void drain();
+  SchedulerStatus status() const;
+
+ private:
+  struct Job;
+  using Jobs = std::vector<std::unique_ptr<Job>>;
+
+  std::unique_ptr<Job> job_of(TextRequest& request) const;
+  void run();
+  bool admit();
+  void begin(Job& job);
+  void read_chunk();
+  void write_tokens();
+  void draw(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,
+            const ReadOptions& read);
+  void emit(Job& job, int32_t token, double log_probability);
+  void settle();
+  static void give_result(Job& job);
+  template <class Action>
+  void guarded(std::span<Job* const> jobs, const Action& action);
+
+  std::shared_ptr<const Weights> weights_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  SchedulerOptions options_;
+  mutable std::mutex mutex_;  // of what follows but running_ and next_reader_, which are the thread's
+  std::condition_variable work_, idle_;
+  std::deque<std::unique_ptr<Job>> queue_;
+  std::map<Id, Job*> jobs_;  // queued and running
+  SchedulerStatus status_;
+  Id last_id_ = 0;
+  bool closed_ = false, stopping_ = false;
+  Jobs running_;            // in order of arrival
+  size_t next_reader_ = 0;  // whose turn it is, among those that read
+  std::thread thread_;
+};
+
+}  // namespace bdh

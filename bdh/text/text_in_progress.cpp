@@ -1,0 +1,88 @@
+// One text in progress.
+#include "bdh/text/text_in_progress.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace bdh {
+
+std::string_view name_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::length:
+      return "length";
+    case FinishReason::eos:
+      return "eos";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::cancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
+std::set<int64_t> end_tokens(const Tokenizer& tokenizer, const GenerationConfig& config) {
+  std::set<int64_t> ends(config.eos.begin(), config.eos.end());
+  if (tokenizer.eos()) ends.insert(*tokenizer.eos());
+  return ends;
+}
+
+double log_probability(std::span<const float> logits, int32_t token) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - largest);
+  return logits[static_cast<size_t>(token)] - largest - std::log(sum);
+}
+
+TextInProgress::TextInProgress(const Tokenizer& tokenizer, const GenerationConfig& config, TextStart start)
+    : history_(std::move(start.prompt)),
+      sampling_(start.sampling),
+      step_(start.step),
+      begins_(start.begins),
+      drawable_(start.drawable),
+      room_(config.room_after(std::ssize(history_))),
+      ends_(end_tokens(tokenizer, config)),
+      banned_(config, ends_, drawable_),
+      stops_(config.stop),
+      decoder_(tokenizer.decode_stream(true)) {
+  out_.prompt_tokens = std::ssize(history_);
+}
+
+Draw TextInProgress::next_draw() {
+  Draw draw{sampling_, drawable_, step_ + out_.tokens.size(), history_};
+  draw.banned = banned_.after(history_, out_.prompt_tokens, begins_ && out_.tokens.empty());
+  return draw;
+}
+
+void TextInProgress::take(int32_t token) {
+  exhausted_ = banned_.contains(token);
+  history_.push_back(token);
+  out_.tokens.push_back(token);
+}
+
+std::string TextInProgress::emit() {
+  const bool eos = ends_.contains(history_.back());
+  std::string text;
+  if (!eos) text += stops_.push(decoder_->push(history_.back()));
+  if (eos || room() == 0) {
+    text += stops_.push(decoder_->finish());
+    text += stops_.finish();
+    finish(eos ? FinishReason::eos : FinishReason::length);
+  }
+  if (stops_.stopped()) finish(FinishReason::stop);
+  out_.text += text;
+  return text;
+}
+
+void TextInProgress::finish(FinishReason reason) {
+  finished_ = true;
+  out_.finish = reason;
+}
+
+GeneratedText TextInProgress::result() && {
+  out_.next = {{}, sampling_.seed, step_ + out_.tokens.size()};
+  if (!out_.tokens.empty()) out_.next.unread.push_back(out_.tokens.back());
+  return std::move(out_);
+}
+
+}  // namespace bdh
