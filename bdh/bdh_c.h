@@ -106,6 +106,17 @@ BDH_API bdh_status bdh_model_buffers_defaults(bdh_model_buffers* buffers, size_t
 BDH_API bdh_status bdh_model_load_buffers(const bdh_model_buffers* buffers, const bdh_load_options* options,
                                           bdh_model** model);
 
+/* A LoRA adapter, in a directory that PEFT saved, and how much of it: 1 is all. */
+typedef struct {
+  const char* path;
+  double scale;
+} bdh_adapter;
+
+/* A new model: `model` with the adapters added to its weights, each parameter rounded once; `model` stays as
+ * it is, and what does not change is shared. Freed like any other. Quantized weights are unsupported. */
+BDH_API bdh_status bdh_model_merge_adapters(const bdh_model* model, const bdh_adapter* adapters, size_t count,
+                                            bdh_model** merged);
+
 /* Sessions keep what they need: a model may be freed before them. NULL is allowed. */
 BDH_API void bdh_model_free(bdh_model* model);
 

@@ -288,6 +288,54 @@ TEST_CASE("C API: metadata of the weights files, and warnings of a load") {
   bdh_model_free(model);
 }
 
+TEST_CASE("C API: a model with adapters in its weights is the one of C++, and its base stays") {
+  const std::filesystem::path adapters = std::filesystem::path(kTestData) / "adapters";
+  bdh_load_options options;
+  REQUIRE(bdh_load_options_defaults(&options, sizeof options) == BDH_OK);
+  options.device = "cpu";
+  options.dtype = "f32";
+  bdh_model *base = nullptr, *merged = nullptr;
+  REQUIRE(bdh_model_load((adapters / "tied").c_str(), &options, &base) == BDH_OK);
+  const std::string matrices = (adapters / "matrices").string(), rslora = (adapters / "rslora").string();
+  const bdh_adapter two[] = {{matrices.c_str(), 1}, {rslora.c_str(), -0.5}};
+  REQUIRE(bdh_model_merge_adapters(base, two, 2, &merged) == BDH_OK);
+
+  const auto logits_in_c = [](const bdh_model* model) {
+    bdh_session* session = nullptr;
+    REQUIRE(bdh_session_new(model, &session) == BDH_OK);
+    const int32_t tokens[] = {3, 1, 4, 1, 5};
+    bdh_model_info info;
+    REQUIRE(bdh_model_get_info(model, &info, sizeof info) == BDH_OK);
+    std::vector<float> logits(static_cast<size_t>(info.vocab_size));
+    REQUIRE(bdh_session_read(session, tokens, 5, BDH_LOGITS_LAST, logits.data(), logits.size()) == BDH_OK);
+    bdh_session_free(session);
+    return logits;
+  };
+  const auto logits_in_cpp = [](const bdh::Model& model) {
+    return bdh::Session(model.weights).read(std::vector<int32_t>{3, 1, 4, 1, 5});
+  };
+  const bdh::Model model =
+      bdh::Model::from_pretrained(adapters / "tied", {.device = "cpu", .dtype = bdh::DType::f32});
+  const bdh::AppliedAdapter applied[] = {{bdh::load_peft_adapter(matrices, model.config()), 1},
+                                         {bdh::load_peft_adapter(rslora, model.config()), -0.5}};
+  const std::vector<float> plain = logits_in_c(base);
+  CHECK(plain == logits_in_cpp(model));
+  CHECK(logits_in_c(merged) == logits_in_cpp(bdh::merged(model, applied)));
+  CHECK(logits_in_c(merged) != plain);
+  bdh_model_free(base);
+  CHECK(logits_in_c(merged) == logits_in_cpp(bdh::merged(model, applied)));
+
+  bdh_model* none = merged;
+  const bdh_adapter missing{"/nowhere/at/all", 1}, nameless{nullptr, 1};
+  CHECK(bdh_model_merge_adapters(merged, &missing, 1, &none) == BDH_NOT_FOUND);
+  CHECK(none == nullptr);
+  CHECK(bdh_model_merge_adapters(merged, &nameless, 1, &none) == BDH_INVALID_ARGUMENT);
+  CHECK(bdh_model_merge_adapters(merged, nullptr, 1, &none) == BDH_INVALID_ARGUMENT);
+  CHECK(bdh_model_merge_adapters(nullptr, two, 1, &none) == BDH_INVALID_ARGUMENT);
+  CHECK(bdh_model_merge_adapters(merged, two, 1, nullptr) == BDH_INVALID_ARGUMENT);
+  bdh_model_free(merged);
+}
+
 TEST_CASE("C API: a horizon that is none is refused") {
   LoadedInC c;
   const float wrong[] = {0}, many[] = {1, 2, 3};

@@ -66,6 +66,10 @@ class _LoadOptions(Structure):
                 ("verify", c_int32), ("reserved", c_int32), ("on_warning", _WARNING), ("user", c_void_p)]
 
 
+class _Adapter(Structure):
+    _fields_ = [("path", c_char_p), ("scale", c_double)]
+
+
 class _Buffers(Structure):
     _fields_ = [("size", c_size_t), ("weights", c_void_p), ("weights_size", c_size_t), ("release", _RELEASE),
                 ("user", c_void_p), ("config", c_char_p), ("config_size", c_size_t), ("generation_config", c_char_p),
@@ -193,6 +197,15 @@ class Model:
                 setattr(buffers, name, data)
                 setattr(buffers, name + "_size", len(data))
         _check(_lib.bdh_model_load_buffers(byref(buffers), byref(options), byref(self._handle)))
+
+    def merged(self, *adapters):
+        """A new model with LoRA adapters in its weights; each is a directory that PEFT saved, or one and how much of it."""
+        pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
+        array = (_Adapter * len(pairs))(*(_Adapter(os.fsencode(path), scale) for path, scale in pairs))
+        model = Model.__new__(Model)
+        model._handle, model._base = c_void_p(), self
+        _check(_lib.bdh_model_merge_adapters(self._handle, array, c_size_t(len(pairs)), byref(model._handle)))
+        return model
 
     def __del__(self):
         if getattr(self, "_handle", None):

@@ -6,6 +6,7 @@
 
 #include "bdh/base/memory.h"
 #include "bdh/c/handles.h"
+#include "bdh/pretrained/adapters/peft.h"
 #include "kernels/backends.h"
 
 namespace {
@@ -99,6 +100,11 @@ std::string metadata_json(const bdh::Metadata& metadata) {
   return json.dump();
 }
 
+bdh::AppliedAdapter adapter_of(const bdh_adapter& given, const bdh::Model& model) {
+  require(given.path, "an adapter's path");
+  return {bdh::load_peft_adapter(given.path, model.config()), given.scale};
+}
+
 size_t rounded_session(const bdh::Model& model) {
   try {
     const bdh::Weights& weights = *model.weights;
@@ -176,6 +182,19 @@ bdh_status bdh_model_load_buffers(const bdh_model_buffers* buffers, const bdh_lo
     *model = nullptr;
     const bdh::ModelBytes bytes = model_bytes(*buffers, std::move(owner));
     give_model(bdh::Model::from_memory(bytes, load_options(options)), options, model);
+  });
+}
+
+bdh_status bdh_model_merge_adapters(const bdh_model* model, const bdh_adapter* adapters, size_t count,
+                                    bdh_model** merged) {
+  return guarded([&] {
+    require(model, "model");
+    require(merged, "merged");
+    *merged = nullptr;
+    if (count > 0) require(adapters, "adapters");
+    std::vector<bdh::AppliedAdapter> applied;
+    for (size_t i = 0; i < count; ++i) applied.push_back(adapter_of(adapters[i], *model->model));
+    give_model(bdh::merged(*model->model, applied), nullptr, merged);
   });
 }
 

@@ -1,5 +1,6 @@
 """bdh.py, as installed: every function it has, on a model directory. usage: bdh_py_test.py DIR"""
 
+import json
 import pathlib
 import sys
 import tempfile
@@ -30,6 +31,18 @@ in_memory = bdh.Model(weights=(directory / "model.safetensors").read_bytes(), co
 both = bdh.read_batch([(in_memory.session(), tokens, "last")])
 assert both[0] == model.session().read(tokens)
 del in_memory
+
+# Adapters, with the logits that PEFT gave; the base stays.
+adapters = pathlib.Path(__file__).resolve().parents[1] / "data" / "adapters"
+for case in json.loads((adapters / "expected.json").read_text()):
+    base = bdh.Model(adapters / case["model"], dtype="f32")
+    plain = base.session().read(case["tokens"])
+    merged = base.merged(adapters / case["adapter"])
+    assert base.merged((adapters / case["adapter"], 0.0)).session().read(case["tokens"]) == plain != case["last"]
+    assert base.session().read(case["tokens"]) == plain
+    del base
+    adapted = merged.session().read(case["tokens"])
+    assert max(abs(a - b) for a, b in zip(adapted, case["last"])) < 1e-5 * max(map(abs, case["last"]))
 
 # A kept state, a clone, a horizon, a draw.
 kept = session.save()

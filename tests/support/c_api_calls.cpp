@@ -261,6 +261,18 @@ class Calls {
     given<char>([&](char* to, size_t room, size_t* count) {
       return bdh_model_metadata_value(of, key, to, room, count);
     });
+    merge_adapters();
+  }
+
+  // There is no adapter: with none the model is made again.
+  void merge_adapters() {
+    const bdh_adapter adapter{one_of<const char*>({"/nowhere", "", nullptr}), one_of<double>({0, 1, NAN})};
+    bdh_model* merged = nullptr;
+    const bool asked = !one_of<bool>({false, false, true});
+    const bdh_status status = checked(bdh_model_merge_adapters(
+        model(), or_null(&adapter), one_of<size_t>({0, 0, 1}), asked ? &merged : nullptr));
+    expect((status == BDH_OK) == (merged != nullptr), "a merged model and a failure");
+    bdh_model_free(merged);
   }
 
   void tokenize() {
