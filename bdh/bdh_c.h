@@ -106,7 +106,8 @@ BDH_API bdh_status bdh_model_buffers_defaults(bdh_model_buffers* buffers, size_t
 BDH_API bdh_status bdh_model_load_buffers(const bdh_model_buffers* buffers, const bdh_load_options* options,
                                           bdh_model** model);
 
-/* A LoRA adapter, in a directory that PEFT saved, and how much of it: 1 is all. */
+/* A LoRA adapter, a directory that PEFT saved or a file of matrices by head (README), and how much of it: 1
+ * is all. */
 typedef struct {
   const char* path;
   double scale;

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "bdh/pretrained/adapters/peft.h"
+#include "bdh/pretrained/adapters/by_head.h"
 #include "bdh/pretrained/directory_update.h"
 #include "tools/command.h"
 
@@ -34,7 +34,7 @@ int64_t numbers_of(const Model& model) {
 
 void inspect(const Options& options) {
   const Model model = load_model(options.common);
-  const LoraAdapter adapter = load_peft_adapter(options.adapter, model.config());
+  const LoraAdapter adapter = load_adapter(options.adapter, model.config());
   const int64_t own = numbers_of(adapter), all = numbers_of(model);
   if (options.common.json) {
     Json::Array updates;
@@ -66,7 +66,7 @@ void inspect(const Options& options) {
 void merge(const Options& options) {
   if (options.overwrite) complete_interrupted_update(options.target);
   const Model model = load_model(options.common);
-  const AppliedAdapter adapter{load_peft_adapter(options.adapter, model.config()), options.scale};
+  const AppliedAdapter adapter{load_adapter(options.adapter, model.config()), options.scale};
   SaveOptions save;
   save.overwrite = options.overwrite;
   save.create_model_card = !options.no_card;
@@ -89,7 +89,9 @@ void add_adapter(Command& program) {
     Command action = adapter.subcommand(name, description);
     action.option("DIR", &options->common.directory, "directory of the model that the adapter was made for")
         .required();
-    action.option("ADAPTER", &options->adapter, "the adapter's directory, as PEFT saves it").required();
+    action
+        .option("ADAPTER", &options->adapter, "the adapter: PEFT's directory, or a file of matrices by head")
+        .required();
     action.run([options, run] { run(*options); });
     return action;
   };

@@ -10,7 +10,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/model/horizon.h"
-#include "bdh/pretrained/adapters/peft.h"
+#include "bdh/pretrained/adapters/by_head.h"
 
 namespace bdh::tools {
 namespace {
@@ -36,8 +36,8 @@ AppliedAdapter adapter_of(const std::string& given, const Config& config) {
   const size_t colon = given.rfind(':');
   const auto scale =
       colon == std::string::npos ? std::nullopt : parse_number<double>(given.substr(colon + 1));
-  if (!scale || !std::isfinite(*scale)) return {load_peft_adapter(given, config), 1};
-  return {load_peft_adapter(given.substr(0, colon), config), *scale};
+  if (!scale || !std::isfinite(*scale)) return {load_adapter(given, config), 1};
+  return {load_adapter(given.substr(0, colon), config), *scale};
 }
 
 }  // namespace
@@ -58,7 +58,8 @@ void add_model_options(Command& command, CommonOptions& options) {
 
 void add_adapter_option(Command& command, CommonOptions& options) {
   command.option("--adapter", &options.adapters,
-                 "directory of a LoRA adapter (PEFT's) that is added to the weights; DIR:0.5 adds half of "
+                 "LoRA adapter that is added to the weights: PEFT's directory, or a file of matrices by "
+                 "head; DIR:0.5 adds half of "
                  "it; may be repeated");
 }
 

@@ -199,7 +199,7 @@ class Model:
         _check(_lib.bdh_model_load_buffers(byref(buffers), byref(options), byref(self._handle)))
 
     def merged(self, *adapters):
-        """A new model with LoRA adapters in its weights; each is a directory that PEFT saved, or one and how much of it."""
+        """A new model with LoRA adapters in its weights; each is a directory or file, or one and how much of it."""
         pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
         array = (_Adapter * len(pairs))(*(_Adapter(os.fsencode(path), scale) for path, scale in pairs))
         model = Model.__new__(Model)

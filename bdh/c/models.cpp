@@ -6,7 +6,7 @@
 
 #include "bdh/base/memory.h"
 #include "bdh/c/handles.h"
-#include "bdh/pretrained/adapters/peft.h"
+#include "bdh/pretrained/adapters/by_head.h"
 #include "kernels/backends.h"
 
 namespace {
@@ -102,7 +102,7 @@ std::string metadata_json(const bdh::Metadata& metadata) {
 
 bdh::AppliedAdapter adapter_of(const bdh_adapter& given, const bdh::Model& model) {
   require(given.path, "an adapter's path");
-  return {bdh::load_peft_adapter(given.path, model.config()), given.scale};
+  return {bdh::load_adapter(given.path, model.config()), given.scale};
 }
 
 size_t rounded_session(const bdh::Model& model) {

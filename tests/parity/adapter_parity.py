@@ -17,7 +17,7 @@ from huggingface_parity import Checks, loaded  # first: it sets what transformer
 
 import peft
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 import bdh_torch
@@ -81,6 +81,39 @@ def targets_of(model, draw):
     return draw.sample(names, draw.randint(1, len(names)))
 
 
+def head_adapter(state, parameters, generator, rank):
+    """{parameter: {lora_A, lora_B, scaling}} as people write it by hand, with matrices for every head where the parameter has heads."""
+    def matrices(shape):
+        heads, (rows, columns) = shape[:-2], shape[-2:]
+        return {"lora_A": torch.randn(*heads, rows, rank, generator=generator) * 0.3,
+                "lora_B": torch.randn(*heads, rank, columns, generator=generator) * 0.3, "scaling": (0.5 + torch.rand(1, generator=generator)).item()}
+    return {name: matrices(state[name].shape) for name in parameters}
+
+
+def save_head_adapter(adapter, path):
+    if path.suffix == ".safetensors":
+        return save_file({f"{name}.{key}": torch.as_tensor(value) for name, one in adapter.items() for key, value in one.items()}, path)
+    torch.save(adapter, path)
+
+
+def with_head_adapter(model, adapter):
+    """The model with the adapter in its weights."""
+    model = copy.deepcopy(model)
+    state = model.state_dict()
+    model.load_state_dict({**state, **{name: state[name] + one["scaling"] * (one["lora_A"] @ one["lora_B"]) for name, one in adapter.items()}})
+    return model
+
+
+def check_head_adapters(checks, command, folder, where, model, plain, tokens, draw, generator):
+    for kind in (".pt", ".safetensors"):
+        parameters = targets_of(model, draw)
+        adapter = head_adapter(model.state_dict(), parameters, generator, draw.choice((1, 2, 5)))
+        path = folder / f"{where}-heads{kind}"
+        save_head_adapter(adapter, path)
+        want, got = logits_of(with_head_adapter(model, adapter), tokens), logits(command, plain, tokens, path)
+        checks.that(relative_difference(got, want) <= TOLERANCE, f"{where}, by head, {kind}, {parameters}: {relative_difference(got, want)}")
+
+
 def check_refusals(checks, command, made, adapter, folder):
     """What makes an adapter another function is named."""
     config = json.loads((adapter / "adapter_config.json").read_text())
@@ -98,6 +131,7 @@ def check_one(checks, command, folder, where, draw, generator, **sizes):
     model, _ = loaded(made, dtype=torch.float32)
     tokens = [draw.randrange(config["vocab_size"]) for _ in range(30)]
     plainly = logits_of(model, tokens)
+    check_head_adapters(checks, command, folder, where, model, plain, tokens, draw, generator)
     parts = []
     for index in range(3):
         options = dict(r=draw.choice((1, 2, 4, 7)), lora_alpha=draw.choice((1, 8, 12.5)), use_rslora=draw.random() < 0.5)
@@ -162,6 +196,12 @@ def write(arguments):
                 save(wrapped, DATA / kind, binary)
                 tokens = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
                 cases.append({"model": base, "adapter": kind, "tokens": tokens, "last": logits_of(wrapped, tokens)[-1].tolist()})
+            if tied:
+                adapter = head_adapter(model.state_dict(), ("encoder", "encoder_v", "decoder"), torch.Generator().manual_seed(6), 2)
+                for kind in (".pt", ".safetensors"):
+                    save_head_adapter(adapter, DATA / f"heads{kind}")
+                last = logits_of(with_head_adapter(model, adapter), tokens)[-1].tolist()
+                (DATA / "expected_heads.json").write_text(json.dumps({"tokens": tokens, "last": last}) + "\n")
     (DATA / "expected.json").write_text(json.dumps(cases, indent=1) + "\n")
     print(f"wrote {DATA}")
     return 0

@@ -401,7 +401,7 @@ TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, u
     const PickleValue* inner = wrapped_state_dict(pickle, dict);
     if (inner == nullptr) break;
     add_values(file, pickle, dict, kStateDictKeys);
-    if (parts == TorchParts::everything) reader.take_beside(dict, kStateDictKeys);
+    if (parts != TorchParts::state_dict) reader.take_beside(dict, kStateDictKeys);
     dict = *inner;
   }
   if (is_module(pickle, dict)) {
@@ -411,8 +411,9 @@ TorchFile read_state_dict(const Pickle& pickle, const TorchStorages& storages, u
     reader.take_entries(dict, "");
     add_values(file, pickle, dict, {});
   }
-  if (file.tensors.empty() && file.unreadable.empty() && !pickle.members(dict)->empty())
-    fail_empty(pickle, source);
+  const bool empty = file.tensors.empty() && file.unreadable.empty();
+  if (empty && parts == TorchParts::nested) reader.take_beside(dict, {});
+  if (empty && file.beside.empty() && !pickle.members(dict)->empty()) fail_empty(pickle, source);
   return file;
 }
 

@@ -17,8 +17,9 @@
 
 namespace bdh {
 
-/// How much of a PyTorch file is read.
-enum class TorchParts : uint8_t { state_dict, everything };
+/// How much of a PyTorch file is read. nested: everything, also of dictionaries of dictionaries that hold no
+/// state_dict.
+enum class TorchParts : uint8_t { state_dict, everything, nested };
 
 /// What a PyTorch file holds of a model.
 struct TorchFile {
@@ -26,7 +27,7 @@ struct TorchFile {
   std::map<std::string, Error> unreadable;  // entries of the state_dict that are no tensors here, and why
   Json values;                          // what stands beside the state_dict, as far as JSON has it: an object
   std::vector<std::string> order = {};  // names of tensors, as they stand in the file
-  /// With TorchParts::everything: the tensors there, by keys and places: "optimizer.state.0.exp_avg".
+  /// Unless TorchParts::state_dict: the tensors there, by keys and places: "optimizer.state.0.exp_avg".
   TensorMap beside = {};
 
   /// Reads a state_dict; a dictionary that holds one under one of the names in kStateDictKeys, also in one

@@ -16,6 +16,7 @@
 #include "bdh/base/file.h"
 #include "bdh/base/printable.h"
 #include "bdh/model/quantization.h"
+#include "bdh/pretrained/adapters/matrix.h"
 #include "bdh/pretrained/weight_files.h"
 
 namespace bdh {
@@ -213,14 +214,9 @@ std::optional<std::string> parameter_at(const Place& place, const std::vector<Mo
 
 // ---- tensors ----
 
-struct Named {
-  std::string name;  // empty: not found
-  Tensor tensor;
-};
-
 // PEFT's matrices for one parameter.
 struct Pair {
-  Named a, b;
+  AdapterMatrix a, b;
   bool embedding = false;
 };
 
@@ -237,7 +233,7 @@ Pairs pairs_of(const TensorMap& tensors, const Config& config, const PeftConfig&
       fail(ErrorKind::bad_file, source, ": tensor ", printable(name),
            " belongs to no parameter of this model that target_parameters and target_modules name");
     Pair& pair = pairs[*parameter];
-    Named& matrix = place->is_a ? pair.a : pair.b;
+    AdapterMatrix& matrix = place->is_a ? pair.a : pair.b;
     if (!matrix.name.empty())
       fail(ErrorKind::bad_file, source, ": tensors ", printable(matrix.name), " and ", printable(name),
            " are both of '", *parameter, "'");
@@ -247,36 +243,7 @@ Pairs pairs_of(const TensorMap& tensors, const Config& config, const PeftConfig&
   return pairs;
 }
 
-void require(const Named& matrix, const Shape& shape, const std::string& source) {
-  if (matrix.tensor.shape != shape)
-    fail(ErrorKind::bad_file, source, ": tensor ", printable(matrix.name), " has shape ",
-         to_string(matrix.tensor.shape), " where this model and r want ", to_string(shape));
-  if (!is_weight_dtype(matrix.tensor.dtype))
-    fail(ErrorKind::bad_file, source, ": tensor ", printable(matrix.name), " is ",
-         name_of(matrix.tensor.dtype), ", not a tensor of floats");
-}
-
-// The matrix's elements with that shape and those strides, as float32 of their own.
-Tensor viewed(const Named& matrix, Shape shape, Shape strides, const std::string& source) {
-  Tensor view = matrix.tensor;
-  view.shape = std::move(shape);
-  view.strides = std::move(strides);
-  const Tensor floats = converted(view, DType::f32);
-  std::byte* bytes = nullptr;
-  Tensor own = make_tensor(DType::f32, view.shape, &bytes);
-  copy_row_major(floats, 0, floats.numel(), bytes);
-  const auto* values = reinterpret_cast<const float*>(own.data);
-  if (!std::all_of(values, values + own.numel(), [](float value) { return std::isfinite(value); }))
-    fail(ErrorKind::bad_file, source, ": tensor ", printable(matrix.name),
-         " holds a number that is not finite");
-  return own;
-}
-
-Tensor as_it_is(const Named& matrix, const std::string& source) {
-  return viewed(matrix, matrix.tensor.shape, matrix.tensor.strides, source);
-}
-
-Tensor transposed(const Named& matrix, const std::string& source) {
+Tensor transposed(const AdapterMatrix& matrix, const std::string& source) {
   const Shape &shape = matrix.tensor.shape, &strides = matrix.tensor.strides;
   return viewed(matrix, {shape[1], shape[0]}, {strides[1], strides[0]}, source);
 }
@@ -290,19 +257,19 @@ LowRankUpdate update_of(const std::string& parameter, const Pair& pair, const Sh
   const int64_t r = peft.rank, rows = shape[shape.size() - 2], columns = shape.back();
   LowRankUpdate update{parameter, r, peft.scale, {}, {}};
   if (embedding) {  // (B A)^T
-    require(a, {r, rows}, source);
-    require(b, {columns, r}, source);
+    require_shape(a, {r, rows}, source);
+    require_shape(b, {columns, r}, source);
     update.left = transposed(a, source);
     update.right = transposed(b, source);
     return update;
   }
   // Heads are PEFT's experts: A is (H r, columns), head by head; B (rows, r H), the heads side by side.
   const int64_t heads = shape.size() == 3 ? shape.front() : 1;
-  require(b, {rows, r * heads}, source);
-  require(a, {heads * r, columns}, source);
+  require_shape(b, {rows, r * heads}, source);
+  require_shape(a, {heads * r, columns}, source);
   if (shape.size() == 2) {
-    update.left = as_it_is(b, source);
-    update.right = as_it_is(a, source);
+    update.left = floats_of(b, source);
+    update.right = floats_of(a, source);
     return update;
   }
   const Shape &of_a = a.tensor.strides, &of_b = b.tensor.strides;
