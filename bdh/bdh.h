@@ -1,5 +1,5 @@
-// What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate, Scheduler,
-// convert_weights, quantized, LoRA adapters, validate, and the errors they throw.
+// What a C++ program includes to load, run and save BDH models: Model, LazyModel, Session, generate,
+// Scheduler, convert_weights, quantized, LoRA adapters, validate, and the errors they throw.
 #pragma once
 
 #include "bdh/base/error.h"
