@@ -135,8 +135,8 @@ LoraAdapter load_head_adapter(const fs::path& file, const Config& config) {
   }
   const TorchFile torch = open_torch_file(file, TorchParts::nested);
   for (const auto& [name, error] : torch.unreadable) throw error;
-  for (const auto& [name, tensor] : torch.tensors) read.take(name, tensor);
-  for (const auto& [name, tensor] : torch.beside) read.take(name, tensor);
+  const bool nested = torch.tensors.empty();  // else what stands beside a state_dict is not the adapter's
+  for (const auto& [name, tensor] : nested ? torch.beside : torch.tensors) read.take(name, tensor);
   read.take("", torch.values);
   return read.adapter();
 }

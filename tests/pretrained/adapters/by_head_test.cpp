@@ -93,10 +93,19 @@ TEST_CASE("adapters by head: PyTorch's logits, and the same in every form of the
   CHECK(logits_with(kAdapters / "heads.pt") == logits_with(kAdapters / "heads.safetensors"));
   const TemporaryDirectory directory;
   TorchDict flat;
-  for (const auto& [name, tensor] : tensors_of_file()) flat.emplace_back(name, tensor);
+  for (const auto& [name, tensor] : tensors_of_file()) {
+    if (name.ends_with("scaling")) {
+      flat.emplace_back(name, static_cast<double>(*reinterpret_cast<const float*>(tensor.data)));
+    } else {
+      flat.emplace_back(name, tensor);
+    }
+  }
   flat.emplace_back("step", int64_t{7});
   save_torch_value(directory / "flat.pt", flat);
   CHECK(logits_with(directory / "flat.pt") == logits_with(kAdapters / "heads.safetensors"));
+  const TorchDict optimizer{{"exp_avg", tensors_of_file().begin()->second}};
+  save_torch_value(directory / "wrapped.pt", TorchDict{{"state_dict", flat}, {"optimizer", optimizer}});
+  CHECK(logits_with(directory / "wrapped.pt") == logits_with(kAdapters / "heads.safetensors"));
   save_torch_value(directory / "noted.pt", nested(tensors_of_file(), {{"alpha", 4.0}, {"r", int64_t{2}}}));
   CHECK(logits_with(directory / "noted.pt") == logits_with(kAdapters / "heads.safetensors"));
 }
