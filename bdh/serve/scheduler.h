@@ -58,7 +58,7 @@ struct SchedulerStatus {
 /// A thread of its own reads prompts a chunk at a time, those that wait for it in turn, and after each chunk
 /// the newest token of every text that is writing, as one batch. A text has the bits of its request run
 /// alone, whatever else runs: no token's sum depends on the batch. All functions may be called from any
-/// thread.
+/// thread; drain and the destructor not from a callback, for which they would wait.
 class Scheduler {
  public:
   using Id = uint64_t;
