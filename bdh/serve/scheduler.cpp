@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -17,17 +18,23 @@ struct Scheduler::Job {
   TextInProgress text;
   std::unique_ptr<Session> session;
   size_t read = 0;  // tokens of the prompt
-  std::promise<ServedText> promise;
-  std::exception_ptr error;
+  std::promise<PendingText::Outcome> promise;
+  std::optional<PendingText::Failure> failure;
   std::atomic<bool> cancelled = false;
 
   Job(TextRequest&& taken, TextInProgress&& begun)
       : request(std::move(taken)), text(std::move(begun)), session(std::move(request.session)) {}
 
-  bool ended() const { return text.finished() || error; }
+  bool ended() const { return text.finished() || failure; }
   bool is_reading() const { return !ended() && text.drawn() == 0; }
   bool is_writing() const { return !ended() && text.drawn() > 0; }
 };
+
+ServedText PendingText::get() {
+  Outcome outcome = outcome_.get();
+  if (outcome.failure) throw Error(outcome.failure->kind, outcome.failure->message);
+  return std::move(outcome.served);
+}
 
 Scheduler::Scheduler(std::shared_ptr<const Weights> weights, std::shared_ptr<const Tokenizer> tokenizer,
                      SchedulerOptions options)
@@ -96,7 +103,7 @@ std::optional<Scheduler::Ticket> Scheduler::submit(TextRequest&& request) {
     return std::nullopt;
   }
   job->id = ++last_id_;
-  Ticket ticket{job->id, job->promise.get_future()};
+  Ticket ticket{job->id, PendingText(job->promise.get_future())};
   jobs_[job->id] = job.get();
   queue_.push_back(std::move(job));
   work_.notify_one();
@@ -155,10 +162,19 @@ bool Scheduler::admit() {
 /// No exception leaves: it ends the texts of those jobs.
 template <class Action>
 void Scheduler::guarded(std::span<Job* const> jobs, const Action& action) {
+  const auto fail_all = [&](ErrorKind kind, const char* message) {
+    for (Job* job : jobs) job->failure = PendingText::Failure{kind, message};
+  };
   try {
     action();
+  } catch (const Error& error) {
+    fail_all(error.kind(), error.what());
+  } catch (const std::bad_alloc&) {
+    fail_all(ErrorKind::out_of_memory, "there is no memory left for this text");
+  } catch (const std::exception& error) {
+    fail_all(ErrorKind::cancelled, error.what());
   } catch (...) {
-    for (Job* job : jobs) job->error = std::current_exception();
+    fail_all(ErrorKind::cancelled, "a callback threw something that is no std::exception");
   }
 }
 
@@ -276,9 +292,8 @@ void Scheduler::settle() {
 }
 
 void Scheduler::give_result(Job& job) {
-  if (job.error) return job.promise.set_exception(job.error);
   if (!job.text.finished()) job.text.finish(FinishReason::cancelled);
-  job.promise.set_value({std::move(job.text).result(), std::move(job.session)});
+  job.promise.set_value({{std::move(job.text).result(), std::move(job.session)}, std::move(job.failure)});
 }
 
 }  // namespace bdh

@@ -14,8 +14,10 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "bdh/base/error.h"
 #include "bdh/model/session.h"
 #include "bdh/text/generation_config.h"
 #include "bdh/text/text_in_progress.h"
@@ -49,6 +51,28 @@ struct ServedText {
       session;  // as generate leaves one, all but the last token read; null where it never began
 };
 
+/// A text that is being made.
+class PendingText {
+ public:
+  /// Waits for its end. Throws the Error that ended it, on the caller's thread; what another exception said,
+  /// as Error(cancelled). Once.
+  ServedText get();
+  void wait() const { outcome_.wait(); }
+
+ private:
+  friend class Scheduler;
+  struct Failure {
+    ErrorKind kind;
+    std::string message;
+  };
+  struct Outcome {
+    ServedText served;
+    std::optional<Failure> failure;
+  };
+  explicit PendingText(std::future<Outcome> outcome) : outcome_(std::move(outcome)) {}
+  std::future<Outcome> outcome_;
+};
+
 struct SchedulerStatus {
   size_t queued = 0, reading = 0, writing = 0;  // texts
   uint64_t ended = 0;                           // texts, cancelled and failed ones too
@@ -64,7 +88,7 @@ class Scheduler {
   using Id = uint64_t;
   struct Ticket {
     Id id;
-    std::future<ServedText> text;  // or the Error that ended it
+    PendingText text;
   };
 
   /// Throws Error(invalid_argument) for options below 1.

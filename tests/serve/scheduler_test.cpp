@@ -118,7 +118,7 @@ std::vector<Drawn> together(const test::WeightsPointer& weights, size_t running,
   return drawn;
 }
 
-bool is_error(std::future<ServedText>& text, ErrorKind kind) {
+bool is_error(PendingText& text, ErrorKind kind) {
   try {
     text.get();
   } catch (const Error& error) {
@@ -224,13 +224,13 @@ TEST_CASE("cancelled texts keep what they have, and the others go on") {
 }
 
 TEST_CASE("a scheduler that goes ends its texts as cancelled") {
-  std::vector<std::future<ServedText>> texts;
+  std::vector<PendingText> texts;
   {
     Scheduler scheduler(small_weights(), bytes(), {.most_running = 2, .chunk = kChunk});
     for (uint64_t i = 0; i < 6; ++i)
       texts.push_back(std::move(scheduler.submit(request_of(30, i, 100000))->text));
   }
-  for (std::future<ServedText>& text : texts) CHECK(text.get().text.finish == FinishReason::cancelled);
+  for (PendingText& text : texts) CHECK(text.get().text.finish == FinishReason::cancelled);
 }
 
 TEST_CASE("what is wrong with one request disturbs no other") {
@@ -247,6 +247,9 @@ TEST_CASE("what is wrong with one request disturbs no other") {
   auto thrown = scheduler.submit(std::move(throws));
   CHECK(is_error(impossible->text, ErrorKind::invalid_argument));
   CHECK(is_error(thrown->text, ErrorKind::io));
+  TextRequest throws_other = request_of(10, 1);
+  throws_other.on_text = [](std::string_view) -> bool { throw std::runtime_error("gone"); };
+  CHECK(is_error(scheduler.submit(std::move(throws_other))->text, ErrorKind::cancelled));
   CHECK(other->text.get().text.tokens == wanted);
 
   CHECK_THROWS_WITH_AS(scheduler.submit(request_of(0, 1)), doctest::Contains("prompt is empty"), Error);
