@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "bdh/pretrained/adapters/by_head.h"
+#include "bdh/pretrained/adapters/load_adapter.h"
 #include "bdh/pretrained/directory_update.h"
 #include "tools/command.h"
 

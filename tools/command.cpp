@@ -10,7 +10,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/model/horizon.h"
-#include "bdh/pretrained/adapters/by_head.h"
+#include "bdh/pretrained/adapters/load_adapter.h"
 
 namespace bdh::tools {
 namespace {
@@ -31,7 +31,7 @@ std::string read_stdin(size_t max_bytes) {
   return text;
 }
 
-// DIR, or DIR:SCALE where what follows the last colon is a number.
+// PATH, or PATH:SCALE where what follows the last colon is a number.
 AppliedAdapter adapter_of(const std::string& given, const Config& config) {
   const size_t colon = given.rfind(':');
   const auto scale =
@@ -59,8 +59,7 @@ void add_model_options(Command& command, CommonOptions& options) {
 void add_adapter_option(Command& command, CommonOptions& options) {
   command.option("--adapter", &options.adapters,
                  "LoRA adapter that is added to the weights: PEFT's directory, or a file of matrices by "
-                 "head; DIR:0.5 adds half of "
-                 "it; may be repeated");
+                 "head; PATH:0.5 adds half of it; may be repeated");
 }
 
 void add_dtype_option(Command& command, CommonOptions& options) {

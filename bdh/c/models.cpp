@@ -6,7 +6,7 @@
 
 #include "bdh/base/memory.h"
 #include "bdh/c/handles.h"
-#include "bdh/pretrained/adapters/by_head.h"
+#include "bdh/pretrained/adapters/load_adapter.h"
 #include "kernels/backends.h"
 
 namespace {

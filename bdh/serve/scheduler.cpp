@@ -65,25 +65,11 @@ std::unique_ptr<Scheduler::Job> Scheduler::job_of(TextRequest& request) const {
     fail(ErrorKind::invalid_argument, "a request is for one text, num_return_sequences 1, not ",
          request.config.num_return_sequences);
   }
-  const Continuation& before = request.continued;
-  EncodeOptions encode;
-  encode.special_tokens = (!session || session->position() == 0) && before.unread.empty();
-  TextStart start;
-  start.prompt = before.unread;
-  if (before.unread.empty() || !request.prompt.empty()) {
-    const std::vector<int32_t> more = tokenizer_->encode_with(encode, request.prompt);
-    start.prompt.insert(start.prompt.end(), more.begin(), more.end());
-  }
-  if (start.prompt.empty())
-    fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
-  start.sampling = request.config.sampling;
-  start.sampling.seed = before.seed.value_or(start.sampling.seed);
-  start.step = before.step;
-  start.begins = before.unread.empty() || !request.prompt.empty();
-  start.drawable = std::min<int64_t>(weights_->config().vocab_size, tokenizer_->vocab_size());
-  TextInProgress text(*tokenizer_, request.config, std::move(start));
-  const int64_t position = session ? session->position() : 0,
-                tokens = std::ssize(text.history()) + text.room();
+  const int64_t position = session ? session->position() : 0;
+  TextInProgress text(*tokenizer_, request.config,
+                      text_start(*tokenizer_, request.config, request.prompt, request.continued, position,
+                                 weights_->config().vocab_size));
+  const int64_t tokens = std::ssize(text.history()) + text.room();
   if (position > kMaxPosition - tokens)
     fail(ErrorKind::invalid_argument, "the text would go past position 2^53: begin with a new session");
   return std::make_unique<Job>(std::move(request), std::move(text));
@@ -181,11 +167,7 @@ void Scheduler::guarded(std::span<Job* const> jobs, const Action& action) {
 void Scheduler::begin(Job& job) {
   if (job.cancelled) return;
   if (!job.session) job.session = std::make_unique<Session>(weights_);
-  const bool fresh = job.session->position() == 0 && job.session->options().horizon.empty();
-  if (!fresh || job.request.config.horizon.empty()) return;
-  SessionOptions options = job.session->options();
-  options.horizon = job.request.config.horizon;
-  job.session->reset(options);
+  take_horizon(*job.session, job.request.config);
 }
 
 /// The next chunk of the prompt whose turn it is; with its last one, the text's first token.

@@ -29,7 +29,7 @@ struct SchedulerOptions {
   size_t most_running = 16;  // texts at once, each with a session's memory
   size_t most_queued = 256;  // texts that wait for a place
   /// Tokens of a prompt that are read between two steps of those that are writing: what a step can be late
-  /// by. Chunks end at positions that are multiples of it, so that a text does not depend on what else runs.
+  /// by. Chunks end at positions that are multiples of it, wherever a session stands.
   int64_t chunk = 64;
 };
 

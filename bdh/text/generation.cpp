@@ -26,6 +26,7 @@ class Stopwatch {
   Clock::time_point start_ = Clock::now();
 };
 
+/// One text, and the session that reads it.
 struct Sequence {
   size_t index;
   Session* session;  // or null: a clone is to be made once the prompt has been read
@@ -58,7 +59,6 @@ class Generation {
   void take_from(Sequence& sequence, std::span<const float> logits);
   void read_active(std::vector<std::span<const int32_t>> tokens, ReadOptions options);
   void emit(Sequence& sequence);
-  int64_t drawable(const Session& session) const;
   size_t copies() const { return static_cast<size_t>(config_.num_return_sequences); }
   GenerationResult take_result();
 
@@ -77,30 +77,14 @@ class Generation {
 };
 
 void Generation::add(Session& session, const std::string& prompt, const Continuation& before) {
-  const bool fresh = session.position() == 0 && session.options().horizon.empty();
-  if (fresh && !config_.horizon.empty()) {
-    SessionOptions options = session.options();
-    options.horizon = config_.horizon;
-    session.reset(options);
-  }
-  EncodeOptions encode;
-  encode.special_tokens =
-      session.position() == 0 && before.unread.empty();  // they begin a text; what follows belongs to it
-  std::vector<int32_t> tokens = before.unread;
-  if (tokens.empty() || !prompt.empty()) {
-    const std::vector<int32_t> more = tokenizer_.encode_with(encode, prompt);
-    tokens.insert(tokens.end(), more.begin(), more.end());
-  }
-  if (tokens.empty()) {
-    fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
-  }
+  take_horizon(session, config_);
+  const TextStart first = text_start(tokenizer_, config_, prompt, before, session.position(),
+                                     session.weights().config().vocab_size);
   for (size_t copy = 0; copy < copies(); ++copy) {
-    SamplingOptions sampling = config_.sampling;
-    sampling.seed = before.seed ? *before.seed + copy : sampling.seed + sequences_.size();
-    const bool begins = before.unread.empty() || !prompt.empty();
-    sequences_.push_back(
-        {sequences_.size(), copy == 0 ? &session : nullptr,
-         TextInProgress(tokenizer_, config_, {tokens, sampling, before.step, begins, drawable(session)})});
+    TextStart start = first;
+    start.sampling.seed += before.seed ? copy : sequences_.size();
+    sequences_.push_back({sequences_.size(), copy == 0 ? &session : nullptr,
+                          TextInProgress(tokenizer_, config_, std::move(start))});
   }
 }
 
@@ -247,11 +231,6 @@ bool Generation::read_draft(Sequence& sequence) {
   result_.decode_tokens += static_cast<int64_t>(right) + 1;
   result_.draft_tokens += static_cast<int64_t>(right);
   return true;
-}
-
-/// Tokens that both the model and the tokenizer have.
-int64_t Generation::drawable(const Session& session) const {
-  return std::min<int64_t>(session.weights().config().vocab_size, tokenizer_.vocab_size());
 }
 
 /// Turns the newest token into text, and finishes the sequence where it ends.

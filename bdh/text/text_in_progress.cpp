@@ -5,7 +5,20 @@
 #include <cmath>
 #include <utility>
 
+#include "bdh/base/error.h"
+
 namespace bdh {
+
+namespace {
+
+// The tokenizer's and the config's.
+std::set<int64_t> end_tokens(const Tokenizer& tokenizer, const GenerationConfig& config) {
+  std::set<int64_t> ends(config.eos.begin(), config.eos.end());
+  if (tokenizer.eos()) ends.insert(*tokenizer.eos());
+  return ends;
+}
+
+}  // namespace
 
 std::string_view name_of(FinishReason reason) {
   switch (reason) {
@@ -21,17 +34,35 @@ std::string_view name_of(FinishReason reason) {
   return "unknown";
 }
 
-std::set<int64_t> end_tokens(const Tokenizer& tokenizer, const GenerationConfig& config) {
-  std::set<int64_t> ends(config.eos.begin(), config.eos.end());
-  if (tokenizer.eos()) ends.insert(*tokenizer.eos());
-  return ends;
-}
-
 double log_probability(std::span<const float> logits, int32_t token) {
   const double largest = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - largest);
   return logits[static_cast<size_t>(token)] - largest - std::log(sum);
+}
+
+TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config, const std::string& prompt,
+                     const Continuation& before, int64_t position, int64_t vocab_size) {
+  TextStart start{before.unread, config.sampling, before.step, before.unread.empty() || !prompt.empty(),
+                  std::min(vocab_size, tokenizer.vocab_size())};
+  start.sampling.seed = before.seed.value_or(config.sampling.seed);
+  if (start.begins) {
+    EncodeOptions encode;
+    encode.special_tokens = position == 0 && before.unread.empty();  // what follows belongs to the text
+    const std::vector<int32_t> more = tokenizer.encode_with(encode, prompt);
+    start.prompt.insert(start.prompt.end(), more.begin(), more.end());
+  }
+  if (start.prompt.empty())
+    fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
+  return start;
+}
+
+void take_horizon(Session& session, const GenerationConfig& config) {
+  const bool fresh = session.position() == 0 && session.options().horizon.empty();
+  if (!fresh || config.horizon.empty()) return;
+  SessionOptions options = session.options();
+  options.horizon = config.horizon;
+  session.reset(options);
 }
 
 TextInProgress::TextInProgress(const Tokenizer& tokenizer, const GenerationConfig& config, TextStart start)

@@ -32,9 +32,6 @@ struct GeneratedText {
   Continuation next;  // what generate takes to go on: the last token unread, the seed and the step
 };
 
-/// The tokens that end a text: the tokenizer's and the config's.
-std::set<int64_t> end_tokens(const Tokenizer& tokenizer, const GenerationConfig& config);
-
 /// The natural logarithm of a token's probability under the model.
 double log_probability(std::span<const float> logits, int32_t token);
 
@@ -46,6 +43,15 @@ struct TextStart {
   bool begins = true;    // what is drawn first is the first of the text
   int64_t drawable = 0;  // tokens below this may be drawn
 };
+
+/// The text that goes on with `prompt` after `before`, in a session that stands at `position`, of a model
+/// with that vocabulary. Special tokens stand around a prompt that begins at position 0. Throws
+/// Error(invalid_argument) where there is no token.
+TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config, const std::string& prompt,
+                     const Continuation& before, int64_t position, int64_t vocab_size);
+
+/// A session that has read nothing and has no horizon takes the config's.
+void take_horizon(Session& session, const GenerationConfig& config);
 
 /// Not for concurrent use.
 class TextInProgress {

@@ -318,22 +318,7 @@ std::vector<Task> product_tasks() {
 
 // ---- element by element ----
 
-// A block of neurons that stays in cache, or as many as make two arrays of the large block's size together.
-int64_t element_parts(bool from_memory) {
-  return from_memory ? large_block().bytes / (2 * kBlock * kTokens * kFloat) : 1;
-}
-
-std::string element_shape(bool from_memory) {
-  return concat(kBlock, " neurons x ", kTokens, " tokens, ", from_memory ? "memory" : "cache");
-}
-
-// Arrays in all, how many of them are read, and how many written.
-Work element_work(int64_t parts, double arrays, double read, double written) {
-  const auto array = static_cast<double>(parts * kBlock * kTokens * kFloat);
-  return {.bytes = array * (read + written), .written = array * written, .working_set = array * arrays};
-}
-
-// What all tasks of a place share. n holds ones and zeros.
+// n holds ones and zeros.
 struct Elements {
   explicit Elements(int64_t count) : n(count), v(count) {
     std::mt19937 random(1);
@@ -343,16 +328,20 @@ struct Elements {
   std::vector<float> freqs = frequencies(kNeurons);
 };
 
-std::vector<Task> chunk_tasks(bool from_memory) {
-  const int64_t parts = element_parts(from_memory), block = kBlock * kTokens;
-  const std::string shape = element_shape(from_memory);
+// A block of neurons that stays in cache, or as many as make an array of half the large block's size.
+Task count_task(bool from_memory) {
+  const int64_t block = kBlock * kTokens,
+                parts = from_memory ? large_block().bytes / (2 * block * kFloat) : 1;
   const auto e = std::make_shared<Elements>(parts * block);
-  return {
-      {"count_active", shape, "f32", parts, element_work(parts, 1, 1, 0),
-       [=](const Kernels& kernels, int64_t part, int64_t) {
-         benchmark::DoNotOptimize(kernels.count_active(e->n.at(part * block), kTokens, kBlock, kTokens));
-       }},
-  };
+  const auto bytes = static_cast<double>(parts * block * kFloat);
+  return {"count_active",
+          concat(kBlock, " neurons x ", kTokens, " tokens, ", from_memory ? "memory" : "cache"),
+          "f32",
+          parts,
+          {.bytes = bytes, .working_set = bytes},
+          [=](const Kernels& kernels, int64_t part, int64_t) {
+            benchmark::DoNotOptimize(kernels.count_active(e->n.at(part * block), kTokens, kBlock, kTokens));
+          }};
 }
 
 // One token's rotation, a tile at a time, and the norm of one row after another.
@@ -403,7 +392,7 @@ Task widen_task(DType dtype, bool from_memory) {
 std::vector<Task> element_tasks() {
   std::vector<Task> tasks = token_tasks();
   for (const bool from_memory : {false, true}) {
-    for (const Task& task : chunk_tasks(from_memory)) tasks.push_back(task);
+    tasks.push_back(count_task(from_memory));
     for (const DType dtype : {DType::bf16, DType::f16}) tasks.push_back(widen_task(dtype, from_memory));
   }
   return tasks;

@@ -14,7 +14,6 @@
 #include "bdh/base/printable.h"
 #include "bdh/model/quantization.h"
 #include "bdh/pretrained/adapters/matrix.h"
-#include "bdh/pretrained/adapters/peft.h"
 #include "bdh/pretrained/torch_support.h"
 #include "bdh/pretrained/weight_files.h"
 
@@ -139,12 +138,6 @@ LoraAdapter load_head_adapter(const fs::path& file, const Config& config) {
   for (const auto& [name, tensor] : nested ? torch.beside : torch.tensors) read.take(name, tensor);
   read.take("", torch.values);
   return read.adapter();
-}
-
-LoraAdapter load_adapter(const fs::path& path, const Config& config) {
-  std::error_code none;
-  if (!fs::exists(path, none)) fail(ErrorKind::not_found, path.string(), ": no adapter is there");
-  return fs::is_directory(path, none) ? load_peft_adapter(path, config) : load_head_adapter(path, config);
 }
 
 }  // namespace bdh

@@ -15,7 +15,4 @@ namespace bdh {
 /// Error(io).
 LoraAdapter load_head_adapter(const std::filesystem::path& file, const Config& config);
 
-/// load_peft_adapter of a directory, load_head_adapter of anything else.
-LoraAdapter load_adapter(const std::filesystem::path& path, const Config& config);
-
 }  // namespace bdh

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bdh/formats/safetensors.h"
+#include "bdh/pretrained/adapters/load_adapter.h"
 #include "bdh/pretrained/torch_support.h"
 #include "bdh/pretrained/weight_files.h"
 #include "tests/support/json_numbers.h"
