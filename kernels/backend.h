@@ -135,6 +135,7 @@ struct Segment {
   std::span<const int32_t> tokens;  // at least one, each in [0, V)
   float* logits = nullptr;          // null, (V) for the last token, or (T, V) for all of them
   bool all_logits = false;
+  float* x = nullptr;  // null, or (T, D): the rows that logits are made of, where Backend::gives_x
   /// The token after the last: the backend sets draw->token. `logits` may then stay as they were.
   Draw* draw = nullptr;
   const Adapter* adapter = nullptr;
@@ -157,6 +158,8 @@ class Backend {
   virtual std::string name() const = 0;
   /// How many tokens can be read provisionally; 0: none.
   virtual int64_t provisional_tokens() const { return 0; }
+  /// Whether Segment::x may be asked for.
+  virtual bool gives_x() const { return false; }
   /// How many tokens of one sequence are best read at once.
   virtual int64_t prefill_tokens() const = 0;
   /// Up to how many tokens of one sequence at `position` are read sooner one by one than at once.

@@ -43,9 +43,7 @@ void check_position(const Segment& segment) {
 
 void check_room(const Weights& weights, const SessionOptions& options) {
   if (!options.max_bytes) return;
-  const size_t need = weights.backend()
-                          .memory(weights.config().dimensions(), weights.dtype(), 1, options.state_dtype)
-                          .session;
+  const size_t need = most_session_bytes(weights, options.state_dtype);
   if (need <= *options.max_bytes) return;
   fail(ErrorKind::out_of_memory, "a session of this model takes ", format_bytes(need), ", more than the ",
        format_bytes(*options.max_bytes), " of max_bytes; allow more, or use a smaller model");
@@ -69,11 +67,12 @@ int64_t chunk_of(const ReadOptions& options, const Backend& backend, int64_t lon
 }
 
 // Tokens [begin, begin + count) of a segment, with what is wanted of them.
-Segment part_of(const Segment& whole, int64_t begin, int64_t count, int64_t vocab) {
+Segment part_of(const Segment& whole, int64_t begin, int64_t count, const Config& config) {
   Segment part = whole;
   const bool last = begin + count == static_cast<int64_t>(whole.tokens.size());
   part.tokens = whole.tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
-  if (whole.all_logits) part.logits += begin * vocab;
+  if (whole.all_logits) part.logits += begin * config.vocab_size;
+  if (whole.x) part.x += begin * config.n_embd;
   if (!last && !whole.all_logits) part.logits = nullptr;
   if (!last) part.draw = nullptr;
   return part;
@@ -94,7 +93,7 @@ bool are_few(std::span<const Segment> parts, const ReadOptions& options, const B
 
 void read_one_by_one(const Weights& weights, const Segment& tokens, std::span<LayerActivity> activity) {
   for (int64_t i = 0; i < static_cast<int64_t>(tokens.tokens.size()); ++i) {
-    const Segment token = part_of(tokens, i, 1, weights.config().vocab_size);
+    const Segment token = part_of(tokens, i, 1, weights.config());
     weights.backend().read(weights.packed(), {{&token, 1}, activity});
   }
 }
@@ -102,10 +101,9 @@ void read_one_by_one(const Weights& weights, const Segment& tokens, std::span<La
 void read_segments(const Weights& weights, std::span<const Segment> segments, const ReadOptions& options) {
   if (options.chunk.value_or(1) < 1)
     fail(ErrorKind::invalid_argument, "chunk: ", *options.chunk, " is less than 1");
-  const int64_t vocab = weights.config().vocab_size;
   int64_t longest = 0, done = 0;
   for (const Segment& segment : segments) {
-    check_tokens(segment.tokens, vocab);
+    check_tokens(segment.tokens, weights.config().vocab_size);
     check_position(segment);
     longest = std::max(longest, static_cast<int64_t>(segment.tokens.size()));
   }
@@ -116,7 +114,7 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
     parts.clear();
     for (const Segment& segment : segments) {
       const int64_t left = static_cast<int64_t>(segment.tokens.size()) - begin;
-      if (left > 0) parts.push_back(part_of(segment, begin, std::min(chunk, left), vocab));
+      if (left > 0) parts.push_back(part_of(segment, begin, std::min(chunk, left), weights.config()));
     }
     if (are_few(parts, options, weights.backend())) {
       read_one_by_one(weights, parts.front(), activity);
@@ -128,6 +126,16 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
       fail(ErrorKind::cancelled, "stopped after reading ", done, " of ", total, " tokens");
     }
   }
+}
+
+void check_x(const SessionRead& read, const Weights& weights) {
+  if (read.x.empty()) return;
+  const auto width = static_cast<size_t>(weights.config().n_embd);
+  if (read.x.size() != read.tokens.size() * width)
+    fail(ErrorKind::invalid_argument, "read_batch: room for ", read.x.size(), " numbers of x; ",
+         read.tokens.size(), " tokens have ", width, " each");
+  if (!weights.backend().gives_x())
+    fail(ErrorKind::unsupported, weights.backend().name(), ": this backend gives no x; use --device cpu");
 }
 
 void check_batch(std::span<Session* const> sessions) {
@@ -285,6 +293,10 @@ void Session::restore(const SavedSession& saved, const std::string& source) {
   }
 }
 
+size_t most_session_bytes(const Weights& weights, DType state_dtype) {
+  return weights.backend().memory(weights.config().dimensions(), weights.dtype(), 1, state_dtype).session;
+}
+
 std::vector<float> read_batch(std::span<Session* const> sessions,
                               std::span<const std::span<const int32_t>> tokens, const ReadOptions& options) {
   if (sessions.size() != tokens.size()) {
@@ -329,10 +341,12 @@ void read_batch(std::span<const SessionRead> reads, const ReadOptions& options) 
       fail(ErrorKind::invalid_argument, "read_batch: room for ", read.logits.size(), " logits; ",
            read.tokens.size(), " tokens have ", vocab, " for the last, or as many for each");
     }
+    check_x(read, weights);
     segments.push_back({.state = read.session->state_.get(),
                         .tokens = read.tokens,
                         .logits = rows > 0 ? read.logits.data() : nullptr,
-                        .all_logits = rows > 1});
+                        .all_logits = rows > 1,
+                        .x = read.x.empty() ? nullptr : read.x.data()});
   }
   read_segments(weights, segments, options);
   for (const SessionRead& read : reads) read.session->know(read.tokens);

@@ -78,6 +78,7 @@ struct SessionRead {
   Session* session = nullptr;
   std::span<const int32_t> tokens;
   std::span<float> logits = {};  // (V) for the last token; (T, V) for each; empty: none are computed
+  std::span<float> x = {};       // (T, D): what logits are made of, each row of mean 0 and variance 1
 };
 
 /// One sequence. Reads may be mixed freely: chunks, single tokens, any form. Not for concurrent use;
@@ -147,14 +148,17 @@ class Session {
   std::vector<int32_t> provisional_;
 };
 
+/// What Session::bytes comes to, however long the text.
+size_t most_session_bytes(const Weights& weights, DType state_dtype = DType::f32);
+
 /// Reads tokens[i] into sessions[i], all together; lengths and positions may differ, the weights must be the
 /// same. Returns the logits (B, V) after each sequence's last token, or nothing where there are draws.
 std::vector<float> read_batch(std::span<Session* const> sessions,
                               std::span<const std::span<const int32_t>> tokens,
                               const ReadOptions& options = {});
 
-/// The same for as many logits as each wants; without draws. Throws Error(invalid_argument) for another
-/// number of them, before anything is read.
+/// The same for as many logits and rows of x as each wants; without draws. Throws Error(invalid_argument) for
+/// another number of them and Error(unsupported) where the backend gives no x, before anything is read.
 void read_batch(std::span<const SessionRead> reads, const ReadOptions& options = {});
 
 /// One parallel pass over independent sequences from position 0, nothing kept: logits (sum of lengths, V).

@@ -18,16 +18,18 @@ struct Scheduler::Job {
   TextInProgress text;
   std::unique_ptr<Session> session;
   size_t read = 0;  // tokens of the prompt
+  int64_t cached = 0;
+  PrefixCache::Plan plan;
   std::promise<PendingText::Outcome> promise;
   std::optional<PendingText::Failure> failure;
   std::atomic<bool> cancelled = false;
 
-  Job(TextRequest&& taken, TextInProgress&& begun)
-      : request(std::move(taken)), text(std::move(begun)), session(std::move(request.session)) {}
+  Job(TextRequest&& taken, TextInProgress&& begun) : request(std::move(taken)), text(std::move(begun)) {}
 
   bool ended() const { return text.finished() || failure; }
   bool is_reading() const { return !ended() && text.drawn() == 0; }
   bool is_writing() const { return !ended() && text.drawn() > 0; }
+  bool wants_rows() const { return request.prompt_logits || request.prompt_x; }
 };
 
 ServedText PendingText::get() {
@@ -56,7 +58,7 @@ Scheduler::~Scheduler() {
 }
 
 std::unique_ptr<Scheduler::Job> Scheduler::job_of(TextRequest& request) const {
-  const Session* session = request.session.get();
+  const Session* session = request.from.get();
   if (session && &session->weights() != weights_.get())
     fail(ErrorKind::invalid_argument, "the request's session has other weights than the scheduler");
   request.config.validate();
@@ -66,9 +68,12 @@ std::unique_ptr<Scheduler::Job> Scheduler::job_of(TextRequest& request) const {
          request.config.num_return_sequences);
   }
   const int64_t position = session ? session->position() : 0;
-  TextInProgress text(*tokenizer_, request.config,
-                      text_start(*tokenizer_, request.config, request.prompt, request.continued, position,
-                                 weights_->config().vocab_size));
+  const int64_t vocab = weights_->config().vocab_size;
+  TextInProgress text(
+      *tokenizer_, request.config,
+      request.prompt_tokens
+          ? text_start(*tokenizer_, request.config, *request.prompt_tokens, request.continued, vocab)
+          : text_start(*tokenizer_, request.config, request.prompt, request.continued, position, vocab));
   const int64_t tokens = std::ssize(text.history()) + text.room();
   if (position > kMaxPosition - tokens)
     fail(ErrorKind::invalid_argument, "the text would go past position 2^53: begin with a new session");
@@ -85,7 +90,6 @@ std::optional<Scheduler::Ticket> Scheduler::submit(TextRequest&& request) {
   const std::lock_guard lock(mutex_);
   if (is_full()) {
     request = std::move(job->request);
-    request.session = std::move(job->session);
     return std::nullopt;
   }
   job->id = ++last_id_;
@@ -166,8 +170,18 @@ void Scheduler::guarded(std::span<Job* const> jobs, const Action& action) {
 
 void Scheduler::begin(Job& job) {
   if (job.cancelled) return;
-  if (!job.session) job.session = std::make_unique<Session>(weights_);
+  const Session* from = job.request.from.get();
+  job.session =
+      from ? std::make_unique<Session>(from->clone())
+           : std::make_unique<Session>(weights_, SessionOptions{.state_dtype = options_.state_dtype});
+  job.request.from.reset();
   take_horizon(*job.session, job.request.config);
+  if (from || !options_.prefix_cache || job.wants_rows()) return;
+  job.session = options_.prefix_cache->begin(std::move(job.session), job.text.history(), job.plan);
+  job.cached = job.session->position();
+  job.read = static_cast<size_t>(job.cached);
+  const std::lock_guard lock(mutex_);
+  status_.tokens_cached += job.read;
 }
 
 /// The next chunk of the prompt whose turn it is; with its last one, the text's first token.
@@ -187,16 +201,36 @@ void Scheduler::read_chunk() {
     options.chunk = options_.chunk;
     job->read += chunk.size();
     const bool draws = job->read == prompt.size() && job->text.room() > 0;
-    if (draws) {
+    if (draws && !job->wants_rows()) {
       draw({&job, 1}, {&chunk, 1}, options);
     } else {
-      const SessionRead read{job->session.get(), chunk};
-      read_batch({&read, 1}, options);
-      if (job->read == prompt.size()) job->text.finish(FinishReason::length);
+      read_rows(*job, chunk, options);
     }
+    if (job->read == prompt.size() && !draws) job->text.finish(FinishReason::length);
+    if (options_.prefix_cache) options_.prefix_cache->passed(job->plan, *job->session);
     const std::lock_guard lock(mutex_);
     status_.tokens_read += chunk.size();
   });
+}
+
+/// Reads a chunk of a prompt and gives its rows, where they are wanted; draws what comes after the last.
+void Scheduler::read_rows(Job& job, std::span<const int32_t> chunk, const ReadOptions& options) {
+  const Config& config = weights_->config();
+  const auto vocab = static_cast<size_t>(config.vocab_size);
+  const bool draws = job.read == job.text.history().size() && job.text.room() > 0;
+  const size_t rows = job.request.prompt_logits ? chunk.size() : draws ? 1 : 0;
+  std::vector<float> logits(rows * vocab);
+  std::vector<float> x(job.request.prompt_x ? chunk.size() * static_cast<size_t>(config.n_embd) : 0);
+  const SessionRead read{job.session.get(), chunk, logits, x};
+  read_batch({&read, 1}, options);
+  if (job.request.on_prompt)
+    job.request.on_prompt(
+        {chunk, job.request.prompt_logits ? std::span<const float>(logits) : std::span<const float>(), x});
+  if (!draws) return;
+  const std::span<const float> last = std::span<const float>(logits).last(vocab);
+  emit(job, Sampler().draw(job.text.next_draw(), last), last);
+  const std::lock_guard lock(mutex_);
+  ++status_.tokens_drawn;
 }
 
 /// A token of every text that is writing.
@@ -211,7 +245,12 @@ void Scheduler::write_tokens() {
   if (writers.empty()) return;
   ReadOptions options;
   options.form = Form::recurrent;
+  options.activity = &activity_;
   guarded(writers, [&] { draw(writers, newest, options); });
+  const std::lock_guard lock(mutex_);
+  ++status_.batches;
+  status_.tokens_batched += writers.size();
+  status_.activity = activity_;
 }
 
 /// Reads tokens[i] into the session of jobs[i], and draws the token that comes next.
@@ -234,17 +273,17 @@ void Scheduler::draw(std::span<Job* const> jobs, std::span<const std::span<const
     guarded({&jobs[i], 1}, [&] {
       const std::span<const float> row = std::span(logits).subspan(i * vocab, vocab);
       const int32_t token = here ? sampler.draw(draws[i], row) : draws[i].token;
-      emit(*jobs[i], token, jobs[i]->request.on_token ? log_probability(row, token) : 0);
+      emit(*jobs[i], token, row);
     });
   }
   const std::lock_guard lock(mutex_);
   status_.tokens_drawn += jobs.size();
 }
 
-void Scheduler::emit(Job& job, int32_t token, double log_probability) {
+void Scheduler::emit(Job& job, int32_t token, std::span<const float> logits) {
   job.text.take(token);
   const std::string text = job.text.emit();
-  bool goes_on = !job.request.on_token || job.request.on_token(token, log_probability);
+  bool goes_on = !job.request.on_token || job.request.on_token(token, logits);
   goes_on = (!job.request.on_text || job.request.on_text(text)) && goes_on;
   if (!goes_on) job.cancelled = true;
 }
@@ -275,7 +314,8 @@ void Scheduler::settle() {
 
 void Scheduler::give_result(Job& job) {
   if (!job.text.finished()) job.text.finish(FinishReason::cancelled);
-  job.promise.set_value({{std::move(job.text).result(), std::move(job.session)}, std::move(job.failure)});
+  job.promise.set_value(
+      {{std::move(job.text).result(), std::move(job.session), job.cached}, std::move(job.failure)});
 }
 
 }  // namespace bdh

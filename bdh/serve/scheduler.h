@@ -19,6 +19,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/model/session.h"
+#include "bdh/serve/prefix_cache.h"
 #include "bdh/text/generation_config.h"
 #include "bdh/text/text_in_progress.h"
 #include "bdh/text/tokenizer.h"
@@ -31,24 +32,40 @@ struct SchedulerOptions {
   /// Tokens of a prompt that are read between two steps of those that are writing: what a step can be late
   /// by. Chunks end at positions that are multiples of it, wherever a session stands.
   int64_t chunk = 64;
+  DType state_dtype = DType::f32;  // SessionOptions::state_dtype of new sessions
+  /// Where prompts begin from; of the same weights, with a grid of `chunk`. Null: at their first token.
+  std::shared_ptr<PrefixCache> prefix_cache = nullptr;
+};
+
+/// A part of a prompt that was read.
+struct PromptPart {
+  std::span<const int32_t> tokens;  // (T)
+  std::span<const float> logits;    // (T, V) after each, or none
+  std::span<const float> x;         // (T, D) as SessionRead::x, or none
 };
 
 /// The callbacks are called on the scheduler's thread, and hold up everyone while they run.
 struct TextRequest {
   std::string prompt;
-  GenerationConfig config;           // num_return_sequences is 1
-  std::unique_ptr<Session> session;  // to go on from; null: a new one, with config.horizon
-  Continuation continued;            // what the text has before the prompt, as in GenerationContext
+  std::optional<std::vector<int32_t>> prompt_tokens;  // in the place of `prompt`, as they are
+  GenerationConfig config;                            // num_return_sequences is 1
+  std::shared_ptr<const Session> from;  // a copy of it goes on; null: a new one, with config.horizon
+  Continuation continued;               // what the text has before the prompt, as in GenerationContext
+  /// After each part of the prompt, all of which is then read, with logits and x where those are wanted.
+  std::function<void(const PromptPart& part)> on_prompt;
+  bool prompt_logits = false, prompt_x = false;
   /// The text that became certain with a token, as GenerationCallbacks::on_text; false cancels.
   std::function<bool(std::string_view text)> on_text;
-  /// Each token and the logarithm of its probability, as GenerationCallbacks::on_token; false cancels.
-  std::function<bool(int32_t token, double log_probability)> on_token;
+  /// Each token and the logits (V) that it was drawn from, before on_text; false cancels. Those come back to
+  /// the host then, for every text that runs beside this one.
+  std::function<bool(int32_t token, std::span<const float> logits)> on_token;
 };
 
 struct ServedText {
   GeneratedText text;
   std::unique_ptr<Session>
       session;  // as generate leaves one, all but the last token read; null where it never began
+  int64_t cached_tokens = 0;  // of the prompt, that the prefix cache had
 };
 
 /// A text that is being made.
@@ -76,7 +93,11 @@ class PendingText {
 struct SchedulerStatus {
   size_t queued = 0, reading = 0, writing = 0;  // texts
   uint64_t ended = 0;                           // texts, cancelled and failed ones too
-  uint64_t tokens_read = 0, tokens_drawn = 0;   // of prompts; of texts
+  uint64_t tokens_read = 0, tokens_cached = 0;  // of prompts
+  uint64_t tokens_drawn = 0;
+  uint64_t batches = 0;                 // that read the newest token of every text
+  uint64_t tokens_batched = 0;          // in them
+  std::vector<LayerActivity> activity;  // of them, by layer
 };
 
 /// A thread of its own reads prompts a chunk at a time, those that wait for it in turn, and after each chunk
@@ -120,9 +141,10 @@ class Scheduler {
   void begin(Job& job);
   void read_chunk();
   void write_tokens();
+  void read_rows(Job& job, std::span<const int32_t> chunk, const ReadOptions& options);
   void draw(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,
             const ReadOptions& read);
-  void emit(Job& job, int32_t token, double log_probability);
+  static void emit(Job& job, int32_t token, std::span<const float> logits);
   void settle();
   static void give_result(Job& job);
   template <class Action>
@@ -131,15 +153,17 @@ class Scheduler {
   std::shared_ptr<const Weights> weights_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   SchedulerOptions options_;
-  mutable std::mutex mutex_;  // of what follows but running_ and next_reader_, which are the thread's
+  mutable std::mutex mutex_;  // of what follows, but what is the thread's alone
   std::condition_variable work_, idle_;
   std::deque<std::unique_ptr<Job>> queue_;
   std::map<Id, Job*> jobs_;  // queued and running
   SchedulerStatus status_;
   Id last_id_ = 0;
   bool closed_ = false, stopping_ = false;
+  // The thread's:
   Jobs running_;            // in order of arrival
   size_t next_reader_ = 0;  // whose turn it is, among those that read
+  std::vector<LayerActivity> activity_;
   std::thread thread_;
 };
 

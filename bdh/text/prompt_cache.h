@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bdh/model/session.h"
+#include "bdh/model/session_directory.h"
 
 namespace bdh {
 
@@ -21,7 +22,7 @@ class PromptCache {
   /// Makes the directory. Keeps at most max_bytes of sessions there, those used last. What goes wrong with a
   /// file never stops a text: it is a miss, and what cannot be written is told to `warn`, once. Throws
   /// Error(io) where there can be no such directory.
-  PromptCache(std::filesystem::path directory, uint64_t max_bytes,
+  PromptCache(const std::filesystem::path& directory, uint64_t max_bytes,
               std::function<void(const std::string&)> warn = {});
 
   /// Reads all of `tokens` but a last part, at least one token, into a session that has read nothing: what is
@@ -32,17 +33,14 @@ class PromptCache {
  private:
   struct Points;
 
-  std::filesystem::path state_file(const std::string& point) const;
   std::filesystem::path seen_file(const std::string& point) const;
   int64_t restore(Session& session, const Points& points) const;
   int64_t seen(const Points& points) const;
   void keep(const Session& session, const std::string& point);
   void mark(const Points& points);
-  void make_room(uint64_t bytes) const;
   void tell(const std::string& problem);
 
-  std::filesystem::path directory_;
-  uint64_t max_bytes_;
+  SessionDirectory states_;
   std::function<void(const std::string&)> warn_;
 };
 

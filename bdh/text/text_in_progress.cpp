@@ -41,20 +41,29 @@ double log_probability(std::span<const float> logits, int32_t token) {
   return logits[static_cast<size_t>(token)] - largest - std::log(sum);
 }
 
-TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config, const std::string& prompt,
-                     const Continuation& before, int64_t position, int64_t vocab_size) {
+TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config,
+                     std::span<const int32_t> prompt, const Continuation& before, int64_t vocab_size) {
   TextStart start{before.unread, config.sampling, before.step, before.unread.empty() || !prompt.empty(),
                   std::min(vocab_size, tokenizer.vocab_size())};
   start.sampling.seed = before.seed.value_or(config.sampling.seed);
-  if (start.begins) {
-    EncodeOptions encode;
-    encode.special_tokens = position == 0 && before.unread.empty();  // what follows belongs to the text
-    const std::vector<int32_t> more = tokenizer.encode_with(encode, prompt);
-    start.prompt.insert(start.prompt.end(), more.begin(), more.end());
-  }
+  start.prompt.insert(start.prompt.end(), prompt.begin(), prompt.end());
   if (start.prompt.empty())
     fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
+  for (const int32_t token : prompt) {
+    if (token < 0 || token >= vocab_size)
+      fail(ErrorKind::invalid_argument, "prompt: token ", token, " is outside [0, ", vocab_size, ")");
+  }
   return start;
+}
+
+TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config, const std::string& prompt,
+                     const Continuation& before, int64_t position, int64_t vocab_size) {
+  EncodeOptions encode;
+  encode.special_tokens = position == 0 && before.unread.empty();  // what follows belongs to the text
+  const bool goes_on = prompt.empty() && !before.unread.empty();
+  return text_start(tokenizer, config,
+                    goes_on ? std::vector<int32_t>() : tokenizer.encode_with(encode, prompt), before,
+                    vocab_size);
 }
 
 void take_horizon(Session& session, const GenerationConfig& config) {

@@ -49,6 +49,10 @@ struct TextStart {
 /// Error(invalid_argument) where there is no token.
 TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config, const std::string& prompt,
                      const Continuation& before, int64_t position, int64_t vocab_size);
+/// The same for a prompt in tokens, which are taken as they are. Throws Error(invalid_argument) for one
+/// outside the vocabulary, too.
+TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config,
+                     std::span<const int32_t> prompt, const Continuation& before, int64_t vocab_size);
 
 /// A session that has read nothing and has no horizon takes the config's.
 void take_horizon(Session& session, const GenerationConfig& config);

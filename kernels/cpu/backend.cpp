@@ -45,6 +45,7 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   int64_t prefill_tokens() const override { return kPrefillTokens; }
   int64_t few_tokens(int64_t position) const override { return position == 0 ? kFewFirstTokens : kFewTokens; }
   int64_t provisional_tokens() const override { return kMostProvisional; }
+  bool gives_x() const override { return true; }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     const std::lock_guard lock(mutex_);
@@ -71,6 +72,7 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
             : prefill(kernels_, parameters, pool_, prefill_, read.segments, read.activity);
     for (const Segment& segment : read.segments) {
       x += static_cast<int64_t>(segment.tokens.size()) * parameters.stride;
+      if (segment.x) give_x(parameters, segment, x);
       give_logits(parameters, segment, x);
     }
   }
@@ -93,6 +95,13 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
 
  private:
   // x_end: just after the segment's last row of x.
+  static void give_x(const PackedParameters& packed, const Segment& segment, const float* x_end) {
+    const auto rows = static_cast<int64_t>(segment.tokens.size());
+    const int64_t width = packed.dims.width;
+    for (int64_t row = 0; row < rows; ++row)
+      std::copy_n(x_end + (row - rows) * packed.stride, width, segment.x + row * width);
+  }
+
   void give_logits(const PackedParameters& packed, const Segment& segment, const float* x_end) {
     if (!segment.logits && !segment.draw) return;
     const auto rows = segment.all_logits ? static_cast<int64_t>(segment.tokens.size()) : int64_t{1};

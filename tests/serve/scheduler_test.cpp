@@ -73,8 +73,8 @@ TextRequest watched(TextRequest request, Drawn& to, bool probabilities) {
     return true;
   };
   if (probabilities) {
-    request.on_token = [&to](int32_t, double log_probability) {
-      to.log_probabilities.push_back(log_probability);
+    request.on_token = [&to](int32_t token, std::span<const float> logits) {
+      to.log_probabilities.push_back(log_probability(logits, token));
       return true;
     };
   }
@@ -150,7 +150,7 @@ TEST_CASE("a text goes on from the session it left, as if it were one") {
   const auto whole = scheduler.submit(request_of(50, 3, 20))->text.get().text;
   ServedText first = scheduler.submit(request_of(50, 3, 8))->text.get();
   TextRequest more = request_of(0, 3, 12);
-  more.session = std::move(first.session);
+  more.from = std::move(first.session);
   more.continued = first.text.next;
   const ServedText second = scheduler.submit(std::move(more))->text.get();
   CHECK(first.text.text + second.text.text == whole.text);
@@ -191,11 +191,11 @@ TEST_CASE("a full queue refuses and leaves the request as it was; so does a drai
   auto queued = scheduler.submit(request_of(5, 2));
   REQUIRE(queued);
   TextRequest refused = request_of(9, 3);
-  refused.session = std::make_unique<Session>(weights);
+  refused.from = std::make_shared<Session>(weights);
   // NOLINTBEGIN(bugprone-use-after-move): what is refused is not moved from
   CHECK_FALSE(scheduler.submit(std::move(refused)));
   CHECK(refused.prompt == some_prompt(9));
-  CHECK(refused.session);
+  CHECK(refused.from);
   CHECK(scheduler.status().queued == 1);
   scheduler.cancel(queued->id);
   hold.unlock();
@@ -258,11 +258,12 @@ TEST_CASE("what is wrong with one request disturbs no other") {
   CHECK_THROWS_WITH_AS(scheduler.submit(std::move(several)), doctest::Contains("num_return_sequences"),
                        Error);
   TextRequest foreign = request_of(3, 1);
-  foreign.session = std::make_unique<Session>(small_weights());
+  foreign.from = std::make_shared<Session>(small_weights());
   CHECK_THROWS_WITH_AS(scheduler.submit(std::move(foreign)), doctest::Contains("other weights"), Error);
   TextRequest at_the_end = request_of(3, 1);
-  at_the_end.session = std::make_unique<Session>(weights);
-  at_the_end.session->start_at((int64_t{1} << 53) - 10);
+  Session far_on(weights);
+  far_on.start_at((int64_t{1} << 53) - 10);
+  at_the_end.from = std::make_shared<Session>(std::move(far_on));
   CHECK_THROWS_WITH_AS(scheduler.submit(std::move(at_the_end)), doctest::Contains("2^53"), Error);
   CHECK_THROWS_AS(Scheduler(weights, bytes(), {.most_running = 0}), Error);
   CHECK(scheduler.submit(request_of(10, 4, 20))->text.get().text.tokens == wanted);

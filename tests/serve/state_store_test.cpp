@@ -1,0 +1,197 @@
+// States by name and the beginnings of prompts: the same text with them as without, and what is kept.
+#include "bdh/serve/state_store.h"
+
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include "bdh/base/error.h"
+#include "bdh/serve/scheduler.h"
+#include "kernels/cpu/backend.h"
+#include "tests/support/models.h"
+#include "tests/support/temporary.h"
+
+using namespace bdh;
+
+namespace {
+
+constexpr int64_t kChunk = 16;
+constexpr uint64_t kMuch = uint64_t{1} << 30;
+
+test::WeightsPointer small_weights() {
+  static const test::WeightsPointer weights = test::random_weights(
+      test::config_of(2, 32, 2, 4), cpu::make_backend({.threads = 1, .isa = ""}), DType::f32);
+  return weights;
+}
+
+std::vector<int32_t> tokens_of(size_t count, int32_t first) {
+  std::vector<int32_t> tokens;
+  for (size_t i = 0; i < count; ++i) tokens.push_back((first + static_cast<int32_t>(i * 7)) % 256);
+  return tokens;
+}
+
+KeptState state_after(size_t count) {
+  auto session = std::make_shared<Session>(small_weights());
+  session->read(tokens_of(count, 1));
+  return {std::move(session), {.unread = {5}, .seed = 9, .step = 3}};
+}
+
+std::vector<float> after(const KeptState& state) {
+  return Session(state.session->clone()).read(std::vector<int32_t>{7, 8});
+}
+
+struct Served {
+  std::vector<int32_t> tokens;
+  int64_t cached;
+};
+
+Served serve(Scheduler& scheduler, std::vector<int32_t> prompt) {
+  TextRequest request;
+  request.prompt_tokens = std::move(prompt);
+  request.config.max_new_tokens = 6;
+  request.config.sampling.seed = 3;
+  const ServedText served = scheduler.submit(std::move(request))->text.get();
+  return {served.text.tokens, served.cached_tokens};
+}
+
+std::vector<int32_t> prompt_of(size_t common, size_t own, int32_t which) {
+  std::vector<int32_t> prompt = tokens_of(common, 1);
+  const std::vector<int32_t> rest = tokens_of(own, 100 + which);
+  prompt.insert(prompt.end(), rest.begin(), rest.end());
+  return prompt;
+}
+
+}  // namespace
+
+TEST_CASE("states are kept by name, the same ones; those used longest ago go first") {
+  const KeptState state = state_after(40);
+  const size_t bytes = state.session->bytes();
+  StateStore store({.max_bytes = 3 * bytes});
+  for (const char* name : {"a", "b", "c"}) CHECK(store.keep(name, state));
+  CHECK(store.bytes() == 3 * bytes);
+  const auto found = store.find("a", small_weights());
+  REQUIRE(found);
+  CHECK(after(*found) == after(state));
+  CHECK(found->text.unread == state.text.unread);
+  CHECK(store.keep("d", state));
+  CHECK_FALSE(store.contains("b"));
+  CHECK(store.contains("a"));
+  CHECK(store.list().size() == 3);
+  CHECK(store.keep("a", state_after(41)));
+  CHECK(store.find("a", small_weights())->session->position() == 41);
+  CHECK(store.remove("a"));
+  CHECK_FALSE(store.remove("a"));
+  CHECK_FALSE(store.find("a", small_weights()));
+  CHECK_FALSE(StateStore({.max_bytes = bytes - 1}).keep("e", state));
+  store.clear();
+  CHECK(store.bytes() == 0);
+}
+
+TEST_CASE("a directory keeps states for other processes, with the bits they had") {
+  const test::TemporaryDirectory folder;
+  const KeptState state = state_after(40);
+  {
+    StateStore store({.max_bytes = kMuch, .directory = folder / "states"});
+    CHECK(store.keep("now", state));
+    CHECK(store.keep_soon("soon", state));
+  }
+  StateStore store({.max_bytes = kMuch, .directory = folder / "states"});
+  CHECK(store.list().size() == 2);
+  for (const char* name : {"now", "soon"}) {
+    const auto found = store.find(name, small_weights());
+    REQUIRE(found);
+    CHECK(after(*found) == after(state));
+    CHECK(found->text.seed == 9);
+    CHECK(found->text.step == 3);
+  }
+  CHECK(store.remove("now"));
+  CHECK_FALSE(store.contains("now"));
+  std::ofstream(folder / "states" / "damaged.session") << "no session";
+  CHECK_THROWS_AS(store.find("damaged", small_weights()), Error);
+  std::ofstream(folder / "file") << "";
+  CHECK_THROWS_WITH_AS(StateStore({.directory = folder / "file"}), doctest::Contains("cannot keep sessions"),
+                       Error);
+}
+
+TEST_CASE("what is larger than memory may have is in the directory alone, which has a bound too") {
+  const test::TemporaryDirectory folder;
+  const KeptState state = state_after(40);
+  StateStore store({.max_bytes = 1, .directory = folder / "states"});
+  CHECK(store.keep("a", state));
+  CHECK(store.bytes() == 0);
+  CHECK(after(*store.find("a", small_weights())) == after(state));
+  StateStore none({.max_bytes = 1, .directory = folder / "none", .max_directory_bytes = 1});
+  CHECK_FALSE(none.keep("a", state));
+  CHECK(none.list().empty());
+}
+
+TEST_CASE("prompts that begin alike are read from where they part, and give the text they give alone") {
+  for (const bool on_disk : {false, true}) {
+    CAPTURE(on_disk);
+    const test::TemporaryDirectory folder;
+    const auto store = std::make_shared<StateStore>(
+        StateStoreOptions{.max_bytes = kMuch, .directory = on_disk ? folder / "states" : ""});
+    const auto cache = std::make_shared<PrefixCache>(small_weights(), store, kChunk, kMuch);
+    const auto bytes = std::make_shared<ByteTokenizer>();
+    Scheduler cached(small_weights(), bytes, {.chunk = kChunk, .prefix_cache = cache});
+    Scheduler plain(small_weights(), bytes, {.chunk = kChunk});
+    const auto served = [&](const std::vector<int32_t>& prompt) {
+      const Served with = serve(cached, prompt);
+      CHECK(with.tokens == serve(plain, prompt).tokens);
+      return with.cached;
+    };
+    CHECK(served(prompt_of(1000, 10, 1)) == 0);
+    CHECK(served(prompt_of(1000, 10, 1)) == 1008);  // the last token is always read
+    CHECK(served(prompt_of(1000, 10, 2)) == 992);   // the last point of the grid before they part
+    CHECK(served(prompt_of(1000, 200, 3)) == 992);
+    CHECK(served(prompt_of(700, 100, 4)) == 496);  // the last that was kept before
+    CHECK(served(prompt_of(700, 100, 5)) == 688);  // and now where they part
+    CHECK(served(prompt_of(0, kChunk, 6)) == 0);
+    CHECK(served(prompt_of(0, kChunk + 1, 7)) == 0);
+    CHECK(cached.status().tokens_cached == 1008 + 992 + 992 + 496 + 688);
+    store->clear();
+    CHECK((served(prompt_of(1000, 10, 1)) == 0) == !on_disk);
+  }
+}
+
+TEST_CASE("the states of one prompt take no more than they may") {
+  const size_t one = most_session_bytes(*small_weights());
+  const auto store = std::make_shared<StateStore>(StateStoreOptions{.max_bytes = kMuch});
+  const auto cache = std::make_shared<PrefixCache>(small_weights(), store, kChunk, 3 * one);
+  Scheduler scheduler(small_weights(), std::make_shared<ByteTokenizer>(),
+                      {.chunk = kChunk, .prefix_cache = cache});
+  serve(scheduler, prompt_of(1000, 10, 1));
+  CHECK(store->list().size() == 3);
+}
+
+TEST_CASE("the rows of a prompt: the logits after each token and x, as they are without a scheduler") {
+  const std::vector<int32_t> prompt = tokens_of(50, 1);
+  Scheduler scheduler(small_weights(), std::make_shared<ByteTokenizer>(), {.chunk = kChunk});
+  std::vector<float> logits, x;
+  TextRequest request;
+  request.prompt_tokens = prompt;
+  request.config.max_new_tokens = 1;
+  request.config.sampling.do_sample = false;
+  request.prompt_logits = request.prompt_x = true;
+  request.on_prompt = [&](const PromptPart& part) {
+    logits.insert(logits.end(), part.logits.begin(), part.logits.end());
+    x.insert(x.end(), part.x.begin(), part.x.end());
+  };
+  const ServedText served = scheduler.submit(std::move(request))->text.get();
+  ReadOptions options;
+  options.chunk = kChunk;
+  Session session(small_weights());
+  CHECK(session.read_all(prompt, options) == logits);
+  CHECK(x.size() == 50 * 32);
+  double sum = 0, squares = 0;
+  for (size_t i = 0; i < 32; ++i) {
+    sum += x[i];
+    squares += double{x[i]} * x[i];
+  }
+  CHECK(std::abs(sum) < 1e-4);
+  CHECK(std::abs(squares - 32) < 1e-2);
+  const auto best = std::max_element(logits.end() - 256, logits.end()) - (logits.end() - 256);
+  CHECK(served.text.tokens == std::vector<int32_t>{static_cast<int32_t>(best)});
+}
