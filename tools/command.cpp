@@ -31,13 +31,17 @@ std::string read_stdin(size_t max_bytes) {
   return text;
 }
 
-// PATH, or PATH:SCALE where what follows the last colon is a number.
-AppliedAdapter adapter_of(const std::string& given, const Config& config) {
+struct ScaledPath {
+  std::string path;
+  double scale = 1;
+};
+
+ScaledPath scaled_path(const std::string& given) {
   const size_t colon = given.rfind(':');
   const auto scale =
       colon == std::string::npos ? std::nullopt : parse_number<double>(given.substr(colon + 1));
-  if (!scale || !std::isfinite(*scale)) return {load_adapter(given, config), 1};
-  return {load_adapter(given.substr(0, colon), config), *scale};
+  if (!scale || !std::isfinite(*scale)) return {given};
+  return {given.substr(0, colon), *scale};
 }
 
 }  // namespace
@@ -131,6 +135,13 @@ std::string short_name(const std::filesystem::path& path) {
   return (name.has_filename() ? name : name.parent_path()).filename().string();
 }
 
+std::string adapter_path(const std::string& given) { return scaled_path(given).path; }
+
+AppliedAdapter applied_adapter(const std::string& given, const Config& config) {
+  const auto [path, scale] = scaled_path(given);
+  return {load_adapter(path, config), scale};
+}
+
 Model load_model(const CommonOptions& options) {
   LoadOptions load;
   load.device = options.device;
@@ -141,7 +152,8 @@ Model load_model(const CommonOptions& options) {
   stop_if_interrupted();
   if (options.adapters.empty()) return model;
   std::vector<AppliedAdapter> adapters;
-  for (const std::string& given : options.adapters) adapters.push_back(adapter_of(given, model.config()));
+  for (const std::string& given : options.adapters)
+    adapters.push_back(applied_adapter(given, model.config()));
   return merged(model, adapters);
 }
 

@@ -10,6 +10,7 @@
 #include <system_error>
 #include <vector>
 
+#include "bdh/pretrained/adapters/lora.h"
 #include "bdh/pretrained/model.h"
 #include "tools/cli/interrupt.h"
 #include "tools/cli/options.h"
@@ -36,6 +37,7 @@ void add_tokenize(Command& program);
 void add_memory(Command& program);
 void add_models(Command& program);
 void add_validate(Command& program);
+void add_serve(Command& program);  // where the build has it
 
 struct CommonOptions {
   std::string directory;
@@ -85,6 +87,10 @@ std::optional<T> parse_number(const std::string& text) {
 
 /// What pictures call a file or directory: its name without the folders above it.
 std::string short_name(const std::filesystem::path& path);
+
+/// PATH, or PATH:SCALE where what follows the last colon is a number.
+std::string adapter_path(const std::string& given);
+AppliedAdapter applied_adapter(const std::string& given, const Config& config);
 
 /// Loads the model directory and merges the adapters into it; its warnings go to stderr.
 Model load_model(const CommonOptions& options);

@@ -14,6 +14,9 @@ void parse_and_run(int argc, char** argv) {
                          add_eval, add_horizon, add_inspect, add_convert, add_quantize, add_adapter,
                          add_tokenize, add_memory, add_models, add_validate})
     add(program);
+#ifdef BDH_SERVE
+  add_serve(program);
+#endif
   program.parse_and_run(argc, argv);
 }
 

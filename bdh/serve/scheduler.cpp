@@ -316,6 +316,7 @@ void Scheduler::give_result(Job& job) {
   if (!job.text.finished()) job.text.finish(FinishReason::cancelled);
   job.promise.set_value(
       {{std::move(job.text).result(), std::move(job.session), job.cached}, std::move(job.failure)});
+  if (job.request.on_end) job.request.on_end();
 }
 
 }  // namespace bdh

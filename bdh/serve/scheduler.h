@@ -59,6 +59,8 @@ struct TextRequest {
   /// Each token and the logits (V) that it was drawn from, before on_text; false cancels. Those come back to
   /// the host then, for every text that runs beside this one.
   std::function<bool(int32_t token, std::span<const float> logits)> on_token;
+  /// Its result is there. Must not throw.
+  std::function<void()> on_end;
 };
 
 struct ServedText {

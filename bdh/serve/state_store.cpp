@@ -1,6 +1,8 @@
 // A map of states and the order in which they were used.
 #include "bdh/serve/state_store.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -123,11 +125,14 @@ bool StateStore::remove(const std::string& name) {
   return was_there;
 }
 
-void StateStore::clear() {
+void StateStore::keep_those_of(std::span<const Weights* const> weights) {
   const std::lock_guard lock(mutex_);
-  kept_.clear();
-  order_.clear();
-  bytes_ = 0;
+  for (auto entry = kept_.begin(); entry != kept_.end();) {
+    const auto next = std::next(entry);
+    const Weights* own = &entry->second.state.session->weights();
+    if (std::find(weights.begin(), weights.end(), own) == weights.end()) drop(entry);
+    entry = next;
+  }
 }
 
 std::vector<StateStore::Entry> StateStore::list() const {

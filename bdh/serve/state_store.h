@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -56,7 +57,9 @@ class StateStore {
   bool contains(const std::string& name) const;
   /// Whether there was one.
   bool remove(const std::string& name);
-  void clear();
+  /// Forgets what is in memory of other weights.
+  void keep_those_of(std::span<const Weights* const> weights);
+  uint64_t max_bytes() const { return max_bytes_; }
 
   struct Entry {
     std::string name;

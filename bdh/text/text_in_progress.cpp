@@ -49,7 +49,7 @@ TextStart text_start(const Tokenizer& tokenizer, const GenerationConfig& config,
   start.prompt.insert(start.prompt.end(), prompt.begin(), prompt.end());
   if (start.prompt.empty())
     fail(ErrorKind::invalid_argument, "the prompt is empty: give at least one character to continue");
-  for (const int32_t token : prompt) {
+  for (const int32_t token : start.prompt) {
     if (token < 0 || token >= vocab_size)
       fail(ErrorKind::invalid_argument, "prompt: token ", token, " is outside [0, ", vocab_size, ")");
   }

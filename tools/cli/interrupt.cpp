@@ -11,6 +11,7 @@ namespace bdh::tools {
 namespace {
 
 std::atomic<int> caught{0};
+std::atomic<bool> hung_up{false};
 static_assert(std::atomic<int>::is_always_lock_free);
 
 void set_flag(int number) {
@@ -19,9 +20,11 @@ void set_flag(int number) {
   if (number == SIGINT) signal(SIGTERM, SIG_DFL);
 }
 
-void catch_signal(int number) {
+void set_hung_up(int) { hung_up = true; }
+
+void catch_signal(int number, void (*handler)(int) = set_flag) {
   struct sigaction action = {};
-  action.sa_handler = set_flag;
+  action.sa_handler = handler;
   sigemptyset(&action.sa_mask);
   sigaction(number, &action, nullptr);
 }
@@ -34,6 +37,10 @@ void catch_interrupts() {
 }
 
 void catch_terminations() { catch_signal(SIGTERM); }
+
+void catch_hangups() { catch_signal(SIGHUP, set_hung_up); }
+
+bool take_hangup() { return hung_up.exchange(false); }
 
 bool interrupted() { return caught != 0; }
 

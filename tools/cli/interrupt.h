@@ -11,6 +11,11 @@ void catch_interrupts();
 /// launchers send when they are impatient, changes nothing.
 void catch_terminations();
 
+/// SIGHUP, too: for a command that then reads its files anew.
+void catch_hangups();
+/// Whether one came since the last call.
+bool take_hangup();
+
 /// True once a signal was caught.
 bool interrupted();
 

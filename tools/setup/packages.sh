@@ -8,7 +8,7 @@ stop() { printf 'setup: %s\n' "$1" >&2; exit 1; }
 
 packages_for() {
   case $1 in
-    build) echo ccache cmake ninja-build pkg-config libsimdjson-dev libcli11-dev libminizip-dev libpcre2-dev libutf8proc-dev ;;
+    build) echo ccache cmake ninja-build pkg-config libsimdjson-dev libcli11-dev libcpp-httplib-dev libminizip-dev libpcre2-dev libutf8proc-dev ;;
     gcc) echo g++ ;;
     clang) echo clang ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;

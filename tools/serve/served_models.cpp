@@ -1,0 +1,196 @@
+// Loading models to be served, and sharing memory among their sessions.
+#include "tools/serve/served_models.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "bdh/base/error.h"
+#include "bdh/base/memory.h"
+#include "bdh/pretrained/adapters/load_adapter.h"
+#include "tools/registry/registry.h"
+
+namespace bdh::tools {
+namespace {
+
+constexpr int64_t kChunk = 64;
+constexpr uint64_t kPromptShare =
+    4;  // of what is kept, one prompt's beginnings take at most a part in so many
+
+int64_t now() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+struct Named {
+  std::string id, rest;
+};
+
+/// "ID=REST", where what stands before the = is no path; else an empty id.
+Named named(const std::string& given) {
+  const size_t equals = given.find('=');
+  if (equals == 0 || equals == std::string::npos || given.find('/') < equals ||
+      std::filesystem::exists(given))
+    return {"", given};
+  return {given.substr(0, equals), given.substr(equals + 1)};
+}
+
+std::filesystem::path registered(const std::string& name, const std::string& registry) {
+  const ModelRegistry models(registry);
+  const size_t colon = name.find(':');
+  return models.locate(colon == std::string::npos
+                           ? models.find(name)
+                           : models.find(name.substr(0, colon), name.substr(colon + 1)));
+}
+
+bool same(const ServedModel& a, const ServedModel& b) {
+  return a.id == b.id && a.path == b.path && a.model->weights->hash() == b.model->weights->hash();
+}
+
+}  // namespace
+
+ServedModels::ServedModels(ServedModelsOptions options)
+    : options_(std::move(options)),
+      state_dtype_(options_.common.state_dtype == "bf16" ? DType::bf16 : DType::f32) {
+  List models = load();
+  share_memory(models);
+  begin(std::move(models));
+}
+
+ServedModels::List ServedModels::load() const {
+  LoadOptions load;
+  load.device = options_.common.device;
+  load.threads = options_.common.threads;
+  if (!options_.common.dtype.empty()) load.dtype = dtype_from_option(options_.common.dtype);
+  List models;
+  for (const std::string& given : options_.models) {
+    ServedModel model = load_one(given, load);
+    for (const ServedModelPointer& served : with_adapters(std::move(model))) {
+      const auto has_its_id = [&](const ServedModelPointer& other) { return other->id == served->id; };
+      if (std::any_of(models.begin(), models.end(), has_its_id)) {
+        fail(ErrorKind::invalid_argument, "two models would be called ", served->id,
+             "; give one another name: NAME=", served->path);
+      }
+      models.push_back(served);
+    }
+  }
+  return models;
+}
+
+ServedModel ServedModels::load_one(const std::string& given, const LoadOptions& load) const {
+  const auto [id, source] = named(given);
+  const bool is_path = std::filesystem::exists(source) || source.find('/') != std::string::npos;
+  const std::filesystem::path path =
+      is_path ? std::filesystem::path(source) : registered(source, options_.registry);
+  ServedModel served;
+  served.id = !id.empty() ? id : is_path ? short_name(path) : source;
+  served.path = path.string();
+  served.created = now();
+  served.model = std::make_shared<Model>(Model::from_pretrained(path, load));
+  for (const std::string& warning : served.model->warnings) warn(concat(served.id, ": ", warning));
+  stop_if_interrupted();
+  return served;
+}
+
+/// The model, and a copy of it with each of the adapters merged in.
+ServedModels::List ServedModels::with_adapters(ServedModel base) const {
+  List models;
+  for (const std::string& given : options_.common.adapters) {
+    const auto [id, source] = named(given);
+    const AppliedAdapter adapter = applied_adapter(source, base.model->config());
+    ServedModel adapted = base;
+    adapted.id = id.empty() ? short_name(adapter_path(source)) : id;
+    adapted.parent = base.id;
+    adapted.path = adapter_path(source);
+    adapted.model = std::make_shared<Model>(merged(*base.model, {&adapter, 1}));
+    models.push_back(std::make_shared<ServedModel>(std::move(adapted)));
+  }
+  models.insert(models.begin(), std::make_shared<ServedModel>(std::move(base)));
+  return models;
+}
+
+/// As many texts at once as fit in three quarters of the memory for sessions; the rest is for those kept.
+void ServedModels::share_memory(const List& models) {
+  uint64_t each = 0;
+  for (const ServedModelPointer& served : models)
+    each += most_session_bytes(*served->model->weights, state_dtype_);
+  const uint64_t fit = options_.state_bytes / 4 * 3 / std::max<uint64_t>(each, 1);
+  if (fit == 0) {
+    fail(ErrorKind::out_of_memory, "--state-bytes ", options_.state_bytes, " is too little: one text ",
+         models.size() > 1 ? "of each model " : "", "takes ", each, " bytes, and needs ", each / 3 * 4 + 4);
+  }
+  batch_ = std::min<uint64_t>(options_.batch, fit);
+  if (batch_ < options_.batch) {
+    note(concat(batch_, batch_ == 1 ? " text" : " texts", " at once: more do not fit in --state-bytes ",
+                format_bytes(options_.state_bytes)));
+  }
+  states_ = std::make_shared<StateStore>(StateStoreOptions{
+      options_.state_bytes - batch_ * each, options_.state_directory, options_.state_directory_bytes});
+}
+
+void ServedModels::begin(List models) {
+  const uint64_t prompt_bytes = states_->max_bytes() / kPromptShare;
+  List begun;
+  for (const ServedModelPointer& loaded : models) {
+    if (loaded->scheduler) {
+      begun.push_back(loaded);
+      continue;
+    }
+    ServedModel served = *loaded;
+    const auto& weights = served.model->weights;
+    weights->packed();
+    tokenizer_of(*served.model);
+    SchedulerOptions options{
+        .most_running = batch_, .most_queued = options_.queue, .chunk = kChunk, .state_dtype = state_dtype_};
+    options.prefix_cache = std::make_shared<PrefixCache>(
+        weights, states_, kChunk,
+        std::max<uint64_t>(prompt_bytes, most_session_bytes(*weights, state_dtype_)));
+    served.scheduler = std::make_shared<Scheduler>(weights, served.model->tokenizer, options);
+    begun.push_back(std::make_shared<ServedModel>(std::move(served)));
+  }
+  const std::lock_guard lock(mutex_);
+  models_ = std::move(begun);
+}
+
+ServedModelPointer ServedModels::find(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  if (models_.size() == 1) return models_.front();
+  const auto found = std::find_if(models_.begin(), models_.end(),
+                                  [&](const ServedModelPointer& served) { return served->id == id; });
+  return found == models_.end() ? nullptr : *found;
+}
+
+std::vector<ServedModelPointer> ServedModels::list() const {
+  const std::lock_guard lock(mutex_);
+  return models_;
+}
+
+size_t ServedModels::most_session() const {
+  size_t most = 0;
+  for (const ServedModelPointer& served : list())
+    most = std::max(most, most_session_bytes(*served->model->weights, state_dtype_));
+  return most;
+}
+
+void ServedModels::reload() {
+  List models = load();
+  uint64_t each = 0;
+  for (ServedModelPointer& loaded : models) {
+    each += most_session_bytes(*loaded->model->weights, state_dtype_);
+    for (const ServedModelPointer& served : list())
+      if (same(*served, *loaded)) loaded = served;
+  }
+  if (batch_ * each > options_.state_bytes)
+    fail(ErrorKind::out_of_memory, "the new models' sessions take more than --state-bytes; start anew");
+  begin(std::move(models));
+  std::vector<const Weights*> current;
+  for (const ServedModelPointer& served : list()) current.push_back(served->model->weights.get());
+  states_->keep_those_of(current);
+}
+
+void ServedModels::drain() {
+  for (const ServedModelPointer& served : list()) served->scheduler->drain();
+}
+
+}  // namespace bdh::tools
