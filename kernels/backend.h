@@ -129,13 +129,23 @@ struct LayerActivity {
   int64_t g = 0;         // non-zero g
 };
 
+/// A neuron that was active while a token was read.
+struct FiredNeuron {
+  int32_t neuron;  // in [0, H*N)
+  float n, g;      // g is 0 where the gate was shut
+};
+
+/// What fired while one token was read, by layer, in order of the neurons.
+using TokenTrace = std::vector<std::vector<FiredNeuron>>;
+
 /// Tokens of one sequence, and what is wanted of them.
 struct Segment {
   State* state = nullptr;  // read from and added to; null: position 0, nothing remembered and nothing kept
   std::span<const int32_t> tokens;  // at least one, each in [0, V)
   float* logits = nullptr;          // null, (V) for the last token, or (T, V) for all of them
   bool all_logits = false;
-  float* x = nullptr;  // null, or (T, D): the rows that logits are made of, where Backend::gives_x
+  float* x = nullptr;  // null, or (T, D): the rows that logits are made of, where Backend::tells_inside
+  TokenTrace* trace = nullptr;  // of a token that is decoded, where Backend::tells_inside; or null
   /// The token after the last: the backend sets draw->token. `logits` may then stay as they were.
   Draw* draw = nullptr;
   const Adapter* adapter = nullptr;
@@ -158,8 +168,8 @@ class Backend {
   virtual std::string name() const = 0;
   /// How many tokens can be read provisionally; 0: none.
   virtual int64_t provisional_tokens() const { return 0; }
-  /// Whether Segment::x may be asked for.
-  virtual bool gives_x() const { return false; }
+  /// Whether Segment::x and Segment::trace may be asked for.
+  virtual bool tells_inside() const { return false; }
   /// How many tokens of one sequence are best read at once.
   virtual int64_t prefill_tokens() const = 0;
   /// Up to how many tokens of one sequence at `position` are read sooner one by one than at once.

@@ -74,7 +74,10 @@ Segment part_of(const Segment& whole, int64_t begin, int64_t count, const Config
   if (whole.all_logits) part.logits += begin * config.vocab_size;
   if (whole.x) part.x += begin * config.n_embd;
   if (!last && !whole.all_logits) part.logits = nullptr;
-  if (!last) part.draw = nullptr;
+  if (!last) {
+    part.draw = nullptr;
+    part.trace = nullptr;
+  }
   return part;
 }
 
@@ -128,14 +131,20 @@ void read_segments(const Weights& weights, std::span<const Segment> segments, co
   }
 }
 
+void require_inside(const Weights& weights) {
+  if (!weights.backend().tells_inside()) {
+    fail(ErrorKind::unsupported, weights.backend().name(),
+         ": this backend tells neither x nor what fires; use --device cpu");
+  }
+}
+
 void check_x(const SessionRead& read, const Weights& weights) {
   if (read.x.empty()) return;
   const auto width = static_cast<size_t>(weights.config().n_embd);
   if (read.x.size() != read.tokens.size() * width)
     fail(ErrorKind::invalid_argument, "read_batch: room for ", read.x.size(), " numbers of x; ",
          read.tokens.size(), " tokens have ", width, " each");
-  if (!weights.backend().gives_x())
-    fail(ErrorKind::unsupported, weights.backend().name(), ": this backend gives no x; use --device cpu");
+  require_inside(weights);
 }
 
 void check_batch(std::span<Session* const> sessions) {
@@ -310,12 +319,19 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
   if (sessions.empty()) return {};
   check_batch(sessions);
   const Weights& weights = sessions.front()->weights();
+  if (!options.traces.empty()) {
+    require_inside(weights);
+    if (options.traces.size() != sessions.size())
+      fail(ErrorKind::invalid_argument, "read_batch: ", sessions.size(), " sessions but ",
+           options.traces.size(), " traces");
+  }
   const auto vocab = static_cast<size_t>(weights.config().vocab_size);
   std::vector<float> logits(options.draws.empty() ? sessions.size() * vocab : 0);
   std::vector<Segment> segments;
   for (size_t i = 0; i < sessions.size(); ++i) {
     Segment& segment =
         segments.emplace_back(Segment{.state = sessions[i]->state_.get(), .tokens = tokens[i]});
+    if (!options.traces.empty()) segment.trace = options.traces[i];
     if (options.draws.empty()) {
       segment.logits = logits.data() + i * vocab;
     } else {

@@ -31,6 +31,9 @@ struct ReadOptions {
   std::span<Draw> draws = {};
   /// When set, resized to L entries and added to.
   std::vector<LayerActivity>* activity = nullptr;
+  /// One for each session, of which some may be null, or none: what fires while its last token is read, where
+  /// that is read recurrently. Throws Error(unsupported) where the backend does not tell.
+  std::span<TokenTrace* const> traces = {};
 };
 
 struct SessionOptions {

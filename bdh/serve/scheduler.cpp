@@ -61,6 +61,10 @@ std::unique_ptr<Scheduler::Job> Scheduler::job_of(TextRequest& request) const {
   const Session* session = request.from.get();
   if (session && &session->weights() != weights_.get())
     fail(ErrorKind::invalid_argument, "the request's session has other weights than the scheduler");
+  if (request.on_trace && !weights_->backend().tells_inside()) {
+    fail(ErrorKind::unsupported, weights_->backend().name(),
+         ": this backend does not tell what fires; use --device cpu");
+  }
   request.config.validate();
   request.config.require_possible(weights_->config().vocab_size);
   if (request.config.num_return_sequences != 1) {
@@ -246,11 +250,22 @@ void Scheduler::write_tokens() {
   ReadOptions options;
   options.form = Form::recurrent;
   options.activity = &activity_;
-  guarded(writers, [&] { draw(writers, newest, options); });
+  guarded(writers, [&] { write_traced(writers, newest, options); });
   const std::lock_guard lock(mutex_);
   ++status_.batches;
   status_.tokens_batched += writers.size();
   status_.activity = activity_;
+}
+
+/// As draw, and tells those who want to know what fired.
+void Scheduler::write_traced(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,
+                             ReadOptions options) {
+  std::vector<TokenTrace> traces(jobs.size());
+  std::vector<TokenTrace*> wanted;
+  for (size_t i = 0; i < jobs.size(); ++i) wanted.push_back(jobs[i]->request.on_trace ? &traces[i] : nullptr);
+  if (std::any_of(wanted.begin(), wanted.end(), [](const TokenTrace* trace) { return trace; }))
+    options.traces = wanted;
+  draw(jobs, tokens, options);
 }
 
 /// Reads tokens[i] into the session of jobs[i], and draws the token that comes next.
@@ -271,6 +286,7 @@ void Scheduler::draw(std::span<Job* const> jobs, std::span<const std::span<const
   Sampler sampler;
   for (size_t i = 0; i < jobs.size(); ++i) {
     guarded({&jobs[i], 1}, [&] {
+      if (jobs[i]->request.on_trace && !options.traces.empty()) jobs[i]->request.on_trace(*options.traces[i]);
       const std::span<const float> row = std::span(logits).subspan(i * vocab, vocab);
       const int32_t token = here ? sampler.draw(draws[i], row) : draws[i].token;
       emit(*jobs[i], token, row);

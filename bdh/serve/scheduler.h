@@ -59,6 +59,9 @@ struct TextRequest {
   /// Each token and the logits (V) that it was drawn from, before on_text; false cancels. Those come back to
   /// the host then, for every text that runs beside this one.
   std::function<bool(int32_t token, std::span<const float> logits)> on_token;
+  /// What fired while the token before the next one was read; before on_token, but not for the first token,
+  /// as prompts are read in chunks. Where the backend tells it (Backend::tells_inside).
+  std::function<void(const TokenTrace& trace)> on_trace;
   /// Its result is there. Must not throw.
   std::function<void()> on_end;
 };
@@ -146,6 +149,8 @@ class Scheduler {
   void read_rows(Job& job, std::span<const int32_t> chunk, const ReadOptions& options);
   void draw(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,
             const ReadOptions& read);
+  void write_traced(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,
+                    ReadOptions options);
   static void emit(Job& job, int32_t token, std::span<const float> logits);
   void settle();
   static void give_result(Job& job);

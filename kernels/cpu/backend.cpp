@@ -45,7 +45,7 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   int64_t prefill_tokens() const override { return kPrefillTokens; }
   int64_t few_tokens(int64_t position) const override { return position == 0 ? kFewFirstTokens : kFewTokens; }
   int64_t provisional_tokens() const override { return kMostProvisional; }
-  bool gives_x() const override { return true; }
+  bool tells_inside() const override { return true; }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     const std::lock_guard lock(mutex_);

@@ -6,6 +6,7 @@
 // Bytes that must move for a layer: E whole, and of Ev, the decoder and S the rows of active neurons.
 #include "kernels/cpu/decode.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct Token {
   SequenceState* state;
   int64_t position;
   int32_t token;
+  TokenTrace* trace;
 };
 
 struct Decode {
@@ -38,6 +40,7 @@ struct Decode {
   float* angles;            // (B, padded(N)): of the tokens whose angles are given
   float* flushed;           // of a provisional read: (tiles, kTileNeurons, stride), rows of S as they will be
   uint8_t* known;           // (tiles, kTileNeurons): 1 where that row has been made
+  std::vector<FiredNeuron>* fired;  // (B, tiles): of the layer, where there is a trace
 
   float* angles_of(int64_t b) const { return angles + b * padded(tiles.neurons); }
   int64_t index(int64_t b, int64_t tile) const { return b * tiles.count + tile; }
@@ -137,6 +140,12 @@ void combine(const Decode& d, int64_t sequence, int64_t head) {
   d.kernels.norm(out, d.packed.dims.width, d.stride, out);
 }
 
+void note_fired(const NeuronTile& tile, const int32_t* index, const float* n, const float* v, int64_t count,
+                std::vector<FiredNeuron>& fired) {
+  for (int64_t j = 0; j < count; ++j)
+    fired.push_back({static_cast<int32_t>(tile.row) + index[j], n[j], v[j] > 0.0f ? n[j] * v[j] : 0.0f});
+}
+
 void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   const NeuronTile tile = d.tiles[i];
   const int64_t at = d.index(sequence, i);
@@ -148,6 +157,7 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder_v, tile.row), index, active, d.stride, attended,
                      v);
 
+  if (d.batch[sequence].trace) note_fired(tile, index, n, v, active, d.fired[at]);
   for (int64_t j = 0; j < active; ++j) n[j] = v[j] > 0.0f ? n[j] * v[j] : 0.0f;
   const int64_t gated = d.kernels.compact(n, index, active, n, index);
   std::fill(mixed, mixed + d.stride, 0.0f);
@@ -191,7 +201,7 @@ std::vector<Token> batch_of(std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
     auto* state = static_cast<SequenceState*>(segment.state);
     for (size_t i = 0; i < segment.tokens.size(); ++i)
-      batch.push_back({state, state->position() + static_cast<int64_t>(i), segment.tokens[i]});
+      batch.push_back({state, state->position() + static_cast<int64_t>(i), segment.tokens[i], segment.trace});
   }
   return batch;
 }
@@ -206,6 +216,19 @@ void add_activity(const Decode& d, int64_t sequences, LayerActivity& total) {
   }
 }
 
+/// The tiles' lists as one.
+void add_to_traces(const Decode& d, int64_t layer) {
+  for (int64_t b = 0; b < std::ssize(d.batch); ++b) {
+    if (!d.batch[b].trace) continue;
+    std::vector<FiredNeuron>& all = d.batch[b].trace->at(static_cast<size_t>(layer));
+    for (int64_t i = 0; i < d.tiles.count; ++i) {
+      std::vector<FiredNeuron>& part = d.fired[d.index(b, i)];
+      all.insert(all.end(), part.begin(), part.end());
+      part.clear();
+    }
+  }
+}
+
 }  // namespace
 
 const float* decode(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
@@ -215,6 +238,12 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
   const std::vector<Token> batch = batch_of(segments);
   const int64_t count = std::ssize(batch);
   scratch.activity.assign(static_cast<size_t>(count * tiles.count), {});
+  const bool is_traced =
+      std::any_of(batch.begin(), batch.end(), [](const Token& token) { return token.trace; });
+  scratch.fired.resize(is_traced ? static_cast<size_t>(count * tiles.count) : 0);
+  for (const Token& token : batch) {
+    if (token.trace) token.trace->assign(static_cast<size_t>(packed.dims.layers), {});
+  }
   if (provisional) scratch.known.resize(static_cast<size_t>(tiles.count * kTileNeurons));
   const Decode d{kernels,
                  packed,
@@ -228,7 +257,8 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  scratch.activity.data(),
                  scratch.angles.at_least(count * padded(packed.dims.neurons)),
                  provisional ? scratch.flushed.at_least(tiles.count * kTileNeurons * packed.stride) : nullptr,
-                 scratch.known.data()};
+                 scratch.known.data(),
+                 scratch.fired.data()};
   set_angles(d);
   float* mixed = d.partial + count * tiles.count * packed.stride;
   for (int64_t b = 0; b < count; ++b) embed_token(kernels, packed, batch[b].token, d.x + b * packed.stride);
@@ -244,6 +274,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
       for (int64_t b = 0; b < count; ++b) gate(d, layer, b, i);
     });
     for (int64_t b = 0; b < count; ++b) mix(d, b, mixed);
+    if (is_traced) add_to_traces(d, layer);
     if (!activity.empty()) add_activity(d, count, activity[layer]);
   }
   for (const Segment& segment : segments) {

@@ -16,6 +16,7 @@ struct DecodeScratch {
   Buffer<float> x, attended, partial, neurons, angles, flushed;
   std::vector<LayerActivity> activity;
   std::vector<uint8_t> known;
+  std::vector<std::vector<FiredNeuron>> fired;
 };
 
 /// Reads the one token of each segment, or where they are provisional all of them, each as if alone. Returns

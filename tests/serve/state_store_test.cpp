@@ -56,6 +56,19 @@ Served serve(Scheduler& scheduler, std::vector<int32_t> prompt) {
   return {served.text.tokens, served.cached_tokens};
 }
 
+struct CachedScheduler {
+  std::shared_ptr<StateStore> store;
+  std::unique_ptr<Scheduler> scheduler;
+
+  explicit CachedScheduler(const StateStoreOptions& options, uint64_t prompt_bytes = kMuch)
+      : store(std::make_shared<StateStore>(options)) {
+    const SchedulerOptions with_cache{
+        .chunk = kChunk,
+        .prefix_cache = std::make_shared<PrefixCache>(small_weights(), store, kChunk, prompt_bytes)};
+    scheduler = std::make_unique<Scheduler>(small_weights(), std::make_shared<ByteTokenizer>(), with_cache);
+  }
+};
+
 std::vector<int32_t> prompt_of(size_t common, size_t own, int32_t which) {
   std::vector<int32_t> prompt = tokens_of(common, 1);
   const std::vector<int32_t> rest = tokens_of(own, 100 + which);
@@ -131,42 +144,38 @@ TEST_CASE("what is larger than memory may have is in the directory alone, which 
 }
 
 TEST_CASE("prompts that begin alike are read from where they part, and give the text they give alone") {
+  const auto served = [&](Scheduler& scheduler, const std::vector<int32_t>& prompt) {
+    Scheduler alone(small_weights(), std::make_shared<ByteTokenizer>(), {.chunk = kChunk});
+    const Served with = serve(scheduler, prompt);
+    CHECK(with.tokens == serve(alone, prompt).tokens);
+    return with.cached;
+  };
   for (const bool on_disk : {false, true}) {
     CAPTURE(on_disk);
     const test::TemporaryDirectory folder;
-    const auto store = std::make_shared<StateStore>(
-        StateStoreOptions{.max_bytes = kMuch, .directory = on_disk ? folder / "states" : ""});
-    const auto cache = std::make_shared<PrefixCache>(small_weights(), store, kChunk, kMuch);
-    const auto bytes = std::make_shared<ByteTokenizer>();
-    Scheduler cached(small_weights(), bytes, {.chunk = kChunk, .prefix_cache = cache});
-    Scheduler plain(small_weights(), bytes, {.chunk = kChunk});
-    const auto served = [&](const std::vector<int32_t>& prompt) {
-      const Served with = serve(cached, prompt);
-      CHECK(with.tokens == serve(plain, prompt).tokens);
-      return with.cached;
-    };
-    CHECK(served(prompt_of(1000, 10, 1)) == 0);
-    CHECK(served(prompt_of(1000, 10, 1)) == 1008);  // the last token is always read
-    CHECK(served(prompt_of(1000, 10, 2)) == 992);   // the last point of the grid before they part
-    CHECK(served(prompt_of(1000, 200, 3)) == 992);
-    CHECK(served(prompt_of(700, 100, 4)) == 496);  // the last that was kept before
-    CHECK(served(prompt_of(700, 100, 5)) == 688);  // and now where they part
-    CHECK(served(prompt_of(0, kChunk, 6)) == 0);
-    CHECK(served(prompt_of(0, kChunk + 1, 7)) == 0);
-    CHECK(cached.status().tokens_cached == 1008 + 992 + 992 + 496 + 688);
-    store->keep_those_of({});
-    CHECK((served(prompt_of(1000, 10, 1)) == 0) == !on_disk);
+    const StateStoreOptions options{.max_bytes = kMuch, .directory = on_disk ? folder / "states" : ""};
+    {
+      const CachedScheduler cached(options);
+      Scheduler& scheduler = *cached.scheduler;
+      CHECK(served(scheduler, prompt_of(1000, 10, 1)) == 0);
+      CHECK(served(scheduler, prompt_of(1000, 10, 1)) == 1008);  // the last token is always read
+      CHECK(served(scheduler, prompt_of(1000, 10, 2)) == 992);   // the grid's last point before they part
+      CHECK(served(scheduler, prompt_of(1000, 200, 3)) == 992);
+      CHECK(served(scheduler, prompt_of(700, 100, 4)) == 496);  // the last that was kept before
+      CHECK(served(scheduler, prompt_of(700, 100, 5)) == 688);  // and now where they part
+      CHECK(served(scheduler, prompt_of(0, kChunk, 6)) == 0);
+      CHECK(served(scheduler, prompt_of(0, kChunk + 1, 7)) == 0);
+      CHECK(scheduler.status().tokens_cached == 1008 + 992 + 992 + 496 + 688);
+    }
+    const CachedScheduler later(options);
+    CHECK(served(*later.scheduler, prompt_of(1000, 10, 1)) == (on_disk ? 1008 : 0));
   }
 }
 
 TEST_CASE("the states of one prompt take no more than they may") {
-  const size_t one = most_session_bytes(*small_weights());
-  const auto store = std::make_shared<StateStore>(StateStoreOptions{.max_bytes = kMuch});
-  const auto cache = std::make_shared<PrefixCache>(small_weights(), store, kChunk, 3 * one);
-  Scheduler scheduler(small_weights(), std::make_shared<ByteTokenizer>(),
-                      {.chunk = kChunk, .prefix_cache = cache});
-  serve(scheduler, prompt_of(1000, 10, 1));
-  CHECK(store->list().size() == 3);
+  const CachedScheduler cached({.max_bytes = kMuch}, 3 * most_session_bytes(*small_weights()));
+  serve(*cached.scheduler, prompt_of(1000, 10, 1));
+  CHECK(cached.store->list().size() == 3);
 }
 
 TEST_CASE("the rows of a prompt: the logits after each token and x, as they are without a scheduler") {

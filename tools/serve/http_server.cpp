@@ -325,6 +325,7 @@ void HttpServer::Implementation::take_head(httplib::Request& request, Connection
   connection.request.method = request.method;
   connection.request.path = std::exchange(request.path, std::string(1, '/'));
   connection.request.headers.assign(request.headers.begin(), request.headers.end());
+  connection.request.query.assign(request.params.begin(), request.params.end());
   connection.request.is_gone = [&connection] { return connection.is_gone(); };
   for (const char* name : {"Content-Type", "Content-Encoding", "Accept-Encoding"})
     request.headers.erase(name);

@@ -15,6 +15,7 @@ struct HttpRequest {
   std::string method, path;  // the path decoded, without the query
   std::string body;
   std::vector<std::pair<std::string, std::string>> headers;
+  std::vector<std::pair<std::string, std::string>> query;
   /// Whether the client has hung up.
   std::function<bool()> is_gone;
 

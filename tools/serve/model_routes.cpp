@@ -15,6 +15,13 @@ constexpr size_t kMostInputs = 256;
 Json model_json(const ServedModel& served) {
   Json json;
   json.set("id", served.id).set("object", "model").set("created", served.created).set("owned_by", "bdh");
+  const Dimensions dims = served.model->config().dimensions();
+  json.set("dimensions", Json()
+                             .set("layers", dims.layers)
+                             .set("heads", dims.heads)
+                             .set("neurons", dims.neurons)
+                             .set("width", dims.width)
+                             .set("vocab", dims.vocab));
   if (!served.parent.empty()) json.set("parent", served.parent);
   return json;
 }
@@ -128,7 +135,7 @@ HttpReply embed(Service& service, const HttpRequest& request, const std::string&
     one.on_prompt = [means, i](const PromptPart& part) { means->add(i, part); };
   }
   Texts texts(served->scheduler, service.metrics, std::move(requests),
-              {{}, false, service.options.seconds, request.is_gone});
+              {{}, false, false, service.options.seconds, request.is_gone});
   while (texts.next()) {
   }
   Json data(Json::Array{});

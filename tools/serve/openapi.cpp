@@ -113,6 +113,22 @@ Json state_schema() {
                 Json::Array{"id", "object", "bytes"});
 }
 
+Json synapses_schema() {
+  const Json count = integer_schema("", 0, kMostNumber), number = schema_of("number", "");
+  const Json source =
+      object(Json().set("position", count).set("value", number), Json::Array{"position", "value"});
+  const Json synapse = object(Json()
+                                  .set("layer", count)
+                                  .set("head", count)
+                                  .set("neuron", count)
+                                  .set("dimension", count)
+                                  .set("value", number)
+                                  .set("sources", array_schema("the strongest first", source)),
+                              Json::Array{"layer", "head", "neuron", "dimension", "value", "sources"});
+  return object(Json().set("tokens", count).set("synapses", array_schema("the strongest first", synapse)),
+                Json::Array{"tokens", "synapses"});
+}
+
 Json deleted_schema() {
   return object(Json().set("id", schema_of("string", "")).set("deleted", schema_of("boolean", "")),
                 Json::Array{"id", "deleted"});
@@ -153,15 +169,10 @@ Json openapi(const Service& service) {
     for (char& letter : method) letter = static_cast<char>(letter + ('a' - 'A'));
     Json described = route.operation;
     if (route.path.find("{id}") != std::string::npos) {
-      described.set(
-          "parameters",
-          Json::Array{
-              Json()
-                  .set("name", "id")
-                  .set("in", "path")
-                  .set("required", true)
-                  .set("schema",
-                       schema_of("string", "").set("pattern", "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"))});
+      Json parameters = described.find("parameters") ? *described.find("parameters") : Json(Json::Array{});
+      const Json name = schema_of("string", "").set("pattern", "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$");
+      parameters.push(Json().set("name", "id").set("in", "path").set("required", true).set("schema", name));
+      described.set("parameters", parameters);
     }
     if (!route.needs_key) described.set("security", Json(Json::Array{}));
     paths.set(route.path, path.set(method, described));

@@ -23,6 +23,7 @@ Json completion_schema();
 Json chat_schema();
 Json generate_schema();
 Json state_schema();
+Json synapses_schema();
 Json deleted_schema();
 Json model_schema();
 Json embedding_schema();

@@ -4,6 +4,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/model/session_file.h"
+#include "bdh/model/synapses.h"
 #include "tools/serve/openapi.h"
 #include "tools/serve/service.h"
 #include "tools/serve/texts.h"
@@ -12,6 +13,8 @@ namespace bdh::tools {
 namespace {
 
 constexpr int kMostTransfers = 2;  // at once: each holds a state's bytes once more
+constexpr int64_t kSynapses = 24, kMostSynapses = 256, kMostTraced = 2048;
+constexpr size_t kSources = 8;
 constexpr const char* kOctets = "application/octet-stream";
 
 struct StateQuery {
@@ -103,7 +106,7 @@ std::unique_ptr<Session> session_after(Service& service, const HttpRequest& requ
   std::vector<TextRequest> requests;
   requests.push_back(std::move(read));
   Texts texts(served.scheduler, service.metrics, std::move(requests),
-              {{}, false, service.options.seconds, request.is_gone});
+              {{}, false, false, service.options.seconds, request.is_gone});
   while (texts.next()) {
   }
   return std::move(texts.result(0).session);
@@ -219,6 +222,47 @@ HttpReply fork_state(Service& service, const HttpRequest& request, const std::st
   return json_reply(state_json(name, state), 201);
 }
 
+/// ?top=N, at most kMostSynapses.
+size_t wanted_synapses(const HttpRequest& request) {
+  for (const auto& [name, value] : request.query) {
+    const auto number = parse_number<int64_t>(value);
+    if (name != "top" || !number || *number < 1 || *number > kMostSynapses)
+      throw ApiError(400, concat("the query may be top=N, N from 1 to ", kMostSynapses), "top");
+    return static_cast<size_t>(*number);
+  }
+  return kSynapses;
+}
+
+HttpReply show_synapses(Service& service, const HttpRequest& request, const std::string& id) {
+  const size_t top = wanted_synapses(request);
+  const KeptState state = require_state(service, id);
+  if (state.session->position() > kMostTraced) {
+    throw ApiError(400,
+                   concat("the state has ", state.session->position(),
+                          " tokens: synapses are traced to at most ", kMostTraced),
+                   "id");
+  }
+  const Transfer transfer(service);
+  const SavedSession saved = state.session->save(KeptForm::tokens);
+  const Dimensions dims = state.session->weights().config().dimensions();
+  std::vector<float> horizons = saved.horizon;
+  if (horizons.size() == 1) horizons.resize(static_cast<size_t>(dims.heads), horizons.front());
+  Json synapses(Json::Array{});
+  for (const Synapse& synapse : strongest_synapses(saved.state, dims, horizons, top, kSources)) {
+    Json sources(Json::Array{});
+    for (const SynapseSource& source : synapse.sources)
+      sources.push(Json().set("position", source.position).set("value", source.value));
+    synapses.push(Json()
+                      .set("layer", synapse.layer)
+                      .set("head", synapse.head)
+                      .set("neuron", synapse.neuron)
+                      .set("dimension", synapse.dimension)
+                      .set("value", synapse.value)
+                      .set("sources", sources));
+  }
+  return json_reply(Json().set("tokens", saved.state.position).set("synapses", synapses));
+}
+
 HttpReply remove_state(Service& service, const HttpRequest&, const std::string& id) {
   check_state_name(id);
   if (!service.models.states().remove(id)) throw ApiError(404, concat("there is no state '", id, "'"), "id");
@@ -258,6 +302,13 @@ void add_state_routes(std::vector<Route>& routes) {
       {"GET", "/v1/states/{id}", binary_operation("Download a state as a session file", true), send_state});
   routes.push_back({"PUT", "/v1/states/{id}", binary_operation("Upload a session file as a state", false),
                     take_state, Route::Body::state});
+  Json synapses = operation("The strongest synapses of a state, and the tokens they came from", {},
+                            synapses_schema(), false);
+  synapses.set("parameters", Json::Array{Json()
+                                             .set("name", "top")
+                                             .set("in", "query")
+                                             .set("schema", integer_schema("how many", 1, kMostSynapses))});
+  routes.push_back({"GET", "/v1/states/{id}/synapses", std::move(synapses), show_synapses});
   routes.push_back(
       {"DELETE", "/v1/states/{id}", operation("Forget a state", {}, deleted_schema(), false), remove_state});
   routes.push_back({"POST", "/v1/states/{id}/fork",

@@ -269,6 +269,9 @@ Parameters<TextQuery> completion_parameters(const QueryLimits& limits) {
        [](const Json& value, TextQuery& query) {
          query.logprobs = whole_number(value, "logprobs", 0, kMostTop);
        }});
+  table.push_back(
+      flag("activity", &TextQuery::activity,
+           "with logprobs and for one text: the neurons that fired while the token before each was read"));
   table.push_back(only<TextQuery>("best_of", Json::Array{1}, "only 1 is built"));
   table.push_back(only<TextQuery>("suffix", Json::Array{""}, "the model writes on and cannot fill in"));
   return table;

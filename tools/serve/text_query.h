@@ -24,6 +24,7 @@ struct TextQuery {
   std::optional<uint64_t> seed;
   int64_t n = 1;
   bool echo = false, stream = false, include_usage = false;
+  bool activity = false;            // what fired
   std::optional<int64_t> logprobs;  // so many likeliest tokens beside each
   std::string state;                // to go on from
   bool return_state = false;

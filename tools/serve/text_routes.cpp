@@ -76,10 +76,48 @@ Json completion_logprobs(Job& job, const Choice& choice) {
       .set("text_offset", offsets);
 }
 
+constexpr size_t kMostFired = 256;
+
+/// The strongest of a layer, as [head, neuron, n, g], and how many there are in each head.
+Json layer_json(std::vector<FiredNeuron> fired, const Dimensions& dims) {
+  std::vector<int64_t> n(static_cast<size_t>(dims.heads)), g(static_cast<size_t>(dims.heads));
+  for (const FiredNeuron& neuron : fired) {
+    const auto head = static_cast<size_t>(neuron.neuron / dims.neurons);
+    ++n[head];
+    g[head] += neuron.g > 0;
+  }
+  const auto stronger = [](const FiredNeuron& a, const FiredNeuron& b) {
+    return std::pair(a.g, a.n) > std::pair(b.g, b.n);
+  };
+  const auto shown = static_cast<ptrdiff_t>(std::min(fired.size(), kMostFired));
+  std::partial_sort(fired.begin(), fired.begin() + shown, fired.end(), stronger);
+  Json list(Json::Array{});
+  for (ptrdiff_t i = 0; i < shown; ++i) {
+    const FiredNeuron& neuron = fired[static_cast<size_t>(i)];
+    list.push(Json::Array{neuron.neuron / dims.neurons, neuron.neuron % dims.neurons, neuron.n, neuron.g});
+  }
+  return Json()
+      .set("n", Json::Array(n.begin(), n.end()))
+      .set("g", Json::Array(g.begin(), g.end()))
+      .set("fired", list);
+}
+
+Json activity_json(const Job& job, const Choice& choice) {
+  Json entries(Json::Array{});
+  for (const TokenReport& report : choice.tokens) {
+    Json layers(Json::Array{});
+    for (const std::vector<FiredNeuron>& layer : report.trace)
+      layers.push(layer_json(layer, job.served->model->config().dimensions()));
+    entries.push(report.trace.empty() ? Json() : Json().set("layers", layers));
+  }
+  return entries;
+}
+
 Json completion_choice(Job& job, const Choice& choice) {
   Json json;
   json.set("index", static_cast<uint64_t>(choice.index)).set("text", choice.text);
   json.set("logprobs", completion_logprobs(job, choice));
+  if (job.query.activity) json.set("activity", activity_json(job, choice));
   json.set("finish_reason", choice.finish.empty() ? Json() : Json(choice.finish));
   if (!choice.state.empty()) json.set("state", choice.state);
   return json;
@@ -149,6 +187,7 @@ void apply(TextQuery& query) {
   if (query.do_sample) query.config.sampling.do_sample = *query.do_sample;
   query.config.sampling.seed = query.seed.value_or(std::random_device{}());
   query.config.seed_given = true;
+  if (query.activity && !query.logprobs) throw ApiError(400, "'activity' needs 'logprobs'", "activity");
   if (query.return_state && !query.state_name.empty() &&
       query.prompts.size() * static_cast<size_t>(query.n) > 1)
     throw ApiError(400, "'return_state' can name the state of one text alone: use true", "return_state");
@@ -186,7 +225,7 @@ void begin(Service& service, const HttpRequest& request, Job& job) {
   }
   job.texts = std::make_unique<Texts>(
       job.served->scheduler, service.metrics, std::move(requests),
-      TextsOptions{query.logprobs, query.echo, service.options.seconds, request.is_gone});
+      TextsOptions{query.logprobs, query.echo, query.activity, service.options.seconds, request.is_gone});
 }
 
 /// The text has ended: counts it, keeps its state, and says why it ended.

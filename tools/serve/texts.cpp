@@ -36,7 +36,7 @@ std::vector<RankedToken> likeliest(std::span<const float> logits, int64_t count,
 TokenReport report_of(int32_t token, std::span<const float> logits, int64_t top) {
   const double own = logits[static_cast<size_t>(token)];
   const double log_of_sum = own - log_probability(logits, token);
-  return {token, own - log_of_sum, likeliest(logits, top, log_of_sum)};
+  return {token, own - log_of_sum, likeliest(logits, top, log_of_sum), {}};
 }
 
 }  // namespace
@@ -61,6 +61,7 @@ struct Watch {
   std::optional<int64_t> top;
   std::vector<TokenReport> newest;
   std::vector<float> before;
+  TokenTrace trace;
 };
 
 std::vector<TokenReport> report_prompt(const PromptPart& part, Watch& watch) {
@@ -68,7 +69,7 @@ std::vector<TokenReport> report_prompt(const PromptPart& part, Watch& watch) {
   const size_t vocab = part.logits.size() / part.tokens.size();
   std::span<const float> before = watch.before;
   for (size_t i = 0; i < part.tokens.size(); ++i) {
-    reports.push_back(before.empty() ? TokenReport{part.tokens[i], {}, {}}
+    reports.push_back(before.empty() ? TokenReport{part.tokens[i], {}, {}, {}}
                                      : report_of(part.tokens[i], before, *watch.top));
     before = part.logits.subspan(i * vocab, vocab);
   }
@@ -90,13 +91,16 @@ Texts::Texts(std::shared_ptr<Scheduler> scheduler, Metrics& metrics, std::vector
       open_(requests.size()) {
   for (size_t text = 0; text < requests.size(); ++text) {
     TextRequest& request = requests[text];
-    const auto watch = std::make_shared<Watch>(Watch{text, options_.top, {}, {}});
+    const auto watch = std::make_shared<Watch>(Watch{text, options_.top, {}, {}, {}});
     if (options_.top) {
       request.on_token = [watch](int32_t token, std::span<const float> logits) {
         watch->newest.push_back(report_of(token, logits, *watch->top));
+        watch->newest.back().trace = std::exchange(watch->trace, {});
         return true;
       };
     }
+    if (options_.top && options_.traces)
+      request.on_trace = [watch](const TokenTrace& trace) { watch->trace = trace; };
     if (options_.top && options_.prompt_tokens) {
       request.prompt_logits = true;
       request.on_prompt = [watch, inbox = inbox_](const PromptPart& part) {

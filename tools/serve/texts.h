@@ -24,6 +24,7 @@ struct TokenReport {
   int32_t token = 0;
   std::optional<double> log_probability;  // none for the first of a prompt
   std::vector<RankedToken> top;           // the likeliest first
+  TokenTrace trace;                       // of the token before it, where it is wanted and known
 };
 
 struct TextPiece {
@@ -37,7 +38,8 @@ struct TextPiece {
 struct TextsOptions {
   std::optional<int64_t> top;  // so many likeliest tokens beside each token; none: no tokens are told
   bool prompt_tokens = false;  // of the prompt too
-  double seconds = 0;          // from now on, at most
+  bool traces = false;
+  double seconds = 0;  // from now on, at most
   std::function<bool()> is_gone;
 };
 
