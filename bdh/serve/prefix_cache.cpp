@@ -44,10 +44,13 @@ std::unique_ptr<Session> PrefixCache::begin(std::unique_ptr<Session> session, st
   return state ? std::make_unique<Session>(state->session->clone()) : std::move(session);
 }
 
-/// A damaged file is a miss.
+/// A damaged file is a miss, and so is a state of the same model loaded twice.
 std::optional<KeptState> PrefixCache::find(const std::string& name, DType state_dtype) const {
   try {
-    return store_->find(name, weights_, state_dtype);
+    std::optional<KeptState> state = store_->find(name, weights_, state_dtype);
+    const KeptState* found = state ? &*state : nullptr;
+    if (found && &found->session->weights() == weights_.get()) return state;
+    return {};
   } catch (const Error&) {
     store_->remove(name);
     return {};

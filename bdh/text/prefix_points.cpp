@@ -2,6 +2,7 @@
 #include "bdh/text/prefix_points.h"
 
 #include "bdh/base/error.h"
+#include "bdh/base/json.h"
 #include "bdh/base/sha256.h"
 #include "bdh/model/horizon.h"
 
@@ -18,9 +19,9 @@ std::string hash_of(const std::string& before, std::span<const int32_t> tokens) 
 
 std::string kind_of(const Session& session, int64_t grid) {
   const Weights& weights = session.weights();
-  return concat(weights.hash(), " ", name_of(weights.dtype()), " ", weights.backend().name(), " ",
-                horizon_text(session.options().horizon), " ", name_of(session.options().state_dtype), " ",
-                grid);
+  return concat(weights.hash(), " ", weights.config().to_json().dump(), " ", name_of(weights.dtype()), " ",
+                weights.backend().name(), " ", horizon_text(session.options().horizon), " ",
+                name_of(session.options().state_dtype), " ", grid);
 }
 
 }  // namespace

@@ -38,6 +38,8 @@ RunningCommand::~RunningCommand() {
 
 void RunningCommand::signal(int number) const { ::kill(process_, number); }
 
+std::string RunningCommand::said() const { return read_file(files_ / "err"); }
+
 CommandResult RunningCommand::wait() {
   int status = 0;
   ::waitpid(process_, &status, 0);

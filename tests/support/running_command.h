@@ -21,6 +21,8 @@ class RunningCommand {
   RunningCommand& operator=(const RunningCommand&) = delete;
 
   void signal(int number) const;
+  /// What it has said on stderr.
+  std::string said() const;
   CommandResult wait();
 
  private:

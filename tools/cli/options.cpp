@@ -25,7 +25,8 @@ CLI::Option* add(CLI::App& app, const std::string& names, std::optional<T>* targ
 
 CLI::Option* add(CLI::App& app, const std::string& names, std::vector<std::string>* target,
                  const std::string& help) {
-  return app.add_option(names, *target, help)->allow_extra_args(false);
+  CLI::Option* option = app.add_option(names, *target, help);
+  return option->allow_extra_args(option->get_positional());
 }
 
 std::unique_ptr<CLI::App> make_app(const std::string& name, const std::string& description,

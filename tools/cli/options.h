@@ -67,7 +67,7 @@ class Command {
   Command& subcommand_required();
 
   /// names: "NAME" for a positional, "--name" or "-n,--name". An option that binds a vector of strings takes
-  /// one value and may be repeated.
+  /// one value and may be repeated; a positional takes all that are left.
   Option option(const std::string& names, Target target, const std::string& help);
   Option flag(const std::string& names, bool* target, const std::string& help);
   /// Options of which exactly one must be given.

@@ -8,6 +8,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/memory.h"
+#include "bdh/base/sha256.h"
 #include "bdh/pretrained/adapters/load_adapter.h"
 #include "tools/registry/registry.h"
 
@@ -44,8 +45,18 @@ std::filesystem::path registered(const std::string& name, const std::string& reg
                            : models.find(name.substr(0, colon), name.substr(colon + 1)));
 }
 
+std::string fingerprint_of(const Model& model) {
+  constexpr size_t kDigits = 16;
+  const std::string whole = concat(model.weights->hash(), model.config().to_json().dump());
+  Sha256 sum;
+  sum.add(std::as_bytes(std::span(whole)));
+  return sum.finish().substr(0, kDigits);
+}
+
 bool same(const ServedModel& a, const ServedModel& b) {
-  return a.id == b.id && a.path == b.path && a.model->weights->hash() == b.model->weights->hash();
+  return a.id == b.id && a.path == b.path && a.model->config().to_json() == b.model->config().to_json() &&
+         a.model->generation.to_json() == b.model->generation.to_json() &&
+         a.model->weights->hash() == b.model->weights->hash();
 }
 
 }  // namespace
@@ -140,6 +151,7 @@ void ServedModels::begin(List models) {
     ServedModel served = *loaded;
     const auto& weights = served.model->weights;
     weights->packed();
+    served.fingerprint = fingerprint_of(*served.model);
     tokenizer_of(*served.model);
     SchedulerOptions options{
         .most_running = batch_, .most_queued = options_.queue, .chunk = kChunk, .state_dtype = state_dtype_};

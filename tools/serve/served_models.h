@@ -28,6 +28,7 @@ struct ServedModelsOptions {
 struct ServedModel {
   std::string id, parent;  // parent: of an adapter, the model that it is for
   std::string path;
+  std::string fingerprint;  // of weights and config
   std::shared_ptr<const Model> model;
   std::shared_ptr<Scheduler> scheduler;
   int64_t created = 0;  // seconds since 1970

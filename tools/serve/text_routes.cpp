@@ -280,7 +280,7 @@ Json head(const Job& job, const char* object) {
       .set("object", object)
       .set("created", job.created)
       .set("model", job.served->id)
-      .set("system_fingerprint", job.served->model->weights->hash().substr(0, 16))
+      .set("system_fingerprint", job.served->fingerprint)
       .set("seed", job.query.config.sampling.seed);
 }
 
