@@ -11,8 +11,8 @@
 namespace bdh::tools {
 namespace {
 
-constexpr size_t kMostPrompts = 256, kMostStops = 16;
-constexpr int64_t kMostTexts = 128, kMostTop = 20;
+constexpr size_t kMostPrompts = 64, kMostStops = 16;
+constexpr int64_t kMostTexts = 16, kMostTop = 20;
 constexpr const char* kNoSuch = "this server has no such thing";
 
 using P = Parameter<TextQuery>;
@@ -180,7 +180,7 @@ std::string content_of(const Json& message) {
   for (const Json& part : content->as_array()) {
     const Json* type = part.find("type");
     const Json* piece = part.find("text");
-    if (!type || *type != Json("text") || !piece || !piece->is_string())
+    if (!type || *type != Json("text") || !piece || !piece->is_string() || part.as_object().size() != 2)
       throw ApiError(400, "a message may have parts of type text alone", "messages");
     text += piece->as_string();
   }
@@ -204,7 +204,8 @@ Json messages_schema() {
   Json part = schema_of("object", "");
   part.set("properties",
            Json().set("type", Json().set("enum", Json::Array{"text"})).set("text", schema_of("string", "")))
-      .set("required", Json::Array{"type", "text"});
+      .set("required", Json::Array{"type", "text"})
+      .set("additionalProperties", false);
   Json message = schema_of("object", "");
   message
       .set("properties",

@@ -12,6 +12,8 @@
 namespace bdh::tools {
 namespace {
 
+constexpr size_t kMostTexts = 64;  // of one request
+
 /// A text as it is told to the client, whole or so far.
 struct Choice {
   size_t index = 0;
@@ -187,6 +189,8 @@ void apply(TextQuery& query) {
   if (query.do_sample) query.config.sampling.do_sample = *query.do_sample;
   query.config.sampling.seed = query.seed.value_or(std::random_device{}());
   query.config.seed_given = true;
+  if (query.prompts.size() * static_cast<size_t>(query.n) > kMostTexts)
+    throw ApiError(400, concat("a request is for at most ", kMostTexts, " texts, n of each prompt"), "n");
   if (query.activity && !query.logprobs) throw ApiError(400, "'activity' needs 'logprobs'", "activity");
   if (query.return_state && !query.state_name.empty() &&
       query.prompts.size() * static_cast<size_t>(query.n) > 1)
