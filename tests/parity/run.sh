@@ -30,6 +30,7 @@ checks=(
   "torch --tests $build/bdh_tests"
   "torch_checkpoint --tests $build/bdh_tests --bdh $build/bdh"
   "regex --tests $build/bdh_tests"
+  "serve --bdh $build/bdh"
   "sampling"
 )
 

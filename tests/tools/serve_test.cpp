@@ -416,11 +416,11 @@ TEST_CASE("bdh serve: bodies in chunks, pipelined requests, and what is no HTTP"
       {"GET /" + std::string(9000, 'a') + " HTTP/1.1\r\n\r\n", 414},
       {"\r\n\r\n", 400},
   };
-  for (const auto& [bytes, status] : wrong) {
-    CAPTURE(bytes.substr(0, 80));
+  for (const auto& one : wrong) {
+    CAPTURE(one.first.substr(0, 80));
     const HttpConnection connection(server.port());
-    connection.send(bytes);
-    CHECK(bdh::test::parse_answer(connection.read_all(20s)).status == status);
+    connection.send(one.first);
+    CHECK(bdh::test::parse_answer(connection.read_all(20s)).status == one.second);
   }
   const HttpConnection endless_head(server.port());
   endless_head.send("GET / HTTP/1.1\r\n");
