@@ -40,7 +40,7 @@ ServedText PendingText::get() {
 
 Scheduler::Scheduler(std::shared_ptr<const Weights> weights, std::shared_ptr<const Tokenizer> tokenizer,
                      SchedulerOptions options)
-    : weights_(std::move(weights)), tokenizer_(std::move(tokenizer)), options_(options) {
+    : weights_(std::move(weights)), tokenizer_(std::move(tokenizer)), options_(std::move(options)) {
   if (options_.most_running < 1 || options_.chunk < 1) {
     fail(ErrorKind::invalid_argument, "a scheduler needs most_running and chunk of 1 or more, not ",
          options_.most_running, " and ", options_.chunk);

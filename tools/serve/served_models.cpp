@@ -66,7 +66,7 @@ ServedModels::ServedModels(ServedModelsOptions options)
       state_dtype_(options_.common.state_dtype == "bf16" ? DType::bf16 : DType::f32) {
   List models = load();
   share_memory(models);
-  begin(std::move(models));
+  begin(models);
 }
 
 ServedModels::List ServedModels::load() const {
@@ -140,7 +140,7 @@ void ServedModels::share_memory(const List& models) {
       options_.state_bytes - batch_ * each, options_.state_directory, options_.state_directory_bytes});
 }
 
-void ServedModels::begin(List models) {
+void ServedModels::begin(const List& models) {
   const uint64_t prompt_bytes = states_->max_bytes() / kPromptShare;
   List begun;
   for (const ServedModelPointer& loaded : models) {
@@ -195,7 +195,7 @@ void ServedModels::reload() {
   }
   if (batch_ * each > options_.state_bytes)
     fail(ErrorKind::out_of_memory, "the new models' sessions take more than --state-bytes; start anew");
-  begin(std::move(models));
+  begin(models);
   std::vector<const Weights*> current;
   for (const ServedModelPointer& served : list()) current.push_back(served->model->weights.get());
   states_->keep_those_of(current);

@@ -65,7 +65,7 @@ class ServedModels {
   ServedModel load_one(const std::string& given, const LoadOptions& load) const;
   List with_adapters(ServedModel base) const;
   void share_memory(const List& models);
-  void begin(List models);
+  void begin(const List& models);
 
   ServedModelsOptions options_;
   DType state_dtype_;
