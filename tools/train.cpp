@@ -52,6 +52,7 @@ Trainer::Inputs trainer_inputs(StartModel& model, TrainingText& text, const RunF
   Trainer::Inputs inputs;
   inputs.config = model.config;
   inputs.weights = std::exchange(model.weights, {});
+  inputs.base = model.base;
   inputs.order = std::move(text.order);
   inputs.validation = text.validation;
   inputs.data_hash = text.hash;
@@ -78,6 +79,15 @@ std::string sizes_line(const Config& config, const TrainingText& text, const Tra
   return concat(parameters_text(config), " (L ", config.n_layer, ", D ", config.n_embd, ", H ", config.n_head,
                 ", N ", config.neurons_per_head(), "); ", text.tokens, " tokens to train on, ",
                 text.validation.size(), " to validate on; ", steps_text(train));
+}
+
+/// "an adapter of rank 8 for encoder, decoder: 0.02 M parameters are trained"
+std::string adapter_line(const Config& config, const LoraOptions& lora) {
+  std::string names;
+  for (const std::string& target : lora.targets) names += (names.empty() ? "" : ", ") + target;
+  char trained[64];
+  std::snprintf(trained, sizeof trained, "%.2f M", static_cast<double>(lora_numbers(config, lora)) / 1e6);
+  return concat("an adapter of rank ", lora.rank, " for ", names, ": ", trained, " parameters are trained");
 }
 
 /// Below the curve's title.
@@ -176,6 +186,7 @@ void lead(Trainer& trainer, const Prepared& prepared, const TrainFlags& flags, R
   const std::string backend = prepared.backend->name();
   note(start_line(prepared.start, model.source));
   note(sizes_line(model.config, prepared.text, settings.train) + "; " + backend);
+  if (settings.train.lora.on) note(adapter_line(model.config, settings.train.lora));
   write_options(folder, settings);
 
   FinishedRun run;
