@@ -272,11 +272,11 @@ void add_train(Command& program) {
   command.footer(
       "Example: bdh train --data shakespeare.txt --out run --config config.json --steps 2000\n"
       "         bdh train --out run --resume\n"
-      "OUT/final is the model directory, OUT/best the one of the best validation, OUT/ema the average's. A "
-      "file OUT/STOP ends\n"
-      "the run after the step: all is saved, exit code 0. Ctrl-C and SIGTERM do the same with exit codes 130 "
-      "and 143; a\n"
-      "second Ctrl-C kills. Failures are exit code 1, wrong usage 2.");
+      "         bdh train --from model --lora --data letters.txt --out tuned\n"
+      "OUT/final is the model directory, OUT/best the one of the best validation, OUT/ema the average's.\n"
+      "With --lora OUT/adapter_checkpoint is the adapter, as PEFT has it, OUT/final_merged the model with it.\n"
+      "A file OUT/STOP ends the run after the step: all is saved, exit code 0. Ctrl-C and SIGTERM do the\n"
+      "same with exit codes 130 and 143; a second Ctrl-C kills. Failures are exit code 1, wrong usage 2.");
   command.run([flags] { run(*flags); });
 }
 
