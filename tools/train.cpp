@@ -274,9 +274,10 @@ void add_train(Command& program) {
       "         bdh train --out run --resume\n"
       "         bdh train --from model --lora --data letters.txt --out tuned\n"
       "OUT/final is the model directory, OUT/best the one of the best validation, OUT/ema the average's.\n"
-      "With --lora OUT/adapter_checkpoint is the adapter, as PEFT has it, OUT/final_merged the model with it.\n"
-      "A file OUT/STOP ends the run after the step: all is saved, exit code 0. Ctrl-C and SIGTERM do the\n"
-      "same with exit codes 130 and 143; a second Ctrl-C kills. Failures are exit code 1, wrong usage 2.");
+      "With --lora OUT/adapter_checkpoint is the adapter, as PEFT has it, and OUT/final_merged the model\n"
+      "with it. A file OUT/STOP ends the run after the step: all is saved, exit code 0. Ctrl-C and\n"
+      "SIGTERM do the same with exit codes 130 and 143; a second Ctrl-C kills. Failures are exit code 1,\n"
+      "wrong usage 2.");
   command.run([flags] { run(*flags); });
 }
 
