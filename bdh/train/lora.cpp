@@ -8,6 +8,7 @@
 #include "bdh/base/error.h"
 #include "bdh/model/weights.h"
 #include "bdh/train/parameter_names.h"
+#include "kernels/training_checks.h"
 
 namespace bdh {
 
@@ -15,7 +16,13 @@ namespace {
 
 bool is_near(double a, double b) { return std::abs(a - b) <= 1e-6 * std::abs(b); }
 
-const float* floats_of(const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data); }
+// Those of a checkpoint may lie unaligned in a mapped file.
+std::vector<float> floats_of(const Tensor& tensor) {
+  const Tensor floats = converted(tensor, DType::f32);
+  std::vector<float> numbers(static_cast<size_t>(floats.numel()));
+  std::memcpy(numbers.data(), floats.data, floats.bytes());
+  return numbers;
+}
 
 Shape with_rows_and_columns(Shape shape, int64_t rows, int64_t columns) {
   shape[shape.size() - 2] = rows;
@@ -23,23 +30,33 @@ Shape with_rows_and_columns(Shape shape, int64_t rows, int64_t columns) {
   return shape;
 }
 
-// base may be unaligned: it lies in a mapped file.
-Tensor merged(const Tensor& base, const Tensor& a, const Tensor& b, float scale) {
-  const int64_t rank = b.shape.back(), columns = base.shape.back();
-  const int64_t rows = base.shape[base.shape.size() - 2], all = base.numel() / columns;
+Tensor merged(const Tensor& base, const std::vector<float>& a, const std::vector<float>& b, int64_t rank,
+              float scale) {
+  const int64_t columns = base.shape.back(), rows = base.shape[base.shape.size() - 2];
   std::byte* data = nullptr;
   Tensor sum = make_tensor(DType::f32, base.shape, &data);
   auto* to = reinterpret_cast<float*>(data);
   std::memcpy(to, base.data, base.bytes());
-  for (int64_t row = 0; row < all; ++row, to += columns) {
-    const float* left = floats_of(b) + row * rank;
-    const float* right = floats_of(a) + row / rows * rank * columns;
+  for (int64_t row = 0; row < base.numel() / columns; ++row, to += columns) {
+    const float* left = b.data() + row * rank;
+    const float* right = a.data() + row / rows * rank * columns;
     for (int64_t k = 0; k < rank; ++k, right += columns) {
       const float factor = scale * left[k];
       for (int64_t i = 0; i < columns; ++i) to[i] += factor * right[i];
     }
   }
   return sum;
+}
+
+// What the matrices of a parameter of that shape must be.
+LoraTarget target_of(const std::string& parameter, const Shape& shape, int64_t rank) {
+  return {parameter, shape, with_rows_and_columns(shape, rank, shape.back()),
+          with_rows_and_columns(shape, shape[shape.size() - 2], rank)};
+}
+
+void check_matrices(const TensorMap& matrices, const LoraTarget& target) {
+  check_parameter(matrices, target.parameter + kLoraA, target.a);
+  check_parameter(matrices, target.parameter + kLoraB, target.b);
 }
 
 }  // namespace
@@ -58,8 +75,7 @@ std::vector<LoraTarget> lora_targets(const Config& config, const LoraOptions& op
   for (const auto& [name, shape] : parameter_shapes(config)) {
     const auto place = std::find(names.begin(), names.end(), name);
     if (place == names.end() || !chosen[static_cast<size_t>(place - names.begin())]) continue;
-    targets.push_back({name, shape, with_rows_and_columns(shape, options.rank, shape.back()),
-                       with_rows_and_columns(shape, shape[shape.size() - 2], options.rank)});
+    targets.push_back(target_of(name, shape, options.rank));
   }
   if (targets.empty())
     fail(ErrorKind::invalid_argument, "lora_targets names no parameter; give some, as encoder,decoder");
@@ -75,10 +91,12 @@ int64_t lora_numbers(const Config& config, const LoraOptions& options) {
 
 LoraAdapter adapter_of(const TensorMap& matrices, const Config& config, const LoraOptions& options) {
   LoraAdapter adapter;
-  for (const LoraTarget& target : lora_targets(config, options))
+  for (const LoraTarget& target : lora_targets(config, options)) {
+    check_matrices(matrices, target);
     adapter.updates.push_back({target.parameter, options.rank, options.scale(),
                                matrices.at(target.parameter + kLoraB),
                                matrices.at(target.parameter + kLoraA)});
+  }
   return adapter;
 }
 
@@ -110,7 +128,9 @@ TensorMap merged_weights(const TensorMap& base, const TensorMap& matrices, doubl
   for (auto& [name, tensor] : weights) {
     const auto a = matrices.find(name + kLoraA), b = matrices.find(name + kLoraB);
     if (a == matrices.end() || b == matrices.end()) continue;
-    tensor = merged(tensor, a->second, b->second, static_cast<float>(scale));
+    const int64_t rank = b->second.shape.empty() ? 0 : b->second.shape.back();
+    check_matrices(matrices, target_of(name, tensor.shape, rank));
+    tensor = merged(tensor, floats_of(a->second), floats_of(b->second), rank, static_cast<float>(scale));
   }
   return weights;
 }

@@ -43,13 +43,14 @@ int64_t lora_numbers(const Config& config, const LoraOptions& options);
 /// Matrices as PEFT starts them: A uniform, each number a function of seed, name and index, and B zeros.
 TensorMap initial_lora(const Config& config, const LoraOptions& options, uint64_t seed);
 
-/// The matrices as an adapter, and those of one. Throws Error(invalid_argument) where it has other targets,
-/// another rank or scale than the options say.
+/// The matrices as an adapter: throws Error(bad_file) naming one that is missing or has another shape.
 LoraAdapter adapter_of(const TensorMap& matrices, const Config& config, const LoraOptions& options);
+/// Those of an adapter: throws Error(invalid_argument) where it has other targets, another rank or scale than
+/// the options say.
 TensorMap matrices_of(const LoraAdapter& adapter, const Config& config, const LoraOptions& options);
 
 /// base + scale * B A in float32, for every parameter that has matrices; the others as they are. base:
-/// float32, row-major.
+/// float32, row-major. Throws Error(bad_file) naming a matrix of another shape.
 TensorMap merged_weights(const TensorMap& base, const TensorMap& matrices, double scale);
 
 }  // namespace bdh

@@ -75,14 +75,13 @@ TEST_CASE("bdh train --lora: an adapter, the merged model and metadata.json besi
   const Config config = lora.load("base").config();
   for (const auto& [adapter, model] : {std::pair("adapter_checkpoint", "final_merged"),
                                        std::pair("best_adapter", "best"), std::pair("ema_adapter", "ema")}) {
-    CAPTURE(model);
+    const std::string out = concat("out/", model);
+    CAPTURE(out);
     const LoraAdapter loaded = load_peft_adapter(lora.run / "out" / adapter, config);
     CHECK(loaded.updates.size() == 3);
     const TensorMap with = lora.weights("base", {{loaded}});
-    for (const auto& [name, tensor] : lora.weights(concat("out/", model))) {
-      CAPTURE(name);
+    for (const auto& [name, tensor] : lora.weights(out))
       CHECK(relative_difference(values<float>(tensor), values<float>(with.at(name))) < 1e-6);
-    }
   }
   const Json metadata = Json::parse(read_file(lora.run / "out" / "metadata.json"), "metadata.json");
   CHECK(metadata.find("base_model")->as_string() == lora.path("base"));

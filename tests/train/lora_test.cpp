@@ -96,6 +96,22 @@ TEST_CASE("merged weights are base + scale B A for each head, and the rest is sh
   }
 }
 
+TEST_CASE("matrices that do not fit, as a damaged checkpoint may have them, are named") {
+  const TensorMap base = initial_weights(kTied, 3);
+  for (const Shape& shape :
+       {Shape{}, Shape{3}, Shape{16, 3}, Shape{2, 8, 0}, Shape{2, 9, 3}, Shape{2, 8, 4}}) {
+    TensorMap matrices = lora_matrices(kTied, kAll, 4);
+    std::byte* data = nullptr;
+    matrices.at("encoder.lora_B") = make_tensor(DType::f32, shape, &data);
+    const Thrown merging = thrown_by([&] { merged_weights(base, matrices, 1); });
+    CHECK(merging.kind == ErrorKind::bad_file);
+    CHECK(merging.says("encoder.lora_"));
+    CHECK(thrown_by([&] { adapter_of(matrices, kTied, kAll); }).says("encoder.lora_B"));
+    matrices.erase("encoder.lora_B");
+    CHECK(thrown_by([&] { adapter_of(matrices, kTied, kAll); }).says("encoder.lora_B"));
+  }
+}
+
 TEST_CASE("the matrices of an adapter are its matrices again, and others are refused") {
   const TensorMap matrices = lora_matrices(kTied, kAll, 4);
   const LoraAdapter adapter = adapter_of(matrices, kTied, kAll);

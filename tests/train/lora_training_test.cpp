@@ -123,9 +123,9 @@ TEST_CASE("an adapter's gradients are those that float64 has") {
     const NamedNumbers got = named_numbers(trained.training->tensors(*gradient));
     const NamedNumbers wanted = matrix_gradients(trained, want.gradients);
     REQUIRE(got.size() == wanted.size());
-    for (const auto& [name, numbers] : wanted) {
-      CAPTURE(name);
-      CHECK(relative_error(got.at(name), numbers) < (kOnCuda ? 1e-2 : 1e-5));
+    for (const auto& matrix : wanted) {
+      CAPTURE(matrix.first);
+      CHECK(relative_error(got.at(matrix.first), matrix.second) < (kOnCuda ? 1e-2 : 1e-5));
     }
   }
 }
