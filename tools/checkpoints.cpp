@@ -215,7 +215,8 @@ void run_to_torch(const Options& options, const fs::path& folder) {
   const Checkpoint checkpoint = read_checkpoint(file);
   const TrainSettings settings = settings_of(checkpoint, file, folder);
   if (settings.train.lora.on)
-    fail(ErrorKind::unsupported, file.string(), ": is of a LoRA adapter, whose AdamW PyTorch's checkpoints of a ",
+    fail(ErrorKind::unsupported, file.string(),
+         ": is of a LoRA adapter, whose AdamW PyTorch's checkpoints of a ",
          "model cannot hold; take OUT/adapter_checkpoint to PEFT, or the merged model with --export");
   write_torch_checkpoint(options.to_torch, checkpoint, optimizer_of(settings.train, checkpoint.state.step));
   write_out(concat(options.to_torch, ": ", file.stem().string(), ", step ", checkpoint.state.step, "\n"));

@@ -46,7 +46,8 @@ struct RunState {
 
 struct Checkpoint {
   RunState state;
-  TensorMap weights;  // float32 masters, state_dict names, attn.freqs too; of an adapter its matrices (lora.h)
+  /// float32 masters, state_dict names, attn.freqs too; where an adapter is trained its matrices (lora.h).
+  TensorMap weights;
   TensorMap exp_avg, exp_avg_sq;  // AdamW's moments by the same names
   TensorMap ema;                  // empty: none
   TensorMap carried;              // "0", "1", .. by micro-batch: S (L, B, H, N, D); empty: none

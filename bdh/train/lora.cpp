@@ -128,9 +128,11 @@ TensorMap merged_weights(const TensorMap& base, const TensorMap& matrices, doubl
   for (auto& [name, tensor] : weights) {
     const auto a = matrices.find(name + kLoraA), b = matrices.find(name + kLoraB);
     if (a == matrices.end() || b == matrices.end()) continue;
-    const int64_t rank = b->second.shape.empty() ? 0 : b->second.shape.back();
+    const Shape& shape = b->second.shape;
+    const int64_t rank = shape.empty() ? 1 : std::max<int64_t>(1, shape.back());
     check_matrices(matrices, target_of(name, tensor.shape, rank));
-    tensor = merged(tensor, floats_of(a->second), floats_of(b->second), rank, static_cast<float>(scale));
+    tensor = merged(converted(tensor, DType::f32), floats_of(a->second), floats_of(b->second), rank,
+                    static_cast<float>(scale));
   }
   return weights;
 }

@@ -49,8 +49,8 @@ LoraAdapter adapter_of(const TensorMap& matrices, const Config& config, const Lo
 /// the options say.
 TensorMap matrices_of(const LoraAdapter& adapter, const Config& config, const LoraOptions& options);
 
-/// base + scale * B A in float32, for every parameter that has matrices; the others as they are. base:
-/// float32, row-major. Throws Error(bad_file) naming a matrix of another shape.
+/// base + scale * B A in float32, for every parameter that has matrices; the others as they are.
+/// Throws Error(bad_file) naming a matrix of another shape.
 TensorMap merged_weights(const TensorMap& base, const TensorMap& matrices, double scale);
 
 }  // namespace bdh

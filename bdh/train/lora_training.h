@@ -9,9 +9,8 @@
 namespace bdh {
 
 /// What `model` computes for the base weights with the adapter merged in, and gradients of the matrices: with
-/// W = base + scale B A, dA = scale B^T dW and dB = scale dW A^T. Planes lie on the CPU. base: float32,
-/// row-major. Throws Error(invalid_argument) as lora_targets, Error(bad_file) for a base that is not of this
-/// config.
+/// W = base + scale B A, dA = scale B^T dW and dB = scale dW A^T. Planes lie on the CPU. Throws
+/// Error(invalid_argument) as lora_targets, Error(bad_file) for a base that is not of this config.
 std::unique_ptr<Training> new_lora_training(std::unique_ptr<Training> model, TensorMap base,
                                             const Config& config, const LoraOptions& options);
 

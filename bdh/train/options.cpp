@@ -93,11 +93,13 @@ constexpr TrainOption kOptions[] = {
     {"lora_rank", lora<&L::rank>, 1, kMostRank, "a whole number from 1 to 65536", true, kLora, "PEFT's r"},
     {"lora_alpha", lora<&L::alpha>, 0, kAny, kNumber, true, kLora,
      "PEFT's lora_alpha: what it adds is multiplied by alpha / rank"},
-    {"lora_targets", lora<&L::targets>, 0, 0, "names of parameters, as encoder,encoder_v,decoder,lm_head,embed",
-     true, kLora, "which parameters it changes, of encoder, encoder_v, decoder, lm_head and embed; default the first three"},
+    {"lora_targets", lora<&L::targets>, 0, 0,
+     "names of parameters, as encoder,encoder_v,decoder,lm_head,embed", true, kLora,
+     "which parameters it changes, of encoder, encoder_v, decoder, lm_head and embed; default the first "
+     "three"},
     {"lora_rslora", lora<&L::rslora>, 0, 0, kSwitch, true, kLora, "alpha / sqrt(rank) (arXiv 2312.03732)"},
-    {"lora_dropout", lora<&L::dropout>, 0, 0, "0, because the adapter is merged into the weights", true, kLora,
-     "PEFT's lora_dropout: 0 alone"},
+    {"lora_dropout", lora<&L::dropout>, 0, 0, "0, because the adapter is merged into the weights", true,
+     kLora, "PEFT's lora_dropout: 0 alone"},
 
     {"validation_share", field<&O::validation_share>, 0, kBelowOne, kShare, false, kValidation,
      "of the text, its end, that is not trained on"},
@@ -314,7 +316,8 @@ void TrainOptions::validate() const {
   if (metric == "ema_valid_loss" && ema == 0)
     fail(ErrorKind::invalid_argument, "metric ema_valid_loss needs an average of the weights; set ema");
   if (!lora.on && lora != LoraOptions())
-    fail(ErrorKind::invalid_argument, "rank, alpha and targets are those of a LoRA adapter; set lora to train one");
+    fail(ErrorKind::invalid_argument,
+         "rank, alpha and targets are those of a LoRA adapter; set lora to train one");
 }
 
 }  // namespace bdh

@@ -60,7 +60,7 @@ class Trainer {
   struct Inputs {
     Config config;
     TensorMap weights;  // what it starts from: state_dict names; see initial_weights, initial_lora
-    TensorMap base;     // float32 weights that an adapter is trained for; empty: all weights are trained
+    TensorMap base;     // weights that an adapter is trained for; empty: all weights are trained
     std::unique_ptr<BatchOrder> order;
     TokenData validation;   // empty: no validation
     std::string data_hash;  // TokenData::hash of what the order reads; empty: not known

@@ -128,6 +128,9 @@ TEST_CASE("bdh train --lora: a checkpoint exported is the merged model, and none
   CHECK(tensors_of(lora.run / "exported") == tensors_of(lora.run / "out" / "final_merged"));
   check_failure(run_command({"checkpoints", lora.path("out"), "--to-torch", lora.path("out.pt")}), 1,
                 "is of a LoRA adapter");
+  fs::remove(lora.run / "out" / "options.json");
+  check_failure(run_command({"checkpoints", lora.path("out"), "--export", "latest", lora.path("other")}), 1,
+                "does not say whose adapter it is");
 }
 
 TEST_CASE("bdh train --lora: what cannot be done is one line") {

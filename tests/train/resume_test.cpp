@@ -172,7 +172,8 @@ TEST_CASE("an adapter goes on with its own base, rank and targets alone") {
     change(setup);
     return thrown_by([&] { setup.make()->resume(start, true, nullptr); });
   };
-  CHECK(refused([](RunSetup& s) { s.base = initial_weights(s.config, 6); }).says("the adapter's base model ("));
+  CHECK(
+      refused([](RunSetup& s) { s.base = initial_weights(s.config, 6); }).says("the adapter's base model ("));
   CHECK(refused([](RunSetup& s) { s.options.lora.rank = 3; }).says("lora_rank was 2, is 3; give the old"));
   CHECK(refused([](RunSetup& s) { s.options.lora.targets = {"lm_head"}; }).says("lora_targets was ["));
   CHECK(refused([](RunSetup& s) { s.options.lora = {}; }).says("lora was true, is false"));

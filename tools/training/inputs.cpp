@@ -122,6 +122,9 @@ StartModel start_model(const TrainSettings& settings, const Checkpoint* resumed)
   const RunOptions& run = settings.run;
   const bool lora = settings.train.lora.on;
   StartModel start;
+  if (lora && run.from.empty())
+    fail(ErrorKind::invalid_argument,
+         "the run's options.json does not say whose adapter it is; add its \"from\"");
   if (!run.tokenizer.empty()) read_tokenizer(start, run.tokenizer);
   if (!run.from.empty()) {
     Model model = model_from(run, start.warnings);

@@ -173,7 +173,8 @@ void check(const TrainSettings& settings) {
   if (settings.train.lora.on && run.from.empty())
     throw UsageError("--lora trains an adapter of a model: name it as --from");
   if (!settings.train.lora.on && !run.adapter.empty())
-    throw UsageError("--adapter is where --lora starts: give that too, or merge the adapter (bdh adapter merge)");
+    throw UsageError(
+        "--adapter is where --lora starts: give that too, or merge the adapter (bdh adapter merge)");
   if (!run.version.empty() && !is_version(run.version))
     throw UsageError(concat("--version must be one such as v1.0, not ", run.version));
   if (!run.name.empty() && run.version.empty())

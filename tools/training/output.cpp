@@ -110,8 +110,8 @@ WrittenModels write_models(const RunFolder& folder, const TrainSettings& setting
     written.adapter = folder.adapter();
     write_adapter_metadata(folder.metadata(), settings, model, result);
   }
-  written.final = writer.write(lora ? folder.merged() : folder.final(), folder.adapter(), last, false,
-                               written.warnings);
+  written.final =
+      writer.write(lora ? folder.merged() : folder.final(), folder.adapter(), last, false, written.warnings);
   if (!last.ema.empty())
     written.ema = writer.write(folder.ema(), folder.ema_adapter(), last, true, written.warnings);
   const auto best = best_checkpoint(folder.checkpoints());
