@@ -96,6 +96,16 @@ TEST_CASE("merged weights are base + scale B A for each head, and the rest is sh
   }
 }
 
+TEST_CASE("a base of 16 bits is merged as the float32 that it stands for") {
+  TensorMap halves = initial_weights(kTied, 3), floats;
+  for (auto& [name, tensor] : halves) {
+    if (name != "attn.freqs") tensor = converted(tensor, DType::bf16);
+    floats.emplace(name, converted(tensor, DType::f32));
+  }
+  const TensorMap matrices = lora_matrices(kTied, kAll, 4);
+  CHECK(same_bits(merged_weights(halves, matrices, 0.5), merged_weights(floats, matrices, 0.5)));
+}
+
 TEST_CASE("matrices that do not fit, as a damaged checkpoint may have them, are named") {
   const TensorMap base = initial_weights(kTied, 3);
   for (const Shape& shape :
