@@ -6,6 +6,7 @@
 #include "bdh/model/session.h"
 #include "bdh/model/session_file.h"
 #include "bdh/pretrained/adapters/by_head.h"
+#include "bdh/pretrained/adapters/extract.h"
 #include "bdh/pretrained/adapters/load_adapter.h"
 #include "bdh/pretrained/adapters/lora.h"
 #include "bdh/pretrained/adapters/peft.h"

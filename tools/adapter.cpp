@@ -1,10 +1,15 @@
-// `bdh adapter`: what a LoRA adapter changes in a model, and the model with it merged in.
+// `bdh adapter`: what a LoRA adapter changes in a model, the model with it merged in, and one that makes a
+// model of another.
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 
+#include "bdh/base/error.h"
+#include "bdh/pretrained/adapters/extract.h"
 #include "bdh/pretrained/adapters/load_adapter.h"
+#include "bdh/pretrained/adapters/peft.h"
 #include "bdh/pretrained/directory_update.h"
 #include "tools/command.h"
 
@@ -14,7 +19,9 @@ namespace {
 struct Options {
   CommonOptions common;
   std::string adapter, target;
+  std::string tuned;
   double scale = 1;
+  int64_t rank = 8;
   bool overwrite = false, no_card = false;
 };
 
@@ -76,12 +83,49 @@ void merge(const Options& options) {
     warn(warning);
 }
 
+// ---- extract ----
+
+std::string held_text(const ExtractedAdapter& extracted) {
+  std::string text;
+  char line[160];
+  for (const HeldDifference& part : extracted.held) {
+    std::snprintf(line, sizeof line, "%-14s differs by %-10.4g the adapter holds %.2f %%\n",
+                  part.parameter.c_str(), part.norm, 100 * part.held);
+    text += line;
+  }
+  return text;
+}
+
+Json held_json(const ExtractedAdapter& extracted) {
+  Json::Array parts;
+  for (const HeldDifference& part : extracted.held)
+    parts.push_back(Json::Object{{"parameter", part.parameter}, {"norm", part.norm}, {"held", part.held}});
+  return parts;
+}
+
+void extract(const Options& options) {
+  const std::filesystem::path target = options.target;
+  if (std::error_code none; std::filesystem::exists(target, none) && !options.overwrite)
+    fail(ErrorKind::invalid_argument, options.target,
+         ": is there already; replace it with --overwrite, or choose another name");
+  CommonOptions second = options.common;
+  second.directory = options.tuned;
+  const Model base = load_model(options.common), tuned = load_model(second);
+  const ExtractedAdapter extracted = extracted_adapter(base, tuned, options.rank);
+  const std::string base_path =
+      std::filesystem::absolute(options.common.directory).lexically_normal().string();
+  save_peft_adapter(target, extracted.adapter, base.config(),
+                    {base_path, options.rank, static_cast<double>(options.rank), false});
+  write_out(options.common.json ? held_json(extracted).dump(2) + "\n" : held_text(extracted));
+}
+
 }  // namespace
 
 void add_adapter(Command& program) {
   const auto options = std::make_shared<Options>();
   options->common.device = "cpu";
-  Command adapter = program.subcommand("adapter", "Show a LoRA adapter, or merge it into its model");
+  Command adapter = program.subcommand(
+      "adapter", "Show a LoRA adapter, merge it into its model, or make one of two models");
   adapter.subcommand_required();
   adapter.footer("Example: bdh adapter merge model model-lora merged");
 
@@ -106,6 +150,20 @@ void add_adapter(Command& program) {
   merged.flag("--no-card", &options->no_card, "write no README.md");
   merged.flag("--overwrite", &options->overwrite, "replace the model that stands there");
   merged.footer("Example: bdh adapter merge model model-lora merged --scale 0.5");
+
+  Command extracted = adapter.subcommand("extract", "Make an adapter of what two models differ by");
+  extracted.option("BASE", &options->common.directory, "directory of the model that the adapter is for")
+      .required();
+  extracted.option("TUNED", &options->tuned, "the model that it is to make of that").required();
+  extracted.option("OUT", &options->target, "the directory to write, as PEFT has it").required();
+  extracted
+      .option("--rank", &options->rank,
+              "rank of the adapter: the higher, the nearer and the larger; default 8")
+      .placeholder("R");
+  extracted.flag("--overwrite", &options->overwrite, "replace what stands there");
+  add_json_option(extracted, options->common);
+  extracted.run([options] { extract(*options); });
+  extracted.footer("Example: bdh adapter extract model model-tuned model-lora --rank 16");
 }
 
 }  // namespace bdh::tools

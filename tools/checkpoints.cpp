@@ -15,6 +15,7 @@
 #include "bdh/train/model_saver.h"
 #include "bdh/train/torch_checkpoint.h"
 #include "tools/command.h"
+#include "tools/training/adapter.h"
 #include "tools/training/inputs.h"
 #include "tools/training/options.h"
 
@@ -192,7 +193,8 @@ void run_export(const Options& options, const fs::path& folder) {
   facts.command = command_line(settings, folder.parent_path().string());
   if (is_there(folder.parent_path() / "training.svg")) facts.curve = folder.parent_path() / "training.svg";
   const ModelSaver saver(model.tokenizer, model.tokenizer_source, save);
-  for (const std::string& warning : saver.save(options.to, checkpoint, options.ema, facts)) warn(warning);
+  const Checkpoint whole = with_merged_weights(checkpoint, model, settings.train.lora);
+  for (const std::string& warning : saver.save(options.to, whole, options.ema, facts)) warn(warning);
   write_out(concat(options.to, ": the ", options.ema ? "average" : "weights", " of ", file.stem().string(),
                    ", step ", checkpoint.state.step, "\n"));
 }
@@ -212,6 +214,10 @@ void run_to_torch(const Options& options, const fs::path& folder) {
   const fs::path file = chosen(folder, options.name);
   const Checkpoint checkpoint = read_checkpoint(file);
   const TrainSettings settings = settings_of(checkpoint, file, folder);
+  if (settings.train.lora.on)
+    fail(ErrorKind::unsupported, file.string(),
+         ": is of a LoRA adapter, whose AdamW PyTorch's checkpoints of a ",
+         "model cannot hold; take OUT/adapter_checkpoint to PEFT, or the merged model with --export");
   write_torch_checkpoint(options.to_torch, checkpoint, optimizer_of(settings.train, checkpoint.state.step));
   write_out(concat(options.to_torch, ": ", file.stem().string(), ", step ", checkpoint.state.step, "\n"));
 }

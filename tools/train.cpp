@@ -52,6 +52,7 @@ Trainer::Inputs trainer_inputs(StartModel& model, TrainingText& text, const RunF
   Trainer::Inputs inputs;
   inputs.config = model.config;
   inputs.weights = std::exchange(model.weights, {});
+  inputs.base = model.base;
   inputs.order = std::move(text.order);
   inputs.validation = text.validation;
   inputs.data_hash = text.hash;
@@ -78,6 +79,15 @@ std::string sizes_line(const Config& config, const TrainingText& text, const Tra
   return concat(parameters_text(config), " (L ", config.n_layer, ", D ", config.n_embd, ", H ", config.n_head,
                 ", N ", config.neurons_per_head(), "); ", text.tokens, " tokens to train on, ",
                 text.validation.size(), " to validate on; ", steps_text(train));
+}
+
+/// "an adapter of rank 8 for encoder, decoder: 0.02 M parameters are trained"
+std::string adapter_line(const Config& config, const LoraOptions& lora) {
+  std::string names;
+  for (const std::string& target : lora.targets) names += (names.empty() ? "" : ", ") + target;
+  char trained[64];
+  std::snprintf(trained, sizeof trained, "%.2f M", static_cast<double>(lora_numbers(config, lora)) / 1e6);
+  return concat("an adapter of rank ", lora.rank, " for ", names, ": ", trained, " parameters are trained");
 }
 
 /// Below the curve's title.
@@ -176,6 +186,7 @@ void lead(Trainer& trainer, const Prepared& prepared, const TrainFlags& flags, R
   const std::string backend = prepared.backend->name();
   note(start_line(prepared.start, model.source));
   note(sizes_line(model.config, prepared.text, settings.train) + "; " + backend);
+  if (settings.train.lora.on) note(adapter_line(model.config, settings.train.lora));
   write_options(folder, settings);
 
   FinishedRun run;
@@ -261,11 +272,12 @@ void add_train(Command& program) {
   command.footer(
       "Example: bdh train --data shakespeare.txt --out run --config config.json --steps 2000\n"
       "         bdh train --out run --resume\n"
-      "OUT/final is the model directory, OUT/best the one of the best validation, OUT/ema the average's. A "
-      "file OUT/STOP ends\n"
-      "the run after the step: all is saved, exit code 0. Ctrl-C and SIGTERM do the same with exit codes 130 "
-      "and 143; a\n"
-      "second Ctrl-C kills. Failures are exit code 1, wrong usage 2.");
+      "         bdh train --from model --lora --data letters.txt --out tuned\n"
+      "OUT/final is the model directory, OUT/best the one of the best validation, OUT/ema the average's.\n"
+      "With --lora OUT/adapter_checkpoint is the adapter, as PEFT has it, and OUT/final_merged the model\n"
+      "with it. A file OUT/STOP ends the run after the step: all is saved, exit code 0. Ctrl-C and\n"
+      "SIGTERM do the same with exit codes 130 and 143; a second Ctrl-C kills. Failures are exit code 1,\n"
+      "wrong usage 2.");
   command.run([flags] { run(*flags); });
 }
 

@@ -32,6 +32,8 @@ constexpr const char* kTensorsHash = "bdh.tensors_sha256";
 constexpr const char* kCheckpointVersion = "bdh.checkpoint_version";
 constexpr const char* kBdhVersion = "bdh.version";
 
+constexpr const char* kBaseHash = "base_hash";  // which runs without adapters once lacked
+
 constexpr std::string_view kExpAvg = "exp_avg.", kExpAvgSq = "exp_avg_sq.", kEma = "ema.",
                            kCarried = "carried.";
 
@@ -45,6 +47,7 @@ void visit_fields(State& state, Visitor visit) {
   visit("seed", state.seed), visit("loss_scale", state.loss_scale), visit("good_steps", state.good_steps);
   visit("data_hash", state.data_hash), visit("validation_hash", state.validation_hash);
   visit("tokenizer_hash", state.tokenizer_hash), visit("order_hash", state.order_hash);
+  visit(kBaseHash, state.base_hash);
   visit("best", state.best), visit("best_step", state.best_step);
   visit("stale_validations", state.stale_validations), visit("statistics", state.statistics);
   visit("history", state.history), visit("schedule", state.schedule), visit("options", state.options);
@@ -67,6 +70,7 @@ class FieldReader {
   void operator()(std::string_view key, Value& value) const {
     try {
       const Json* member = json_.find(key);
+      if (!member && key == kBaseHash) return;
       if (!member) fail(ErrorKind::bad_file, "it is missing");
       read(key, *member, value);
     } catch (const Error& error) {

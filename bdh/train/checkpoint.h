@@ -26,6 +26,7 @@ struct RunState {
   double loss_scale = 1;   // of float16
   int64_t good_steps = 0;  // since the loss scale last changed
   std::string data_hash, validation_hash, tokenizer_hash, order_hash;
+  std::string base_hash;       // of the weights that an adapter is trained for; empty: no adapter
   std::optional<double> best;  // value of the metric
   int64_t best_step = 0;
   int64_t stale_validations = 0;  // without a better one: patience
@@ -45,7 +46,8 @@ struct RunState {
 
 struct Checkpoint {
   RunState state;
-  TensorMap weights;              // float32 masters, state_dict names, attn.freqs too
+  /// float32 masters, state_dict names, attn.freqs too; where an adapter is trained its matrices (lora.h).
+  TensorMap weights;
   TensorMap exp_avg, exp_avg_sq;  // AdamW's moments by the same names
   TensorMap ema;                  // empty: none
   TensorMap carried;              // "0", "1", .. by micro-batch: S (L, B, H, N, D); empty: none

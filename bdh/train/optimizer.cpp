@@ -3,10 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
-#include <string_view>
 
-#include "bdh/base/error.h"
+#include "bdh/train/parameter_names.h"
 
 namespace bdh {
 
@@ -16,26 +14,11 @@ constexpr double kClipEpsilon = 1e-6;
 constexpr double kFirstLossScale = 0x1p16, kLeastLossScale = 0x1p-24;
 constexpr int64_t kStepsToDouble = 2000;
 
-// "encoder" stands for "encoder.0", .. too.
-bool stands_for(std::string_view given, std::string_view name) {
-  return name == given || (name.starts_with(given) && name.substr(given.size()).starts_with('.'));
-}
-
 std::vector<double> decay_of(const Training& training, const TrainOptions& options) {
   const std::vector<std::string>& names = training.names();
   std::vector<double> decay(names.size(), options.weight_decay);
-  for (const std::string& given : options.no_decay) {
-    bool known = false;
-    for (size_t i = 0; i < names.size(); ++i) {
-      if (!stands_for(given, names[i])) continue;
-      decay[i] = 0;
-      known = true;
-    }
-    if (known) continue;
-    std::string all;
-    for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
-    fail(ErrorKind::invalid_argument, "no_decay: the model has no parameter '", given, "', but ", all);
-  }
+  for (const std::string& given : options.no_decay)
+    for (const size_t i : find_parameters(names, given, "no_decay")) decay[i] = 0;
   return decay;
 }
 

@@ -16,6 +16,7 @@ namespace {
 constexpr double kAny = std::numeric_limits<double>::max();
 constexpr double kBelowOne = 1 - std::numeric_limits<double>::epsilon() / 2;
 constexpr double kMostSeed = 0x1p63;
+constexpr double kMostRank = 65536;
 constexpr const char* kPositive = "a positive whole number";
 constexpr const char* kCount = "0 or a positive whole number";
 constexpr const char* kNumber = "0 or a positive number";
@@ -23,6 +24,7 @@ constexpr const char* kShare = "in [0, 1)";
 constexpr const char* kSwitch = "true or false";
 constexpr const char* kStep = "A step";
 constexpr const char* kOptimizer = "The optimizer";
+constexpr const char* kLora = "A LoRA adapter";
 constexpr const char* kValidation = "Validation";
 constexpr const char* kCheckpoints = "Checkpoints";
 
@@ -36,8 +38,14 @@ auto& schedule(TrainOptions& options) {
   return options.schedule.*member;
 }
 
+template <auto member>
+auto& lora(TrainOptions& options) {
+  return options.lora.*member;
+}
+
 using O = TrainOptions;
 using S = ScheduleOptions;
+using L = LoraOptions;
 
 constexpr TrainOption kOptions[] = {
     {"steps", field<&O::steps>, 1, kAny, kPositive, false, kStep, "steps to train"},
@@ -79,6 +87,19 @@ constexpr TrainOption kOptions[] = {
      "skip a step whose loss or norm is so many standard deviations above the usual; 0: none"},
     {"ema", field<&O::ema>, 0, kBelowOne, kShare, false, kOptimizer,
      "decay of an average of the weights; 0: none is kept"},
+
+    {"lora", lora<&L::on>, 0, 0, kSwitch, true, kLora,
+     "train low-rank matrices beside the weights of --from, which stay as they are"},
+    {"lora_rank", lora<&L::rank>, 1, kMostRank, "a whole number from 1 to 65536", true, kLora, "PEFT's r"},
+    {"lora_alpha", lora<&L::alpha>, 0, kAny, kNumber, true, kLora,
+     "PEFT's lora_alpha: what it adds is multiplied by alpha / rank"},
+    {"lora_targets", lora<&L::targets>, 0, 0,
+     "names of parameters, as encoder,encoder_v,decoder,lm_head,embed", true, kLora,
+     "which parameters it changes, of encoder, encoder_v, decoder, lm_head and embed; default the first "
+     "three"},
+    {"lora_rslora", lora<&L::rslora>, 0, 0, kSwitch, true, kLora, "alpha / sqrt(rank) (arXiv 2312.03732)"},
+    {"lora_dropout", lora<&L::dropout>, 0, 0, "0, because the adapter is merged into the weights", true,
+     kLora, "PEFT's lora_dropout: 0 alone"},
 
     {"validation_share", field<&O::validation_share>, 0, kBelowOne, kShare, false, kValidation,
      "of the text, its end, that is not trained on"},
@@ -294,6 +315,9 @@ void TrainOptions::validate() const {
   }
   if (metric == "ema_valid_loss" && ema == 0)
     fail(ErrorKind::invalid_argument, "metric ema_valid_loss needs an average of the weights; set ema");
+  if (!lora.on && lora != LoraOptions())
+    fail(ErrorKind::invalid_argument,
+         "rank, alpha and targets are those of a LoRA adapter; set lora to train one");
 }
 
 }  // namespace bdh

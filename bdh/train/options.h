@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bdh/base/json.h"
+#include "bdh/train/lora.h"
 #include "bdh/train/schedule.h"
 #include "kernels/training.h"
 
@@ -39,6 +40,8 @@ struct TrainOptions {
   double clip = 0;                    // the most the gradient's norm may be; 0: no limit
   double skip_outliers = 0;           // z-score of loss or norm past which a step is skipped; 0: none is
   double ema = 0;                     // decay of the average of the weights; 0: none is kept
+
+  LoraOptions lora;  // what is trained in the place of the weights
 
   // validation
   double validation_share = 0.1;  // of the text, its end, where there is no file for it

@@ -59,6 +59,10 @@ bool differ(const std::string& was, const std::string& is) {
   return !was.empty() && !is.empty() && was != is;
 }
 
+std::string hash_text(const std::string& hash) {
+  return hash.empty() ? "none" : hash.substr(0, kDigitsShown);
+}
+
 // A line where they differ.
 Lines hash_change(std::string_view what, const std::string& was, const std::string& is) {
   if (!differ(was, is)) return {};
@@ -87,6 +91,9 @@ bool judged_alike(const Json& saved, const Json& now) {
 RunChanges compare_runs(const RunState& saved, const RunState& now, bool allow_changed_data) {
   Lines refused = config_changes(saved.config, now.config);
   append(refused, option_changes(saved.options, now.options, true));
+  if (saved.base_hash != now.base_hash)
+    refused.push_back(concat("the adapter's base model (", hash_text(saved.base_hash), " was, ",
+                             hash_text(now.base_hash), " is)"));
   if (!refused.empty()) {
     fail(ErrorKind::invalid_argument, "the checkpoint is of another run: ", joined(refused),
          "; give the old values, or start a new run from its weights");

@@ -4,21 +4,16 @@
 #include <cstring>
 #include <utility>
 
+#include "bdh/base/tensor_hash.h"
 #include "bdh/model/frequencies.h"
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/metadata.h"
 #include "bdh/train/optimizer.h"
+#include "bdh/train/parameter_names.h"
 
 namespace bdh {
 
 namespace {
-
-std::vector<std::string> parameter_names(const Config& config) {
-  std::vector<std::string> names;
-  for (const auto& [name, shape] : parameter_shapes(config))
-    if (name != kFreqs) names.push_back(name);
-  return names;
-}
 
 Json schedule_json(const TrainOptions& options) {
   const Json all = options.to_json();
@@ -60,6 +55,7 @@ RunState first_state(const TrainOptions& options, const Trainer::Inputs& inputs)
   if (inputs.validation.size() > 0) state.validation_hash = inputs.validation.hash();
   state.tokenizer_hash = inputs.tokenizer_hash;
   state.order_hash = inputs.order->hash();
+  if (options.lora.on) state.base_hash = hash_of(inputs.base);
   state.statistics = Json::Object{{kOutliers, Outliers().to_json()}};
   state.history = Json::Array{};
   state.schedule = schedule_json(options);

@@ -16,6 +16,7 @@
 #include "bdh/train/carried_states.h"
 #include "bdh/train/exchange.h"
 #include "bdh/train/gradient_tree.h"
+#include "bdh/train/lora_training.h"
 #include "bdh/train/optimizer.h"
 #include "bdh/train/resume.h"
 #include "bdh/train/run_history.h"
@@ -52,6 +53,11 @@ struct Trainer::Run {
       fail(ErrorKind::invalid_argument, ranks_count, " ranks cannot share the ", options.accumulate,
            " micro-batches of a step evenly; set accumulate to a multiple of ", ranks_count);
     }
+    if (options.lora.on == inputs.base.empty()) {
+      fail(ErrorKind::invalid_argument,
+           options.lora.on ? "lora: an adapter needs a model that it is trained for; give one (from)"
+                           : "there is a base model for an adapter, but lora is not set");
+    }
     if (options.patience > 0 && validation.empty() && options.metric != "loss") {
       fail(ErrorKind::invalid_argument, "patience: there is no text to validate on, and so no ",
            options.metric, "; give one, or set metric to loss");
@@ -62,9 +68,11 @@ struct Trainer::Run {
     optimizer.reset();
     tree.reset();
     carried.reset();
-    freqs = frequencies_of(weights, inputs.config);
+    freqs = frequencies_of(options.lora.on ? inputs.base : weights, inputs.config);
     training =
         backend->new_training(inputs.config.dimensions(), freqs, training_options(options, inputs.config));
+    if (options.lora.on)
+      training = new_lora_training(std::move(training), inputs.base, inputs.config, options.lora);
     parameters = training->new_plane();
     training->set(*parameters, weights);
     tree.emplace(*training);
@@ -91,7 +99,7 @@ struct Trainer::Run {
   void require_equal_ranks() {
     Sha256 sum;
     const std::string all = concat(state.step, state.options.dump(), state.config.dump(), state.order_hash,
-                                   state.validation_hash);
+                                   state.validation_hash, state.base_hash);
     sum.add(std::as_bytes(std::span(all)));
     std::array<char, 64> digest{}, theirs{};
     std::copy_n(sum.finish().begin(), digest.size(), digest.begin());
@@ -270,7 +278,7 @@ struct Trainer::Run {
     exchange.together([&] {
       if (!exchange.first()) return true;
       if (callbacks.sample && is_multiple(state.step, options.sample_every))
-        metrics.sample = callbacks.sample(model_tensors());
+        metrics.sample = callbacks.sample(merged_tensors());
       if (callbacks.step) callbacks.step(metrics);
       return true;
     });
@@ -321,8 +329,14 @@ struct Trainer::Run {
       fail_diverged({.kind = StepKind::diverged, .loss = std::numeric_limits<double>::quiet_NaN()});
   }
 
-  TensorMap model_tensors() const {
+  TensorMap merged_tensors() const {
+    if (!options.lora.on) return trained_tensors();
+    return merged_weights(inputs.base, trained_tensors(), options.lora.scale());
+  }
+
+  TensorMap trained_tensors() const {
     TensorMap weights = training->tensors(*parameters);
+    if (options.lora.on) return weights;
     Tensor buffer = freqs;
     buffer.shape = {1, 1, 1, freqs.numel()};
     buffer.strides = contiguous_strides(buffer.shape);
@@ -340,7 +354,7 @@ struct Trainer::Run {
       for (size_t i = 0; i < states.size(); ++i) now.carried.emplace(std::to_string(i), states[i]);
     }
     if (optimizer) optimizer->save(now);
-    now.weights = model_tensors();
+    now.weights = trained_tensors();
     return now;
   }
 

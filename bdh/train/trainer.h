@@ -50,7 +50,7 @@ struct TrainerCallbacks {
   std::function<void(int64_t done, int64_t total)> validating;  // tokens
   std::function<bool()> stop;                    // asked between micro-batches and blocks of validation
   std::function<void(const std::string&)> warn;  // one line
-  std::function<std::string(const TensorMap& weights)> sample;  // makes StepMetrics::sample
+  std::function<std::string(const TensorMap& weights)> sample;  // makes StepMetrics::sample; adapters merged
 };
 
 /// A run: model, optimizer, order of data, checkpoints. The same options, seed and data give the same bits,
@@ -59,7 +59,8 @@ class Trainer {
  public:
   struct Inputs {
     Config config;
-    TensorMap weights;  // what it starts from: state_dict names; see initial_weights
+    TensorMap weights;  // what it starts from: state_dict names; see initial_weights, initial_lora
+    TensorMap base;     // weights that an adapter is trained for; empty: all weights are trained
     std::unique_ptr<BatchOrder> order;
     TokenData validation;   // empty: no validation
     std::string data_hash;  // TokenData::hash of what the order reads; empty: not known

@@ -114,6 +114,31 @@ def check_head_adapters(checks, command, folder, where, model, plain, tokens, dr
         checks.that(relative_difference(got, want) <= TOLERANCE, f"{where}, by head, {kind}, {parameters}: {relative_difference(got, want)}")
 
 
+def truncated(difference, rank):
+    u, s, v = torch.linalg.svd(difference.double(), full_matrices=False)
+    return (u[..., :rank] * s[..., None, :rank]) @ v[..., :rank, :], (s[..., :rank].square().sum() / s.square().sum()).item()
+
+
+def check_extraction(checks, command, folder, where, plain, state, config, draw, generator):
+    """The best approximation of a difference, as PyTorch has it."""
+    tuned, out, rank = folder / f"{where}-tuned", folder / f"{where}-extracted", draw.randint(1, config["n_embd"] // 2)
+    changed = {name: value if name.endswith("freqs") else value + 0.1 * torch.randn(value.shape, generator=generator)
+               for name, value in state.items()}
+    write_model(tuned, config, changed)
+    command.run("adapter", "extract", plain, tuned, out, "--rank", rank)
+    held = {part["parameter"]: part["held"]
+            for part in json.loads(command.run("adapter", "extract", plain, tuned, out, "--rank", rank, "--overwrite", "--json"))}
+    command.run("adapter", "merge", plain, out, folder / "near", "--overwrite")
+    near = load_file(folder / "near" / "model.safetensors")
+    for name, value in state.items():
+        if name.endswith("freqs"):
+            continue
+        best, share = truncated(changed[name] - value, rank)
+        checks.that(abs(held[name] - share) <= 1e-6, f"{where}, {name}, rank {rank}: {held[name]} is held, not {share}")
+        off = relative_difference(near[name], value + best.float())
+        checks.that(off <= TOLERANCE, f"{where}, {name}, rank {rank}: extracted, {off}")
+
+
 def check_refusals(checks, command, made, adapter, folder):
     """What makes an adapter another function is named."""
     config = json.loads((adapter / "adapter_config.json").read_text())
@@ -132,6 +157,7 @@ def check_one(checks, command, folder, where, draw, generator, **sizes):
     tokens = [draw.randrange(config["vocab_size"]) for _ in range(30)]
     plainly = logits_of(model, tokens)
     check_head_adapters(checks, command, folder, where, model, plain, tokens, draw, generator)
+    check_extraction(checks, command, folder, where, plain, load_file(plain / "model.safetensors"), config, draw, generator)
     parts = []
     for index in range(3):
         options = dict(r=draw.choice((1, 2, 4, 7)), lora_alpha=draw.choice((1, 8, 12.5)), use_rslora=draw.random() < 0.5)

@@ -24,6 +24,7 @@ checks=(
   "checkpoint_kinds --tests $build/bdh_tests"
   "training_files --bdh $build/bdh --tests $build/bdh_tests"
   "adapter --bdh $build/bdh"
+  "lora_training --bdh $build/bdh"
   "quantization --bdh $build/bdh"
   "packed --bdh $build/bdh"
   "safetensors --tests $build/bdh_tests"

@@ -9,18 +9,30 @@
 
 namespace bdh::test {
 
-TensorMap training_weights(const Config& config, uint64_t seed, float deviation) {
-  TensorMap out = random_state_dict(config, 1);  // for names and shapes
+namespace {
+
+// Names and shapes stay.
+TensorMap drawn_anew(TensorMap tensors, uint64_t seed, float deviation) {
   std::mt19937_64 bits(seed);
   std::normal_distribution<float> normal(0.0f, deviation);
-  for (auto& [name, tensor] : out) {
+  for (auto& [name, tensor] : tensors) {
     if (name == "attn.freqs") continue;
     std::byte* data = nullptr;
     Tensor drawn = make_tensor(DType::f32, tensor.shape, &data);
     for (int64_t i = 0; i < drawn.numel(); ++i) reinterpret_cast<float*>(data)[i] = normal(bits);
     tensor = drawn;
   }
-  return out;
+  return tensors;
+}
+
+}  // namespace
+
+TensorMap training_weights(const Config& config, uint64_t seed, float deviation) {
+  return drawn_anew(random_state_dict(config, 1), seed, deviation);
+}
+
+TensorMap lora_matrices(const Config& config, const LoraOptions& options, uint64_t seed) {
+  return drawn_anew(initial_lora(config, options, 0), seed, 0.2f);
 }
 
 ReferenceModel reference_model(const Config& config, std::vector<float> horizons) {

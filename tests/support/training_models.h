@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bdh/model/config.h"
+#include "bdh/train/lora.h"
 #include "tests/support/reference_training.h"
 
 namespace bdh::test {
@@ -12,6 +13,9 @@ namespace bdh::test {
 /// Normal parameters under their state_dict names and shapes, float32; the same for the same seed. attn.freqs
 /// is there too.
 TensorMap training_weights(const Config& config, uint64_t seed, float deviation = 0.15f);
+
+/// Normal matrices of an adapter: none is zero.
+TensorMap lora_matrices(const Config& config, const LoraOptions& options, uint64_t seed);
 
 ReferenceModel reference_model(const Config& config, std::vector<float> horizons = {});
 

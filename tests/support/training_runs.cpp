@@ -22,6 +22,12 @@ std::unique_ptr<BatchOrder> order_of(const RunSetup& setup) {
   return make(TokenData::of(setup.text), options.block, options.batch, options.accumulate, options.seed);
 }
 
+TensorMap first_weights(const RunSetup& setup) {
+  const uint64_t seed = setup.options.seed;
+  return setup.options.lora.on ? initial_lora(setup.config, setup.options.lora, seed)
+                               : initial_weights(setup.config, seed);
+}
+
 }  // namespace
 
 RunSetup::RunSetup() : config(config_of(1, 8, 2, 4, 19)), order(order_of) {
@@ -39,7 +45,8 @@ RunSetup::RunSetup() : config(config_of(1, 8, 2, 4, 19)), order(order_of) {
 std::unique_ptr<Trainer> RunSetup::make(Ranks& ranks) const {
   Trainer::Inputs inputs;
   inputs.config = config;
-  inputs.weights = weights.empty() ? initial_weights(config, options.seed) : weights;
+  inputs.weights = weights.empty() ? first_weights(*this) : weights;
+  if (options.lora.on) inputs.base = base.empty() ? initial_weights(config, options.seed) : base;
   inputs.order = order(*this);
   inputs.validation = TokenData::of(validation);
   inputs.data_hash = TokenData::of(text).hash();

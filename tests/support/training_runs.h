@@ -17,7 +17,8 @@ struct RunSetup {
 
   Config config;  // L 1, D 8, H 2, N 16, V 19
   TrainOptions options;
-  TensorMap weights;  // by default those of the seed
+  TensorMap weights;  // by default those of the seed, or its matrices with options.lora
+  TensorMap base;     // of an adapter, by default the seed's
   std::vector<int32_t> text, validation;
   std::filesystem::path checkpoints;
   std::function<std::unique_ptr<BatchOrder>(const RunSetup&)> order;  // by default as options say

@@ -69,6 +69,24 @@ TEST_CASE("bdh adapter merge: what --adapter gives, the base as it was, and half
   CHECK(test::read_file(kBase + "/model.safetensors") == before);
 }
 
+TEST_CASE("bdh adapter extract: the adapter that was merged, and how much it holds") {
+  const test::TemporaryDirectory directory;
+  const std::string tuned = (directory / "tuned").string(), out = (directory / "out").string();
+  output_of(run_command({"adapter", "merge", kBase, kAdapter, tuned}));
+  const std::vector<std::string> words{"adapter", "extract", kBase, tuned, out, "--rank", "2"};
+  const std::string told = output_of(run_command(words));
+  CHECK(told.find("lm_head ") != std::string::npos);
+  CHECK(told.find("the adapter holds 100.00 %") != std::string::npos);
+  CHECK(test::relative_difference(logits_of(directory, kBase, {"--adapter", out}),
+                                  logits_of(directory, tuned, {})) < 1e-5);
+  check_failure(run_command(words), 1, "is there already");
+  const Json parts =
+      json_of(run_command({"adapter", "extract", kBase, tuned, out, "--rank", "1", "--overwrite", "--json"}));
+  REQUIRE(parts.as_array().size() == 4);
+  CHECK(parts.as_array()[0].find("held")->as_number() < 0.999);
+  check_failure(run_command({"adapter", "extract", kBase, kBase, out, "--overwrite"}), 1, "the same weights");
+}
+
 TEST_CASE("bdh adapter: what cannot be done is one line, and nothing is written") {
   const test::TemporaryDirectory directory;
   const std::string out = (directory / "merged").string(), eight = (directory / "eight").string();

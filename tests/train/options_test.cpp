@@ -44,7 +44,8 @@ TEST_CASE("training options survive JSON, every one of them") {
       "form": "chunked", "chunk": 64, "dropout": 0.25, "horizon": [12, "inf"], "carry_state": true, "lr": 0.01,
       "final_lr": 0.001, "schedule": "wsd", "warmup": 5, "decay_share": 0.5, "beta1": 0.8, "beta2": 0.95,
       "epsilon": 1e-6, "weight_decay": 0.2, "no_decay": ["embed.weight", "lm_head"], "clip": 1,
-      "skip_outliers": 6, "ema": 0.99, "validation_share": 0.2, "valid_every": 10, "valid_tokens": 1000,
+      "skip_outliers": 6, "ema": 0.99, "lora": true, "lora_rank": 4, "lora_alpha": 12.5,
+      "lora_targets": ["lm_head"], "lora_rslora": true, "lora_dropout": 0, "validation_share": 0.2, "valid_every": 10, "valid_tokens": 1000,
       "metric": "ema_valid_loss", "greater_is_better": true, "patience": 4, "sample_every": 11,
       "sample_prompt": "To be", "sample_tokens": 12, "checkpoint_every": 13, "checkpoint_epochs": 2,
       "latest_every": 14, "save_total_limit": 5, "save_top": 2})",
@@ -53,7 +54,7 @@ TEST_CASE("training options survive JSON, every one of them") {
   const Json json = options.to_json(), defaults = TrainOptions().to_json();
   for (const auto& field : json.as_object()) {
     CAPTURE(field.first);
-    CHECK_FALSE(field.second == *defaults.find(field.first));
+    CHECK((field.first == "lora_dropout") == (field.second == *defaults.find(field.first)));
   }
   TrainOptions again;
   again.set(Json::parse(json.dump(2), "run.json"), "run.json");
@@ -77,6 +78,10 @@ TEST_CASE("a training option that makes no sense is refused by name") {
   CHECK(setting(R"({"metric": "accuracy"})").says("metric must be valid_loss"));
   CHECK(setting(R"({"no_decay": "lm_head"})").says("no_decay must be names"));
   CHECK(setting(R"({"horizon": -3})").says("horizon must be tokens"));
+  CHECK(setting(R"({"lora_dropout": 0.1})").says("lora_dropout must be 0, because the adapter is merged"));
+  CHECK(setting(R"({"lora_rank": 0})").says("lora_rank must be a whole number from 1 to 65536"));
+  CHECK(setting(R"({"use_dora": true})").says("run.json: 'use_dora' is no training option"));
+  CHECK(setting(R"({"rank_pattern": {}})").says("run.json: 'rank_pattern' is no training option"));
   CHECK(setting("[]").kind == ErrorKind::bad_file);
   TrainOptions options;
   options.metric = "ema_valid_loss";
@@ -84,6 +89,9 @@ TEST_CASE("a training option that makes no sense is refused by name") {
   options = {};
   options.beta2 = 1;
   CHECK(thrown_by([&] { options.validate(); }).says("beta2 must be in [0, 1)"));
+  options = {};
+  options.lora.rank = 4;
+  CHECK(thrown_by([&] { options.validate(); }).says("set lora to train one"));
 }
 
 TEST_CASE("the text of a training flag means what JSON says") {
@@ -109,5 +117,6 @@ TEST_CASE("a run that goes on keeps what decides its function") {
   for (const TrainOption& option : train_options())
     if (option.fixed) fixed.insert(option.name);
   CHECK(fixed == std::set<std::string_view>{"batch", "block", "accumulate", "seed", "dtype", "dropout",
-                                            "horizon", "carry_state"});
+                                            "horizon", "carry_state", "lora", "lora_rank", "lora_alpha",
+                                            "lora_targets", "lora_rslora", "lora_dropout"});
 }

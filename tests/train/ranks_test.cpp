@@ -37,6 +37,12 @@ RunSetup carried_setup() {
   return setup;
 }
 
+RunSetup adapter_setup() {
+  RunSetup setup = shared_setup();
+  setup.options.lora = {.on = true, .rank = 3};
+  return setup;
+}
+
 struct Ended {
   std::optional<Checkpoint> end;  // rank 0's
   RunLog log;
@@ -84,7 +90,7 @@ class FailingOrder : public BatchOrder {
 }  // namespace
 
 TEST_CASE("any number of ranks that divides the micro-batches gives the same bits") {
-  for (const RunSetup& setup : {shared_setup(), carried_setup()}) {
+  for (const RunSetup& setup : {shared_setup(), carried_setup(), adapter_setup()}) {
     const Ended alone = run(setup, 1);
     for (const int count : kCounts) {
       CAPTURE(count);

@@ -119,6 +119,11 @@ RunSetup with_carried_state() {
   return setup;
 }
 
+RunSetup with_adapter(RunSetup setup) {
+  setup.options.lora = {.on = true, .rank = 2, .alpha = 8, .targets = {"encoder", "decoder", "embed"}};
+  return setup;
+}
+
 // A run at step 6 of 12, and one that would go on from it with other options.
 struct Other {
   RunSetup before, after;
@@ -153,6 +158,26 @@ TEST_CASE("so does one that carries its state over") {
   RunSetup single = with_carried_state();
   single.options.accumulate = 1;
   check_all_stops(single);
+}
+
+TEST_CASE("so does one that trains an adapter") {
+  check_all_stops(with_adapter(with_everything()));
+  check_all_kills(with_adapter(with_carried_state()));
+}
+
+TEST_CASE("an adapter goes on with its own base, rank and targets alone") {
+  const auto refused = [](auto change) {
+    RunSetup setup = with_adapter(RunSetup());
+    const Checkpoint start = setup.make()->checkpoint();
+    change(setup);
+    return thrown_by([&] { setup.make()->resume(start, true, nullptr); });
+  };
+  CHECK(
+      refused([](RunSetup& s) { s.base = initial_weights(s.config, 6); }).says("the adapter's base model ("));
+  CHECK(refused([](RunSetup& s) { s.options.lora.rank = 3; }).says("lora_rank was 2, is 3; give the old"));
+  CHECK(refused([](RunSetup& s) { s.options.lora.targets = {"lm_head"}; }).says("lora_targets was ["));
+  CHECK(refused([](RunSetup& s) { s.options.lora = {}; }).says("lora was true, is false"));
+  CHECK(refused([](RunSetup&) {}).message.empty());
 }
 
 TEST_CASE("a run killed after any step goes on to the same bits, through the ends of epochs") {

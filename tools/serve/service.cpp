@@ -87,7 +87,7 @@ std::vector<int32_t> prompt_tokens(const Service& service, const ServedModel& se
 }
 
 std::string token_string(const Tokenizer& tokenizer, int32_t token) {
-  const std::string bytes = tokenizer.decode({&token, 1});
+  std::string bytes = tokenizer.decode({&token, 1});
   if (valid_utf8(bytes) == bytes) return bytes;
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text = "bytes:";

@@ -9,6 +9,7 @@
 #include "bdh/formats/safetensors.h"
 #include "bdh/model/horizon.h"
 #include "bdh/model/quantization.h"
+#include "bdh/pretrained/adapters/load_adapter.h"
 #include "bdh/pretrained/config_file.h"
 #include "bdh/train/trainer.h"
 
@@ -41,6 +42,23 @@ Model model_from(const RunOptions& run, std::vector<std::string>& warnings) {
                                    : Model::from_weights_file(run.from, run.config, load);
   warnings.insert(warnings.end(), model.warnings.begin(), model.warnings.end());
   return model;
+}
+
+/// What an adapter is trained for, floats whatever it is stored as, and the adapter.
+void take_base(StartModel& start, const Model& model) {
+  start.base = model.weights->state_dict();
+  if (start.config.weight_bits != 0) {
+    start.base = dequantized(start.config, start.base);
+    start.config = with_weight_bits(start.config, 0);
+  }
+  for (auto& [name, tensor] : start.base) tensor = converted(tensor, DType::f32);
+}
+
+/// Those of a run that goes on come with its checkpoint, once that is known to be this run's.
+TensorMap first_matrices(const StartModel& start, const TrainSettings& settings, bool goes_on) {
+  const LoraOptions& lora = settings.train.lora;
+  if (goes_on || settings.run.adapter.empty()) return initial_lora(start.config, lora, settings.train.seed);
+  return matrices_of(load_adapter(settings.run.adapter, start.config), start.config, lora);
 }
 
 /// By which it reads on past its block.
@@ -102,28 +120,35 @@ DataOptions data_options(const RunOptions& run, const fs::path& cache) {
 
 StartModel start_model(const TrainSettings& settings, const Checkpoint* resumed) {
   const RunOptions& run = settings.run;
+  const bool lora = settings.train.lora.on;
   StartModel start;
+  if (lora && run.from.empty())
+    fail(ErrorKind::invalid_argument,
+         "the run's options.json does not say whose adapter it is; add its \"from\"");
   if (!run.tokenizer.empty()) read_tokenizer(start, run.tokenizer);
   if (!run.from.empty()) {
     Model model = model_from(run, start.warnings);
     start.config = model.config();
     start.source = run.from;
-    if (!resumed) {
+    if (lora)
+      take_base(start, model);
+    else if (!resumed)
       start.weights = model.weights->state_dict();
-      remark_on_horizon(model.generation.horizon, settings, start.warnings);
-    }
+    if (!resumed) remark_on_horizon(model.generation.horizon, settings, start.warnings);
     if (!start.tokenizer) take_tokenizer(start, std::move(model.tokenizer_source), model.tokenizer);
   }
-  if (resumed) {
+  if (resumed) start.source = resumed->state.source;
+  if (lora) {
+    start.weights = first_matrices(start, settings, resumed != nullptr);
+  } else if (resumed) {
     start.config = Config::from_json(resumed->state.config, "the checkpoint's config");
     start.weights = resumed->weights;
-    start.source = resumed->state.source;
   } else if (run.from.empty()) {
     start.config = new_config(run, start.tokenizer.get(), start.warnings);
   }
   require_floats(start.config, "training");
   require_tokenizer(start, run);
-  if (!resumed && settings.train.dropout) start.config.dropout = *settings.train.dropout;
+  if ((lora || !resumed) && settings.train.dropout) start.config.dropout = *settings.train.dropout;
   if (start.weights.empty()) start.weights = initial_weights(start.config, settings.train.seed);
   return start;
 }

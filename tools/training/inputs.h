@@ -16,7 +16,8 @@ namespace bdh::tools {
 
 struct StartModel {
   Config config;
-  TensorMap weights;  // state_dict
+  TensorMap weights;  // state_dict; with --lora the adapter's matrices
+  TensorMap base;     // with --lora: the model's own weights, float32
   std::shared_ptr<const Tokenizer> tokenizer;
   TokenizerSource tokenizer_source;
   std::string source = "new";  // or the model that --from names

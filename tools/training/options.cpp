@@ -40,6 +40,8 @@ constexpr std::array kRunOptions{
     RunOption{"tokenizer", &RunOptions::tokenizer, true,
               "directory of a tokenizer.json; by default that of --from, or bytes"},
     RunOption{"from", &RunOptions::from, true, "start from the weights of this model, at step 0"},
+    RunOption{"adapter", &RunOptions::adapter, true,
+              "with --lora: start from this adapter of the same rank, alpha and targets"},
     RunOption{"config", &RunOptions::config, true,
               "config.json of a new model; by default the authors' sizes"},
     RunOption{"huggingface", &RunOptions::huggingface, false, "write what transformers needs, too"},
@@ -168,6 +170,11 @@ void check(const TrainSettings& settings) {
     throw UsageError("there is nothing to train on: give --data FILE, or --batches FILE");
   if (!run.data.empty() && !run.batches.empty())
     throw UsageError("--batches is all that is read: leave out --data");
+  if (settings.train.lora.on && run.from.empty())
+    throw UsageError("--lora trains an adapter of a model: name it as --from");
+  if (!settings.train.lora.on && !run.adapter.empty())
+    throw UsageError(
+        "--adapter is where --lora starts: give that too, or merge the adapter (bdh adapter merge)");
   if (!run.version.empty() && !is_version(run.version))
     throw UsageError(concat("--version must be one such as v1.0, not ", run.version));
   if (!run.name.empty() && run.version.empty())

@@ -21,6 +21,7 @@ struct RunOptions {
   std::string batches;    // safetensors, in the place of data
   std::string tokenizer;  // a model directory
   std::string from;       // a model directory or weights file
+  std::string adapter;    // that --lora starts from: PEFT's directory, or a file
   std::string config;     // config.json of a new model
   std::string version;    // "v1.0"
   std::string name;       // in the registry

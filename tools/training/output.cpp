@@ -7,6 +7,7 @@
 #include "bdh/train/model_saver.h"
 #include "tools/charts/loss_curve.h"
 #include "tools/registry/registry.h"
+#include "tools/training/adapter.h"
 
 namespace bdh::tools {
 namespace {
@@ -25,7 +26,9 @@ class ModelWriter {
  public:
   ModelWriter(const RunFolder& folder, const TrainSettings& settings, const StartModel& model,
               const std::function<bool()>& stop)
-      : saver_(model.tokenizer, model.tokenizer_source, save_options(settings.run, stop)) {
+      : settings_(settings),
+        model_(model),
+        saver_(model.tokenizer, model.tokenizer_source, save_options(settings.run, stop)) {
     facts_.name = settings.run.name.empty() ? short_name(folder.path()) : settings.run.name;
     facts_.version = settings.run.version;
     facts_.dataset = dataset_name(settings.run);
@@ -35,9 +38,13 @@ class ModelWriter {
 
   TrainingFacts& facts() { return facts_; }
 
-  fs::path write(const fs::path& directory, const Checkpoint& checkpoint, bool ema,
+  /// adapter: where that is written, with --lora.
+  fs::path write(const fs::path& directory, const fs::path& adapter, const Checkpoint& checkpoint, bool ema,
                  std::vector<std::string>& warnings) {
-    const std::vector<std::string> more = saver_.save(directory, checkpoint, ema, facts_);
+    const LoraOptions& lora = settings_.train.lora;
+    if (lora.on) write_adapter(adapter, settings_, model_, checkpoint, ema);
+    const Checkpoint whole = with_merged_weights(checkpoint, model_, lora);
+    const std::vector<std::string> more = saver_.save(directory, whole, ema, facts_);
     warnings.insert(warnings.end(), more.begin(), more.end());
     return directory;
   }
@@ -50,6 +57,8 @@ class ModelWriter {
     return options;
   }
 
+  const TrainSettings& settings_;
+  const StartModel& model_;
   ModelSaver saver_;
   TrainingFacts facts_;
 };
@@ -96,12 +105,19 @@ WrittenModels write_models(const RunFolder& folder, const TrainSettings& setting
   writer.facts().result = result;
   writer.facts().hardware = backend;
   WrittenModels written;
-  written.final = writer.write(folder.final(), last, false, written.warnings);
-  if (!last.ema.empty()) written.ema = writer.write(folder.ema(), last, true, written.warnings);
+  const bool lora = settings.train.lora.on;
+  if (lora) {
+    written.adapter = folder.adapter();
+    write_adapter_metadata(folder.metadata(), settings, model, result);
+  }
+  written.final =
+      writer.write(lora ? folder.merged() : folder.final(), folder.adapter(), last, false, written.warnings);
+  if (!last.ema.empty())
+    written.ema = writer.write(folder.ema(), folder.ema_adapter(), last, true, written.warnings);
   const auto best = best_checkpoint(folder.checkpoints());
   if (best && result.best)
-    written.best = writer.write(folder.best(), read_checkpoint(*best), settings.train.metric == kEmaMetric,
-                                written.warnings);
+    written.best = writer.write(folder.best(), folder.best_adapter(), read_checkpoint(*best),
+                                settings.train.metric == kEmaMetric, written.warnings);
   if (!settings.run.name.empty()) register_model(settings.run, written.final, result, written.warnings);
   return written;
 }

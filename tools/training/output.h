@@ -37,11 +37,13 @@ void draw_curve(const RunFolder& folder, const std::string& subtitle);
 
 struct WrittenModels {
   std::filesystem::path final, best, ema;  // directories; empty: none
+  std::filesystem::path adapter;           // of --lora: that of the last weights
   std::vector<std::string> warnings;
 };
 
 /// OUT/final, OUT/ema where an average was kept, OUT/best where there was validation, and the registry's
-/// entry where it is asked for. backend: its name. stop: asked between files; true ends it as
+/// entry where it is asked for. With --lora the adapters beside them, merged models in their place, and
+/// OUT/final is OUT/final_merged. backend: its name. stop: asked between files; true ends it as
 /// Error(cancelled). Throws as ModelSaver::save.
 WrittenModels write_models(const RunFolder& folder, const TrainSettings& settings, const StartModel& model,
                            const Checkpoint& last, const TrainResult& result, const std::string& backend,

@@ -62,6 +62,7 @@ std::string result_text(const FinishedRun& run, const RunFolder& folder) {
     text += line("best", concat(run.metric, " ", nats(*result.best), " after step ", result.best_step));
   if (result.tokens > 0) text += line("tokens", tokens_of(result));
   text += line("curve", folder.curve().string());
+  if (!run.written.adapter.empty()) text += line("adapter", run.written.adapter.string());
   if (!run.written.final.empty()) text += line("model", run.written.final.string());
   if (!run.written.best.empty()) text += line("best model", run.written.best.string());
   if (!run.written.ema.empty()) text += line("averaged model", run.written.ema.string());
@@ -80,7 +81,7 @@ Json result_json(const FinishedRun& run, const RunFolder& folder) {
   json.set("tokens", result.tokens).set("seconds", result.seconds).set("device", run.backend);
   json.set("metrics", folder.metrics().string()).set("curve", folder.curve().string());
   json.set("model", path_json(run.written.final)).set("best_model", path_json(run.written.best));
-  json.set("ema_model", path_json(run.written.ema));
+  json.set("ema_model", path_json(run.written.ema)).set("adapter", path_json(run.written.adapter));
   return json;
 }
 

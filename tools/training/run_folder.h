@@ -29,6 +29,12 @@ class RunFolder {
   std::filesystem::path final() const { return path_ / "final"; }
   std::filesystem::path best() const { return path_ / "best"; }
   std::filesystem::path ema() const { return path_ / "ema"; }
+  /// Of --lora: in the place of final() the model with the adapter merged in, and adapters as PEFT has them.
+  std::filesystem::path merged() const { return path_ / "final_merged"; }
+  std::filesystem::path adapter() const { return path_ / "adapter_checkpoint"; }
+  std::filesystem::path best_adapter() const { return path_ / "best_adapter"; }
+  std::filesystem::path ema_adapter() const { return path_ / "ema_adapter"; }
+  std::filesystem::path metadata() const { return path_ / "metadata.json"; }
 
   /// True once a file STOP stands in it; looks at most ten times a second.
   bool asked_to_stop();

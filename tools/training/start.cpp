@@ -31,12 +31,14 @@ bool has_checkpoint(const RunFolder& folder) {
   return is_there(folder.checkpoints()) && !list_checkpoints(folder.checkpoints()).empty();
 }
 
+bool has_model(const RunFolder& folder) { return is_there(folder.final()) || is_there(folder.merged()); }
+
 void refuse_to_overwrite(const RunFolder& folder) {
   const std::string name = folder.path().string();
   if (has_checkpoint(folder))
     fail(ErrorKind::invalid_argument, name,
          ": a run is there already: go on with --resume, or give another --out");
-  if (is_there(folder.final()))
+  if (has_model(folder))
     fail(ErrorKind::invalid_argument, name,
          ": a trained model is there already, but no checkpoint to go on from: give another --out");
 }
@@ -80,7 +82,7 @@ std::optional<fs::path> checkpoint_file(const RunFolder& folder, const TrainFlag
     file = newest(folder, warnings);
   else
     file = named(folder, *flags.resume, warnings);
-  if (file ? !is_of(folder, *file) : is_there(folder.final())) refuse_to_overwrite(folder);
+  if (file ? !is_of(folder, *file) : has_model(folder)) refuse_to_overwrite(folder);
   return file;
 }
 

@@ -15,6 +15,7 @@
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
 #include "bdh/base/printable.h"
+#include "bdh/formats/safetensors.h"
 #include "bdh/model/quantization.h"
 #include "bdh/pretrained/adapters/matrix.h"
 #include "bdh/pretrained/weight_files.h"
@@ -287,7 +288,86 @@ WeightFiles open_weights(const fs::path& directory) {
        "one");
 }
 
+// ---- saving ----
+
+constexpr const char* kConfigFile = "adapter_config.json";
+constexpr const char* kWeightsFile = "adapter_model.safetensors";
+
+const LowRankUpdate* update_of(const LoraAdapter& adapter, const std::string& parameter) {
+  const auto found = std::find_if(adapter.updates.begin(), adapter.updates.end(),
+                                  [&](const LowRankUpdate& update) { return update.parameter == parameter; });
+  return found == adapter.updates.end() ? nullptr : &*found;
+}
+
+Tensor reshaped(const Tensor& tensor, Shape shape) {
+  Tensor view = converted(tensor, DType::f32);
+  view.strides = contiguous_strides(shape);
+  view.shape = std::move(shape);
+  return view;
+}
+
+// As PEFT has experts: the inverse of update_of.
+Tensor a_of(const LowRankUpdate& update) {
+  const Shape& shape = update.right.shape;
+  return shape.size() == 2 ? update.right : reshaped(update.right, {shape[0] * shape[1], shape[2]});
+}
+
+Tensor b_of(const LowRankUpdate& update) {
+  const Shape shape = update.left.shape;
+  if (shape.size() == 2) return update.left;
+  const int64_t heads = shape[0], rows = shape[1], rank = shape[2];
+  Tensor side_by_side = update.left;
+  side_by_side.shape = {rows, rank, heads};
+  side_by_side.strides = {rank, 1, rows * rank};
+  return reshaped(side_by_side, {rows, rank * heads});
+}
+
+// Of one module, under PEFT's names: the first of its parameters that are wrapped innermost.
+void add_module(const Module& module, const LoraAdapter& adapter, TensorMap& tensors, Json::Array& targets) {
+  std::string wrapping = "base_model.model." + module.path;
+  for (size_t i = module.parameters.size(); i-- > 0;) {
+    const LowRankUpdate* update = update_of(adapter, module.parameters[i]);
+    if (!update) continue;
+    tensors.emplace(wrapping + ".lora_A.weight", a_of(*update));
+    tensors.emplace(wrapping + ".lora_B.weight", b_of(*update));
+    targets.emplace_back(module.keys[i]);
+    wrapping += ".base_layer";
+  }
+}
+
+Json config_json(const PeftFacts& facts, Json::Array targets) {
+  return Json::Object{{"base_model_name_or_path", facts.base_model},
+                      {"bias", "none"},
+                      {"fan_in_fan_out", false},
+                      {"inference_mode", true},
+                      {"init_lora_weights", true},
+                      {"lora_alpha", facts.alpha},
+                      {"lora_dropout", 0.0},
+                      {"modules_to_save", Json()},
+                      {"peft_type", "LORA"},
+                      {"r", facts.rank},
+                      {"target_modules", Json::Array{}},
+                      {"target_parameters", std::move(targets)},
+                      {"task_type", "CAUSAL_LM"},
+                      {"use_dora", false},
+                      {"use_rslora", facts.rslora}};
+}
+
 }  // namespace
+
+void save_peft_adapter(const fs::path& directory, const LoraAdapter& adapter, const Config& config,
+                       const PeftFacts& facts) {
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (error) fail(ErrorKind::io, directory.string(), ": cannot make the folder: ", error.message());
+  TensorMap tensors;
+  Json::Array targets;
+  for (const Module& module : modules_of(config)) add_module(module, adapter, tensors, targets);
+  write_safetensors(directory / kWeightsFile, tensors, {{"format", "pt"}});
+  AtomicFile out(directory / kConfigFile);
+  out.write(config_json(facts, std::move(targets)).dump(2) + "\n");
+  out.commit();
+}
 
 LoraAdapter load_peft_adapter(const fs::path& directory, const Config& config) {
   const PeftConfig peft = read_peft_config(directory / "adapter_config.json");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "bdh/pretrained/adapters/lora.h"
 
@@ -13,5 +14,18 @@ namespace bdh {
 /// pattern, ...), Error(bad_file) naming a tensor that is missing, has another shape or belongs to nothing,
 /// Error(not_found), Error(io).
 LoraAdapter load_peft_adapter(const std::filesystem::path& directory, const Config& config);
+
+/// What adapter_config.json says of an adapter that is saved, beside the parameters that it changes.
+struct PeftFacts {
+  std::string base_model;  // the model's directory
+  int64_t rank = 0;        // every update's
+  double alpha = 0;
+  bool rslora = false;
+};
+
+/// Writes what PEFT's save_pretrained writes, adapter_config.json last, for our transformers model of that
+/// config. What stands there is replaced. Throws Error(io).
+void save_peft_adapter(const std::filesystem::path& directory, const LoraAdapter& adapter,
+                       const Config& config, const PeftFacts& facts);
 
 }  // namespace bdh

@@ -90,6 +90,42 @@ TEST_CASE("adapters of PEFT: its logits, of every kind of target, and the base s
   }
 }
 
+TEST_CASE("adapters of PEFT: saved again, its file and its config") {
+  for (const bool tied : {true, false}) {
+    const std::string name = tied ? "matrices" : "layers";
+    const Config config = base(tied ? "tied" : "untied").config();
+    const LoraAdapter adapter = load_peft_adapter(kAdapters / name, config);
+    const TemporaryDirectory directory;
+    const int64_t rank = adapter.updates.front().rank;
+    const double alpha = adapter.updates.front().scale * static_cast<double>(rank);
+    save_peft_adapter(directory / "again", adapter, config, {"base", rank, alpha, false});
+    const auto tensors = [](const fs::path& path) {
+      return open_weights_file(path / "adapter_model.safetensors").state_dict();
+    };
+    CHECK(test::same_bits(tensors(directory / "again"), tensors(kAdapters / name)));
+    const LoraAdapter again = load_peft_adapter(directory / "again", config);
+    REQUIRE(again.updates.size() == adapter.updates.size());
+    for (size_t i = 0; i < again.updates.size(); ++i) {
+      CHECK(again.updates[i].parameter == adapter.updates[i].parameter);
+      CHECK(again.updates[i].scale == doctest::Approx(adapter.updates[i].scale));
+    }
+  }
+}
+
+TEST_CASE("adapters of PEFT: saved with embedding and rsLoRA") {
+  const Config config = base("tied").config();
+  const LoraAdapter adapter = load_peft_adapter(kAdapters / "rslora", config);
+  const TemporaryDirectory directory;
+  save_peft_adapter(directory.path(), adapter, config, {"base", 4, 8, true});
+  const LoraAdapter again = load_peft_adapter(directory.path(), config);
+  REQUIRE(again.updates.size() == 2);
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(again.updates[i].scale == adapter.updates[i].scale);
+    CHECK(test::same_bits(again.updates[i].left, adapter.updates[i].left));
+    CHECK(test::same_bits(again.updates[i].right, adapter.updates[i].right));
+  }
+}
+
 TEST_CASE("adapters: a parameter is rounded once, to the dtype that it has") {
   const Model floats = base("tied");
   const AppliedAdapter adapter{load_peft_adapter(kAdapters / "matrices", floats.config())};
