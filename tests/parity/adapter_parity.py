@@ -25,6 +25,7 @@ from logits_parity import Command, relative_difference, write_model
 
 DATA = pathlib.Path(__file__).parent.parent / "data" / "adapters"
 TOLERANCE = 1e-5  # of the largest logit
+OWN_ERRORS = 10  # or so many times what PyTorch's float32 is off itself, for models that magnify rounding
 ROUNDED_SUMS = 1e-4  # where what is compared with was rounded three times
 MATRICES = ("decoder", "encoder", "encoder_v", "lm_head")
 REFUSED = {"use_dora": True, "rank_pattern": {"decoder": 2}, "alpha_pattern": {"decoder": 3}, "modules_to_save": ["embed"],
@@ -75,6 +76,12 @@ def logits_of(model, tokens):
     return model(torch.tensor([tokens])).logits[0].float()
 
 
+def agree(got, want, model, tokens):
+    """Whether they are within the tolerance; `want` is the model's in float32."""
+    own = relative_difference(want, logits_of(copy.deepcopy(model).double(), tokens))
+    return relative_difference(got, want) <= max(TOLERANCE, OWN_ERRORS * own)
+
+
 def targets_of(model, draw):
     """Parameters by the names of the state_dict, some of them."""
     names = [key for key in model.state_dict() if key.partition(".")[0] in MATRICES]
@@ -110,8 +117,9 @@ def check_head_adapters(checks, command, folder, where, model, plain, tokens, dr
         adapter = head_adapter(model.state_dict(), parameters, generator, draw.choice((1, 2, 5)))
         path = folder / f"{where}-heads{kind}"
         save_head_adapter(adapter, path)
-        want, got = logits_of(with_head_adapter(model, adapter), tokens), logits(command, plain, tokens, path)
-        checks.that(relative_difference(got, want) <= TOLERANCE, f"{where}, by head, {kind}, {parameters}: {relative_difference(got, want)}")
+        adapted = with_head_adapter(model, adapter)
+        want, got = logits_of(adapted, tokens), logits(command, plain, tokens, path)
+        checks.that(agree(got, want, adapted, tokens), f"{where}, by head, {kind}, {parameters}: {relative_difference(got, want)}")
 
 
 def truncated(difference, rank):
@@ -169,14 +177,14 @@ def check_one(checks, command, folder, where, draw, generator, **sizes):
         want = logits_of(wrapped, tokens)
         checks.that(relative_difference(plainly, want) > 1e-3, f"{what}: the adapter does something")
         got = logits(command, plain, tokens, adapter)
-        checks.that(relative_difference(got, want) <= TOLERANCE, f"{what}: applied, {relative_difference(got, want)}")
+        checks.that(agree(got, want, wrapped, tokens), f"{what}: applied, {relative_difference(got, want)}")
         merged, by_peft = folder / "merged", wrapped.merge_and_unload()
         command.run("adapter", "merge", made, adapter, merged, "--overwrite")
         ours = load_file(merged / "model.safetensors")
         worst = max((ours[name] - value).abs().max().item() for name, value in by_peft.state_dict().items())
         checks.that(worst <= 2e-7, f"{what}: merged weights are off by {worst}")
         again, unmatched = loaded(merged, dtype=torch.float32)
-        checks.that(not unmatched and relative_difference(logits_of(again, tokens), want) <= TOLERANCE, f"{what}: merged, in transformers")
+        checks.that(not unmatched and agree(logits_of(again, tokens), want, again, tokens), f"{what}: merged, in transformers")
         parts.append((adapter, {name: value - model.state_dict()[name] for name, value in by_peft.state_dict().items()}))
     sums = {name: value + 0.5 * parts[0][1][name] - 2 * parts[1][1][name] for name, value in model.state_dict().items()}
     model.load_state_dict(sums)
