@@ -39,7 +39,8 @@ typedef enum {
   BDH_UNSUPPORTED = 5,      /* valid, but not something this build can do */
   BDH_OUT_OF_MEMORY = 6,
   BDH_CANCELLED = 7, /* a callback asked to stop */
-  BDH_INTERNAL = 8
+  BDH_INTERNAL = 8,
+  BDH_BUSY = 9 /* takes no more now: try again later */
 } bdh_status;
 
 /* Why this thread's last failed call failed; "" before any has. Valid until the next one fails. */
@@ -294,6 +295,42 @@ BDH_API bdh_status bdh_generate(bdh_session* session, const char* prompt, size_t
  * strings and callbacks of the options play no part. options may be NULL: the defaults. */
 BDH_API bdh_status bdh_sample(const float* logits, size_t count, const bdh_generation_options* options,
                               const int32_t* history, size_t history_count, uint64_t step, int32_t* token);
+
+/* ---- many texts at once ---- */
+
+typedef struct bdh_scheduler bdh_scheduler;
+
+typedef struct {
+  size_t size;
+  int64_t most_running; /* texts at once, each with a session's memory */
+  int64_t most_queued;  /* texts that wait for a place */
+  int64_t chunk;        /* tokens of a prompt that are read between two tokens of the other texts */
+} bdh_scheduler_options;
+
+BDH_API bdh_status bdh_scheduler_options_defaults(bdh_scheduler_options* options, size_t size);
+
+/* Writes texts on a thread of its own, all that run as one batch; each is what bdh_generate makes of its
+ * request alone, whatever else runs. Any thread may call. options may be NULL: the defaults. */
+BDH_API bdh_status bdh_scheduler_new(const bdh_model* model, const bdh_scheduler_options* options,
+                                     bdh_scheduler** scheduler);
+/* Ends its texts as cancelled. Not from a callback, nor while another call waits. NULL is allowed. */
+BDH_API void bdh_scheduler_free(bdh_scheduler* scheduler);
+
+/* Takes a text, whose number *id then is; BDH_BUSY where the queue is full. from: a session that has been
+ * read, or NULL: it is copied, and the text goes on from the copy as bdh_generate would. The callbacks of the
+ * options are called on the scheduler's thread, hold up all texts while they run, and end this one where they
+ * return 0; on_prompt must be NULL. options may be NULL: the model's. */
+BDH_API bdh_status bdh_scheduler_submit(bdh_scheduler* scheduler, const char* prompt, size_t length,
+                                        const bdh_session* from, const bdh_generation_options* options,
+                                        uint64_t* id);
+/* Ends a text as cancelled, within a token. Nothing for one that has ended. */
+BDH_API bdh_status bdh_scheduler_cancel(bdh_scheduler* scheduler, uint64_t id);
+/* Waits for a text's end, once for each; every text is to be waited for. result may be NULL; its seconds are
+ * 0, which a text that shares the machine has none of. session, unless NULL, receives the session as
+ * bdh_generate leaves one, to be freed, or NULL where the text never began. BDH_CANCELLED for one that was
+ * cancelled, of which result and session tell, too. */
+BDH_API bdh_status bdh_scheduler_wait(bdh_scheduler* scheduler, uint64_t id, bdh_generation_result* result,
+                                      size_t result_size, bdh_session** session);
 
 #ifdef __cplusplus
 }

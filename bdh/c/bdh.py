@@ -39,7 +39,8 @@ _lib.bdh_session_free.restype = None
 
 __version__ = _lib.bdh_version().decode()
 
-STATUSES = ("ok", "invalid argument", "not found", "io", "bad file", "unsupported", "out of memory", "cancelled", "internal")
+STATUSES = ("ok", "invalid argument", "not found", "io", "bad file", "unsupported", "out of memory", "cancelled", "internal",
+            "busy")
 FINISHES = ("length", "eos", "stop", "cancelled")
 _CANCELLED = 7
 _WARNING = CFUNCTYPE(None, c_void_p, c_char_p)

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "bdh/c/generation_options.h"
 #include "bdh/c/handles.h"
 #include "bdh/text/generation.h"
 
@@ -9,75 +10,6 @@ namespace {
 
 using namespace bdh::c;
 using bdh::ErrorKind;
-
-bdh_generation_options options_of(const bdh::GenerationConfig& config) {
-  const bdh::SamplingOptions& sampling = config.sampling;
-  bdh_generation_options options{};
-  options.size = sizeof options;
-  options.max_new_tokens = config.max_length > 0 ? -1 : config.max_new_tokens;
-  options.max_length = config.max_length;
-  options.min_new_tokens = config.min_new_tokens;
-  options.min_length = config.min_length;
-  options.no_repeat_ngram_size = config.no_repeat_ngram_size;
-  options.do_sample = sampling.do_sample ? 1 : 0;
-  options.top_k = sampling.top_k;
-  options.seed = sampling.seed;
-  options.temperature = sampling.temperature;
-  options.top_p = sampling.top_p;
-  options.min_p = sampling.min_p;
-  options.typical_p = sampling.typical_p;
-  options.epsilon_cutoff = sampling.epsilon_cutoff;
-  options.eta_cutoff = sampling.eta_cutoff;
-  options.repetition_penalty = sampling.repetition_penalty;
-  return options;
-}
-
-void take_length(bdh::GenerationConfig& config, const bdh_generation_options& given) {
-  const bool by_length = given.max_new_tokens < 0;
-  if (by_length && given.max_length <= 0)
-    bdh::fail(ErrorKind::invalid_argument, "max_new_tokens is ", given.max_new_tokens,
-              ", and max_length gives no length either");
-  config.max_length = by_length ? given.max_length : 0;
-  if (!by_length) config.max_new_tokens = given.max_new_tokens;
-}
-
-bdh::SamplingOptions sampling_of(const bdh_generation_options& given) {
-  bdh::SamplingOptions sampling;
-  sampling.do_sample = given.do_sample != 0;
-  sampling.top_k = given.top_k;
-  sampling.seed = given.seed;
-  sampling.temperature = given.temperature;
-  sampling.top_p = given.top_p;
-  sampling.min_p = given.min_p;
-  sampling.typical_p = given.typical_p;
-  sampling.epsilon_cutoff = given.epsilon_cutoff;
-  sampling.eta_cutoff = given.eta_cutoff;
-  sampling.repetition_penalty = given.repetition_penalty;
-  return sampling;
-}
-
-void take_stops(bdh::GenerationConfig& config, const bdh_generation_options& given) {
-  if (given.stop_count > 0) require(given.stop, "stop");
-  if (!given.stop) return;
-  config.stop.clear();
-  for (size_t i = 0; i < given.stop_count; ++i) {
-    require(given.stop[i], "a stop string");
-    config.stop.emplace_back(given.stop[i]);
-  }
-}
-
-bdh::GenerationConfig config_of(const bdh_session& session, const bdh_generation_options& given) {
-  bdh::GenerationConfig config = session.model->generation;
-  config.num_return_sequences = 1;
-  if (session.own_horizon) config.horizon.clear();
-  take_length(config, given);
-  config.min_new_tokens = given.min_new_tokens;
-  config.min_length = given.min_length;
-  config.no_repeat_ngram_size = given.no_repeat_ngram_size;
-  config.sampling = sampling_of(given);
-  take_stops(config, given);
-  return config;
-}
 
 bdh::GenerationCallbacks callbacks_of(const bdh_generation_options& given) {
   bdh::GenerationCallbacks callbacks;
@@ -109,7 +41,7 @@ bdh::Continuation before(const bdh_session& session, uint64_t seed) {
 
 bdh::GenerationResult continued(bdh_session& session, const std::string& prompt,
                                 const bdh_generation_options& given) {
-  const bdh::GenerationConfig config = config_of(session, given);
+  const bdh::GenerationConfig config = config_of(*session.model, session.own_horizon, given);
   bdh::Session* const sessions[] = {&session.session};
   const bdh::Continuation text[] = {before(session, given.seed)};
   bdh::GenerationContext context;
@@ -124,20 +56,6 @@ bdh::GenerationResult continued(bdh_session& session, const std::string& prompt,
     if (session.session.position() != position) session.text.unread.clear();  // they are read first
     throw;
   }
-}
-
-int32_t finish_of(bdh::FinishReason reason) {
-  switch (reason) {
-    case bdh::FinishReason::length:
-      return BDH_FINISH_LENGTH;
-    case bdh::FinishReason::eos:
-      return BDH_FINISH_EOS;
-    case bdh::FinishReason::stop:
-      return BDH_FINISH_STOP;
-    case bdh::FinishReason::cancelled:
-      return BDH_FINISH_CANCELLED;
-  }
-  return BDH_FINISH_LENGTH;
 }
 
 bdh_generation_result result_of(const bdh::GenerationResult& result) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -153,7 +154,8 @@ class Calls {
   // --- what must hold
 
   bdh_status checked(bdh_status status) {
-    expect(status >= BDH_OK && status <= BDH_CANCELLED, std::string("internal: ") + bdh_last_error());
+    expect((status >= BDH_OK && status <= BDH_CANCELLED) || status == BDH_BUSY,
+           std::string("internal: ") + bdh_last_error());
     if (status != BDH_OK) expect(std::strlen(bdh_last_error()) > 0, "a failure without a word");
     return status;
   }
@@ -208,6 +210,8 @@ class Calls {
         return sample();
       case 16:
         return use_files();
+      case 17:
+        return schedule();
       default:
         return generate();
     }
@@ -421,6 +425,35 @@ class Calls {
     checked(bdh_generate(into, or_null(prompt.data()), prompt.size(), seldom() ? nullptr : &options,
                          or_null(&result), size));
     position(into);
+  }
+
+  void schedule() {
+    std::array<Listener, 3> listeners;  // before the scheduler, which calls them until it is freed
+    bdh_scheduler_options options;
+    expect(bdh_scheduler_options_defaults(&options, sizeof options) == BDH_OK,
+           "bdh_scheduler_options_defaults");
+    options.size = or_wrong(options.size);
+    options.most_running = one_of<int64_t>({1, 2, 0});
+    options.most_queued = one_of<int64_t>({0, 1, 4, -1});
+    options.chunk = one_of<int64_t>({1, 3, 64, 0});
+    bdh_scheduler* made = nullptr;
+    checked(bdh_scheduler_new(or_null(shared_), &options, or_null(&made)));
+    const std::unique_ptr<bdh_scheduler, void (*)(bdh_scheduler*)> scheduler(made, bdh_scheduler_free);
+    if (!made) return;
+    for (Listener& listener : listeners) {
+      bdh_generation_options given = generation_options(listener);
+      given.on_prompt = seldom() ? on_prompt : nullptr;
+      const std::string prompt = text();
+      uint64_t id = 0;
+      checked(bdh_scheduler_submit(made, or_null(prompt.data()), prompt.size(),
+                                   below(2) == 0 ? session() : nullptr, seldom() ? nullptr : &given,
+                                   or_null(&id)));
+      if (below(2) == 0) checked(bdh_scheduler_cancel(made, id));
+      bdh_session* left = nullptr;
+      bdh_generation_result result;
+      if (below(2) == 0) checked(bdh_scheduler_wait(made, id, or_null(&result), sizeof result, &left));
+      bdh_session_free(left);
+    }
   }
 
   void sample() {
