@@ -25,7 +25,7 @@ compile = @cmake --build $(BUILD) -j $(JOBS) --target
 run_tests = @ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
-.PHONY: all install demo demo-train test sanitize fuzz soak parity bench size minimal arm gpu gpu-build cuda-check lint package presets clean help
+.PHONY: all install demo demo-train test sanitize fuzz soak parity browser bench size minimal arm gpu gpu-build cuda-check lint package presets clean help
 .DEFAULT_GOAL = all
 export NO_INSTALL
 
@@ -89,6 +89,10 @@ parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxrunt
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_command bdh_tests
 	@tests/parity/run.sh $$(tools/setup/python.sh) $(BUILD) $(DEMO) $(TEXTS)
+
+browser: all ## drive the page of bdh serve in Chromium
+	@tools/setup/packages.sh browser
+	@/usr/bin/python3 tests/browser/page_test.py --bdh $(BUILD)/bdh $(DEMO) $(if $(SCREENSHOTS),--screenshots $(SCREENSHOTS))
 
 bench: ## measure kernels and paths against their limits and peers
 	$(packages) bench

@@ -1,5 +1,6 @@
 // /v1/completions, /v1/chat/completions and /generate: one way to make texts, three ways to tell them.
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <utility>
 
@@ -80,6 +81,9 @@ Json completion_logprobs(Job& job, const Choice& choice) {
 
 constexpr size_t kMostFired = 256;
 
+/// Three decimals, which are enough to be drawn.
+double rounded(float value) { return std::round(double{value} * 1000) / 1000; }
+
 /// The strongest of a layer, as [head, neuron, n, g], and how many there are in each head.
 Json layer_json(std::vector<FiredNeuron> fired, const Dimensions& dims) {
   std::vector<int64_t> n(static_cast<size_t>(dims.heads)), g(static_cast<size_t>(dims.heads));
@@ -96,7 +100,8 @@ Json layer_json(std::vector<FiredNeuron> fired, const Dimensions& dims) {
   Json list(Json::Array{});
   for (ptrdiff_t i = 0; i < shown; ++i) {
     const FiredNeuron& neuron = fired[static_cast<size_t>(i)];
-    list.push(Json::Array{neuron.neuron / dims.neurons, neuron.neuron % dims.neurons, neuron.n, neuron.g});
+    list.push(Json::Array{neuron.neuron / dims.neurons, neuron.neuron % dims.neurons, rounded(neuron.n),
+                          rounded(neuron.g)});
   }
   return Json()
       .set("n", Json::Array(n.begin(), n.end()))

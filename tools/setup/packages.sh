@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian or Ubuntu packages that each purpose needs and that are missing; does nothing when none is.
-# usage: packages.sh PURPOSE...     purposes: build gcc clang mpi test arm package bench lint python
+# usage: packages.sh PURPOSE...     purposes: build gcc clang mpi test arm package bench lint browser python
 # NO_INSTALL=1 names what is missing and stops.
 set -eu
 
@@ -17,6 +17,7 @@ packages_for() {
     package) echo dpkg-dev file ;;
     bench) echo libbenchmark-dev libopenblas-dev ;;
     lint) echo "clang-format-${LLVM:-14}" "clang-tidy-${LLVM:-14}" shellcheck ;;
+    browser) echo chromium chromium-driver python3-selenium ;;
     python) echo python3 python3-venv ;;
     *) stop "packages.sh: unknown purpose '$1'" ;;
   esac
