@@ -76,11 +76,12 @@ fuzz: ## feed every reader hostile files, SECONDS=60 each
 	$(compile) bdh_fuzzers
 	@tests/fuzz/run.sh $(BUILD) $(SECONDS)
 
-soak: ## what takes minutes each: the fuzzers, SECONDS=60 each; kills and attacks, 20 times as many; all of NEON
+soak: ## what takes minutes each: the fuzzers, SECONDS=60 each, raw HTTP too; kills and attacks, 20 times as many; all of NEON
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
-	$(compile) bdh_tests
+	$(compile) bdh_tests bdh_command
 	BDH_SOAK=20 $(BUILD)/bdh_tests --test-case='*killed*,*terminated*,*mutated*,*at once*,*at the same time*'
+	python3 tests/fuzz/http_fuzz.py --bdh $(BUILD)/bdh $(DEMO) --seconds $(SECONDS)
 	@$(MAKE) arm ALL=1
 	@$(MAKE) fuzz
 

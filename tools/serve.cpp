@@ -142,7 +142,8 @@ void add_serve(Command& program) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
   command
       .option("MODEL", &options->models.models,
-              "a model directory, or NAME[:VERSION] of the registry; ID=MODEL gives it a name")
+              "a model directory, one that bdh train --lora left, or NAME[:VERSION] of the registry; "
+              "ID=MODEL gives it a name")
       .required();
   add_backend_options(command, options->models.common);
   add_adapter_option(command, options->models.common);

@@ -23,6 +23,7 @@ import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 import bdh_torch
+from adapter_parity import head_adapter, save_head_adapter
 from logits_parity import Command, write_model
 
 TOLERANCE = 1e-4  # of a log probability
@@ -145,6 +146,25 @@ def check_keys(checks, command, model, folder):
         checks.that(len(client_of(server, "a-secret-key").models.list().data) == 1, "the right key")
 
 
+def check_adapters(checks, command, folder, model, state, config, generator):
+    """Adapters beside their base, each with the log probabilities that PyTorch gives with it in the weights."""
+    adapters = {f"adapter{i}": head_adapter(state, parameters, generator, 2 + i) for i, parameters in enumerate((["encoder"], ["decoder", "lm_head"]))}
+    words = []
+    for name, adapter in adapters.items():
+        save_head_adapter(adapter, folder / f"{name}.safetensors")
+        words += ["--adapter", f"{name}={folder / name}.safetensors"]
+    tokens = list(b"Who goes there? The king.")
+    with Server(command, model, *words) as server:
+        client = client_of(server)
+        checks.that([one.id for one in client.models.list()] == [model.name, *adapters], "adapters are listed")
+        for name in (model.name, *adapters):
+            added = {key: state[key] + one["scaling"] * (one["lora_A"] @ one["lora_B"]) for key, one in adapters.get(name, {}).items()}
+            wanted = log_softmax({**state, **added}, config, tokens)
+            said = client.completions.create(model=name, prompt=tokens, max_tokens=0, echo=True, logprobs=0).choices[0].logprobs.token_logprobs
+            off = max(abs(said[i] - wanted[i - 1][tokens[i]].item()) for i in range(1, len(tokens)))
+            checks.that(off < TOLERANCE, f"{name}: off by {off:.1e}")
+
+
 def check_metrics(checks, server):
     families = {family.name: family for family in text_string_to_metric_families(server.get("/metrics"))}
     samples = {sample.name for family in families.values() for sample in family.samples}
@@ -211,6 +231,7 @@ def check(arguments):
             checks.that(server.process.poll() is None, "the server is still there")
         checks.that(server.status == 0, "and ends when it is told to")
         check_keys(checks, command, folder / "bytes", folder)
+        check_adapters(checks, command, folder, folder / "bytes", state, config, generator)
 
         tokenizer = trained_tokenizer(folder / "tokenizer")
         config = bdh_torch.config_of(vocab_size=len(tokenizer), **SIZES)

@@ -80,10 +80,21 @@ class Server {
     const size_t place = text.find("\n" + name + " ");
     return place == std::string::npos ? -1 : std::atof(text.c_str() + place + name.size() + 2);
   }
+  ~Server() {
+    if (command_) end();
+  }
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
   void signal(int number) const { command_->signal(number); }
-  bdh::test::CommandResult end(int number = SIGTERM) {
-    command_->signal(number);
-    return command_->wait();
+  /// Sanitizers that found something make another exit code.
+  bdh::test::CommandResult end() {
+    command_->signal(SIGTERM);
+    const bdh::test::CommandResult result = command_->wait();
+    CAPTURE(result.err);
+    CHECK(result.exit_code == 0);
+    command_.reset();
+    return result;
   }
   void begin(std::vector<std::string> more) {
     more.insert(more.begin(), {"serve", model().string(), "--port", "0", "--device", "cpu"});
@@ -520,9 +531,7 @@ TEST_CASE("bdh serve: SIGTERM ends it when all has been answered that was asked,
   stream += running.read_all();
   CHECK(has(stream, "[DONE]"));
   CHECK(has(stream, "\"finish_reason\": \"length\""));
-  const auto result = server.end(SIGTERM);
-  CHECK(result.exit_code == 0);
-  CHECK(has(result.err, "ending what has begun"));
+  CHECK(has(server.end().err, "ending what has begun"));
 }
 
 TEST_CASE("bdh serve: SIGHUP loads what has changed, and no request notices") {
@@ -566,9 +575,11 @@ TEST_CASE("bdh serve: several models by name, of the registry too; two of one na
     config.n_layer = name[0] == 'a' ? 1 : 2;
     write_model(folder / name, config);
   }
+  std::filesystem::create_directory(folder / "run");  // as bdh train --lora leaves one
+  std::filesystem::copy(folder / "b", folder / "run" / "final_merged");
   const std::string registry = (folder / "registry.json").string();
   bdh::test::output_of(bdh::test::run_command(
-      {"models", "register", "reg", "v1", (folder / "b").string(), "--registry", registry}));
+      {"models", "register", "reg", "v1", (folder / "run").string(), "--registry", registry}));
   const Server server(
       {(folder / "a").string(), "bee=" + (folder / "b").string(), "reg:v1", "--registry", registry});
   const Json list = server.get("/v1/models").json();

@@ -45,6 +45,14 @@ std::filesystem::path registered(const std::string& name, const std::string& reg
                            : models.find(name.substr(0, colon), name.substr(colon + 1)));
 }
 
+/// The model in a directory as `bdh train --lora` leaves one: beside the adapter, in final_merged.
+std::filesystem::path model_in(const std::filesystem::path& path) {
+  const std::filesystem::path merged = path / "final_merged";
+  return !std::filesystem::exists(path / "config.json") && std::filesystem::exists(merged / "config.json")
+             ? merged
+             : path;
+}
+
 std::string fingerprint_of(const Model& model) {
   constexpr size_t kDigits = 16;
   const std::string whole = concat(model.weights->hash(), model.config().to_json().dump());
@@ -92,10 +100,11 @@ ServedModels::List ServedModels::load() const {
 ServedModel ServedModels::load_one(const std::string& given, const LoadOptions& load) const {
   const auto [id, source] = named(given);
   const bool is_path = std::filesystem::exists(source) || source.find('/') != std::string::npos;
-  const std::filesystem::path path =
+  const std::filesystem::path given_path =
       is_path ? std::filesystem::path(source) : registered(source, options_.registry);
+  const std::filesystem::path path = model_in(given_path);
   ServedModel served;
-  served.id = !id.empty() ? id : is_path ? short_name(path) : source;
+  served.id = !id.empty() ? id : is_path ? short_name(given_path) : source;
   served.path = path.string();
   served.created = now();
   served.model = std::make_shared<Model>(Model::from_pretrained(path, load));
