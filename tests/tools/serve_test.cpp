@@ -87,6 +87,10 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   void signal(int number) const { command_->signal(number); }
+  void await_metric(const std::string& name, double value) const {
+    for (int i = 0; i < 1000 && metric(name) != value; ++i) std::this_thread::sleep_for(10ms);
+    CHECK(metric(name) == value);
+  }
   /// Sanitizers that found something make another exit code.
   bdh::test::CommandResult end() {
     command_->signal(SIGTERM);
@@ -466,9 +470,7 @@ TEST_CASE("bdh serve: clients that stall, vanish or dribble are cut off, and dis
     CHECK(bdh::test::parse_answer(connection.read_all(20s)).status != 200);
   drops.join();
   CHECK(cut);
-  for (int i = 0; i < 500 && server.metric("bdh_writing{model=\"model\"}") != 0; ++i)
-    std::this_thread::sleep_for(10ms);
-  CHECK(server.metric("bdh_writing{model=\"model\"}") == 0);
+  server.await_metric("bdh_writing{model=\"model\"}", 0);
 }
 
 TEST_CASE("bdh serve: beyond the queue requests are answered 429, beyond the connections 503") {
@@ -476,8 +478,7 @@ TEST_CASE("bdh serve: beyond the queue requests are answered 429, beyond the con
   HttpConnection running = endless(server);
   HttpConnection waiting(server.port());
   waiting.send(http_request("POST", "/v1/completions", R"({"prompt": "ab", "max_tokens": 3, "seed": 1})"));
-  for (int i = 0; i < 500 && server.metric("bdh_queue{model=\"model\"}") != 1; ++i)
-    std::this_thread::sleep_for(10ms);
+  server.await_metric("bdh_queue{model=\"model\"}", 1);
   const HttpAnswer full = server.post("/v1/completions", R"({"prompt": "ab"})");
   CHECK(full.status == 429);
   CHECK(has(full.head, "Retry-After: 1"));
@@ -489,6 +490,16 @@ TEST_CASE("bdh serve: beyond the queue requests are answered 429, beyond the con
   std::this_thread::sleep_for(100ms);
   CHECK(server.get("/health").status == 503);
   idle.clear();
+}
+
+TEST_CASE("bdh serve: a request that takes too long is ended, streamed or not") {
+  const Server server({"--max-seconds", "1", "--max-tokens", "100000000"});
+  const std::string body = R"({"prompt": "ab", "max_tokens": 100000000, "seed": 1)";
+  CHECK(server.post("/v1/completions", body + "}").status == 504);
+  const auto events = server.post("/v1/completions", body + R"(, "stream": true})").events();
+  REQUIRE_FALSE(events.empty());
+  CHECK(has(events.back(), "longer than 1 s"));
+  server.await_metric("bdh_texts_total{model=\"model\"}", 2);
 }
 
 TEST_CASE("bdh serve: many at once, each with the text it gets alone") {

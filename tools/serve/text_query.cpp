@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bdh/base/error.h"
+#include "bdh/serve/prefix_cache.h"
 #include "bdh/text/generation_options.h"
 #include "kernels/sampling_options.h"
 
@@ -226,10 +227,11 @@ void check_state_name(const std::string& name) {
     return (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
            (letter >= '0' && letter <= '9') || letter == '.' || letter == '_' || letter == '-';
   };
-  if (!name.empty() && name.size() <= 64 && name.front() != '.' &&
+  if (!name.empty() && name.size() <= 64 && name.front() != '.' && !name.starts_with(PrefixCache::kPrefix) &&
       std::all_of(name.begin(), name.end(), fits))
     return;
-  throw ApiError(400, "a state's name must be 1 to 64 of A-Z a-z 0-9 . _ -, and not begin with a dot",
+  throw ApiError(400,
+                 "a state's name must be 1 to 64 of A-Z a-z 0-9 . _ -, and not begin with a dot or prefix-",
                  "state");
 }
 

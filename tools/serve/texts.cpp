@@ -13,7 +13,9 @@
 namespace bdh::tools {
 namespace {
 
-constexpr auto kLook = std::chrono::milliseconds(20);  // between two looks at the client and the clock
+constexpr auto kLook =
+    std::chrono::milliseconds(100);        // between two looks at a client whose text does not come
+constexpr size_t kMostWaiting = 16 << 20;  // bytes of pieces that a client has not taken yet
 
 std::vector<RankedToken> likeliest(std::span<const float> logits, int64_t count, double log_of_sum) {
   std::vector<int32_t> order(logits.size());
@@ -39,18 +41,48 @@ TokenReport report_of(int32_t token, std::span<const float> logits, int64_t top)
   return {token, own - log_of_sum, likeliest(logits, top, log_of_sum), {}};
 }
 
+size_t bytes_of(const TextPiece& piece) {
+  size_t bytes = sizeof piece + piece.characters.size();
+  for (const TokenReport& report : piece.tokens) {
+    bytes += sizeof report + report.top.size() * sizeof(RankedToken);
+    for (const std::vector<FiredNeuron>& layer : report.trace) bytes += layer.size() * sizeof(FiredNeuron);
+  }
+  return bytes;
+}
+
 }  // namespace
 
-struct Texts::Inbox {
-  std::mutex mutex;
-  std::condition_variable came;
-  std::deque<TextPiece> pieces;
-
-  void put(TextPiece piece) {
-    const std::lock_guard lock(mutex);
-    pieces.push_back(std::move(piece));
-    came.notify_one();
+class Texts::Inbox {
+ public:
+  /// False: there is no room for more of the text.
+  bool put(TextPiece piece) {
+    const std::lock_guard lock(mutex_);
+    full_ = full_ || (bytes_ > kMostWaiting && !piece.is_last);
+    bytes_ += bytes_of(piece);
+    pieces_.push_back(std::move(piece));
+    came_.notify_one();
+    return !full_;
   }
+  /// The next piece, or nothing where none comes in a while.
+  std::optional<TextPiece> take() {
+    std::unique_lock lock(mutex_);
+    if (!came_.wait_for(lock, kLook, [this] { return !pieces_.empty(); })) return {};
+    TextPiece piece = std::move(pieces_.front());
+    pieces_.pop_front();
+    bytes_ -= bytes_of(piece);
+    return piece;
+  }
+  bool is_full() const {
+    const std::lock_guard lock(mutex_);
+    return full_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::condition_variable came_;
+  std::deque<TextPiece> pieces_;
+  size_t bytes_ = 0;
+  bool full_ = false;
 };
 
 namespace {
@@ -108,8 +140,7 @@ Texts::Texts(std::shared_ptr<Scheduler> scheduler, Metrics& metrics, std::vector
       };
     }
     request.on_text = [watch, inbox = inbox_](std::string_view characters) {
-      inbox->put({watch->text, std::string(characters), std::exchange(watch->newest, {})});
-      return true;
+      return inbox->put({watch->text, std::string(characters), std::exchange(watch->newest, {})});
     };
     request.on_end = [text, inbox = inbox_] { inbox->put({.text = text, .is_last = true}); };
   }
@@ -134,18 +165,21 @@ void Texts::cancel() {
   for (const Scheduler::Ticket& ticket : tickets_) scheduler_->cancel(ticket.id);
 }
 
-TextPiece Texts::wait() {
-  std::unique_lock lock(inbox_->mutex);
-  while (!inbox_->came.wait_for(lock, kLook, [this] { return !inbox_->pieces.empty(); })) {
-    if (options_.is_gone()) throw ApiError(499, "the client has gone");
-    if (std::chrono::duration<double>(Clock::now() - begun_).count() > options_.seconds) {
-      throw ApiError(504, concat("the request took longer than ", options_.seconds,
-                                 " s; ask for fewer tokens, or let the server give more time"));
-    }
+void Texts::check() const {
+  if (options_.is_gone()) throw ApiError(499, "the client has gone");
+  if (inbox_->is_full()) throw ApiError(408, "the client takes its text more slowly than it is written");
+  if (std::chrono::duration<double>(Clock::now() - begun_).count() > options_.seconds) {
+    throw ApiError(504, concat("the request took longer than ", options_.seconds,
+                               " s; ask for fewer tokens, or let the server give more time"));
   }
-  TextPiece piece = std::move(inbox_->pieces.front());
-  inbox_->pieces.pop_front();
-  return piece;
+}
+
+TextPiece Texts::wait() {
+  while (true) {
+    std::optional<TextPiece> piece = inbox_->take();
+    check();
+    if (piece) return std::move(*piece);
+  }
 }
 
 std::optional<TextPiece> Texts::next() {

@@ -62,8 +62,9 @@ class Texts {
 
  private:
   using Clock = std::chrono::steady_clock;
-  struct Inbox;  // where the scheduler's thread puts pieces
+  class Inbox;  // where the scheduler's thread puts pieces
 
+  void check() const;
   TextPiece wait();
   void measure(const TextPiece& piece);
   void cancel();
