@@ -295,7 +295,7 @@ Parameters<TextQuery> chat_parameters(const QueryLimits& limits, const ChatForma
   table.push_back({"top_logprobs",
                    integer_schema("those of so many likeliest tokens too; needs logprobs", 0, kMostTop),
                    [](const Json& value, TextQuery& query) {
-                     query.logprobs = whole_number(value, "top_logprobs", 0, kMostTop);
+                     query.top_logprobs = whole_number(value, "top_logprobs", 0, kMostTop);
                    }});
   Json plain;
   plain.set("type", "text");

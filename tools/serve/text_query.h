@@ -25,11 +25,13 @@ struct TextQuery {
   int64_t n = 1;
   bool echo = false, stream = false, include_usage = false;
   bool activity = false;            // what fired
-  std::optional<int64_t> logprobs;  // so many likeliest tokens beside each
-  std::string state;                // to go on from
+  std::optional<int64_t> logprobs;  // so many likeliest tokens beside each; none: no log probabilities
+  bool chat_logprobs = false;       // a chat says so in two parts
+  std::optional<int64_t> top_logprobs;
+  std::string state;  // to go on from
   bool return_state = false;
   std::string state_name;  // of the one returned; "": a new one
-  std::optional<bool> chat_logprobs, do_sample;
+  std::optional<bool> do_sample;
 };
 
 struct QueryLimits {
