@@ -206,7 +206,8 @@ def check_description(checks, server, requests, seed):
              "--max-examples", str(per_operation), "--phases", "examples,coverage,fuzzing", "--seed", str(seed), "--no-color", "--request-timeout", "60"]
     done = subprocess.run(words, capture_output=True, text=True)
     counted = re.search(r"(\d+) generated", done.stdout)
-    checks.that(done.returncode == 0, f"schemathesis finds nothing in {counted[1] if counted else '?'} requests" + ("" if done.returncode == 0 else ":\n" + done.stdout[-6000:]))
+    print(f"schemathesis: {counted[1] if counted else '?'} requests")
+    checks.that(done.returncode == 0, "schemathesis finds nothing" + ("" if done.returncode == 0 else ":\n" + done.stdout[-6000:]))
 
 
 def check(arguments):
