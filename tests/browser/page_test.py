@@ -1,4 +1,4 @@
-"""Drives the page of bdh serve in Chromium: python3 page_test.py --bdh build/bdh MODEL [--screenshot FOLDER]
+"""Drives the page of bdh serve in Chromium: python3 page_test.py --bdh build/bdh MODEL [--screenshots FOLDER]
 
 Needs Debian's chromium, chromium-driver and python3-selenium. Prints what was checked; exit code 1 when something was not as it should be.
 """
@@ -136,11 +136,13 @@ def check_inside(page):
         webdriver.ActionChains(page.driver).move_to_element(span).perform()
         page.wait(lambda: page.script("document.querySelectorAll('#text .shown').length") == 1, "the token pointed at")
         time.sleep(0.1)
-        seen.append((picture(page), page.text_of("bars"), page.text_of("say")))
+        charts = page.script("document.getElementById('density-n').toDataURL()")
+        seen.append((picture(page), page.text_of("bars"), page.text_of("say"), charts))
     page.that(len(seen[0][0]) > 1000 and seen[0][0] != seen[1][0], "the neurons change with the token")
+    page.that(seen[0][3] != seen[1][3], "so does the mark in the densities")
     page.that(seen[0][1] != seen[1][1] and seen[0][2] != seen[1][2], "so do probabilities and words")
     page.that(page.script("document.querySelectorAll('#bars .drawn').length") == 1, "the drawn token is marked")
-    page.that(page.script("document.querySelectorAll('#density polyline').length") == page.script("model().dimensions.layers"), "a line of densities for each layer")
+    page.that(page.script("document.querySelectorAll('#layers span').length") == page.script("model().dimensions.layers"), "densities of each layer")
     spans[40].click()
     webdriver.ActionChains(page.driver).move_to_element(page.find("prompt")).perform()
     time.sleep(0.1)
@@ -179,6 +181,14 @@ def check_stop(page, server):
     page.that(len(page.written()) == length < MANY, "and no more of it comes")
 
 
+def focus(page, name):
+    """By keys alone, backwards."""
+    for _ in range(40):
+        if page.script("document.activeElement.id") == name:
+            return
+        webdriver.ActionChains(page.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+
+
 def check_keyboard(page):
     page.find("clear").click()
     page.set("max_tokens", 60)
@@ -186,15 +196,19 @@ def check_keyboard(page):
     keys("KING:")
     webdriver.ActionChains(page.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
     page.wait(lambda: len(page.written()) > 30 and page.is_idle(), "a text by Ctrl+Enter")
-    for _ in range(40):
-        if page.script("document.activeElement.id") == "text":
-            break
-        webdriver.ActionChains(page.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+    focus(page, "text")
     keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
     page.that("pinned" in page.text_of("say"), "arrow keys pin tokens")
     before = page.script("page.branches.length")
     keys("f")
     page.that(page.script("page.branches.length") == before + 1, "F forks")
+    focus(page, "text")
+    keys(Keys.ARROW_LEFT, Keys.TAB)
+    page.that(page.script("document.activeElement.id") == "fork", "Tab leads from the token to its menu")
+    keys(Keys.ESCAPE)
+    page.that(page.script("document.activeElement.id") == "text" and not page.find("token-menu").is_displayed(), "Esc leads back, and unpins")
+    keys(Keys.ARROW_LEFT, Keys.TAB, Keys.ENTER)
+    page.that(page.script("page.branches.length") == before + 2, "Enter in the menu forks")
     page.set("max_tokens", MANY)
     webdriver.ActionChains(page.driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
     page.wait(lambda: not page.is_idle(), "a text on its way")
@@ -209,8 +223,39 @@ def check_errors(page):
     page.write("a")
     page.wait(lambda: "temperature" in page.text_of("error"), "an error of the server")
     page.that("temperature" in page.text_of("error"), "the server's errors are shown")
+    page.that(page.written() == "" and page.find("prompt").get_attribute("value") == "a", "and what was typed is given back")
     page.set("temperature", 0.7)
     page.driver.get_log("browser")  # which has that answer, 400
+
+
+def check_texts(page):
+    """What tokens and text do not have in common: characters of several bytes, and what a stop cuts off."""
+    page.set("max_tokens", 400)
+    page.set("stop_text", "\n\n")
+    page.find("clear").click()
+    page.write("Ä – KING:")
+    page.wait(lambda: len(page.written()) > 9 and page.is_idle(), "a text with a stop")
+    page.that(page.written().startswith("Ä – KING:") and "\n\n" not in page.written(), "a stop ends the text before it")
+    page.wait(lambda: page.script("Array.isArray(branch().synapses)"), "its synapses")
+    page.that(page.script("pieces().every((piece, i) => piece_at(piece.position) === i)"), "characters of several bytes are counted")
+    page.that(page.script("pieces().slice(0, 9).map(piece => piece.position)") == [0, 2, 3, 6, 7, 8, 9, 10, 11], "as bytes")
+    page.set("stop_text", "")
+
+
+def check_pinned(page):
+    """A pinned token does not hold the text where it is."""
+    page.find("clear").click()
+    page.set("max_tokens", 1500)
+    page.write("MENENIUS:")
+    page.wait(lambda: len(page.written()) > 1000 and page.is_idle(), "a long text")
+    page.script("void pin(5)")
+    page.script("void (element('text').scrollTop = 1e6)")
+    time.sleep(0.2)
+    webdriver.ActionChains(page.driver).move_to_element(page.find("text")).perform()
+    page.that(page.script("element('text').scrollTop") > 100, "one can scroll away from a pinned token")
+    page.that(not page.find("token-menu").is_displayed(), "its menu goes with it")
+    webdriver.ActionChains(page.driver).move_to_element_with_offset(page.find("density-n"), 20, 0).click().perform()
+    page.that(page.script("page.pinned") > 5, "the densities lead to their token")
 
 
 def check_phone(page):
@@ -218,6 +263,19 @@ def check_phone(page):
     page.driver.find_elements(By.CSS_SELECTOR, "#branches button")[0].click()
     page.that(page.script("document.documentElement.scrollWidth") <= PHONE[0], "no scrolling sideways on a phone")
     page.that(page.find("send").is_displayed(), "and all of it is there")
+    for name in ("neurons", "bars", "synapses"):
+        box = page.find(name).rect
+        page.that(box["width"] > 300 and box["x"] + box["width"] <= PHONE[0], f"so are its {name}")
+
+
+def check_busy(bdh, model):
+    with Server(bdh, model, "--queue", 0) as server:  # has no place for any text
+        page = Page(server.url)
+        page.write("a")
+        page.wait(lambda: page.text_of("error"), "an error of a busy server")
+        page.that("Try again in 1 s" in page.text_of("error"), "a busy server is told, and when to try again")
+        page.driver.quit()
+        return page.failed
 
 
 def check_key(bdh, model, folder):
@@ -258,6 +316,8 @@ def main():
             check_fork(page)
             check_stop(page, server)
             check_keyboard(page)
+            check_texts(page)
+            check_pinned(page)
             errors, elsewhere = page.logs()
             page.that(not errors, f"no error on the console{': ' + str(errors) if errors else ''}")
             page.that(not elsewhere, f"no request to another host{': ' + str(elsewhere) if elsewhere else ''}")
@@ -274,6 +334,7 @@ def main():
             page.shot(folder / "page-dark.png")
             failed += page.failed
             page.driver.quit()
+        failed += check_busy(arguments.bdh, arguments.model)
         failed += check_key(arguments.bdh, arguments.model, pathlib.Path(name))
     print(f"page: {len(failed)} failures" if failed else "page: ok")
     return 1 if failed else 0

@@ -17,7 +17,7 @@ packages_for() {
     package) echo dpkg-dev file ;;
     bench) echo libbenchmark-dev libopenblas-dev ;;
     lint) echo "clang-format-${LLVM:-14}" "clang-tidy-${LLVM:-14}" shellcheck ;;
-    browser) echo chromium chromium-driver python3-selenium ;;
+    browser) echo chromium chromium-driver python3-selenium fonts-inter ;;
     python) echo python3 python3-venv ;;
     *) stop "packages.sh: unknown purpose '$1'" ;;
   esac
