@@ -94,7 +94,7 @@ class Server {
   /// Sanitizers that found something make another exit code.
   bdh::test::CommandResult end() {
     command_->signal(SIGTERM);
-    const bdh::test::CommandResult result = command_->wait();
+    bdh::test::CommandResult result = command_->wait();
     CAPTURE(result.err);
     CHECK(result.exit_code == 0);
     command_.reset();
@@ -174,9 +174,10 @@ TEST_CASE("bdh serve: several prompts and texts of each, tokens for text, stop, 
   REQUIRE(choices.size() == 4);
   for (size_t i = 0; i < 4; ++i) {
     CHECK(at(choices[i], "index").as_integer() == static_cast<int64_t>(i));
-    const std::string seed = std::to_string(3 + i), prompt = i < 2 ? "abc" : "de";
-    CHECK(at(choices[i], "text").as_string() ==
-          prompt + server.text(R"({"max_tokens": 5, "seed": )" + seed + R"(, "prompt": ")" + prompt + "\"}"));
+    const std::string prompt = i < 2 ? "abc" : "de";
+    Json alone;
+    alone.set("max_tokens", 5).set("seed", static_cast<uint64_t>(3 + i)).set("prompt", prompt);
+    CHECK(at(choices[i], "text").as_string() == prompt + server.text(alone.dump()));
   }
   const std::string greedy = server.text(R"({"prompt": "abc", "temperature": 0, "max_tokens": 30})");
   const auto letter = std::find_if(greedy.begin(), greedy.end(), [](char one) { return one > 0; });
