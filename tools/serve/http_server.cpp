@@ -17,6 +17,13 @@
 
 #include "bdh/base/error.h"
 
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+// cpp-httplib is not compiled with the thread sanitizer, which does not see how its statics are guarded.
+extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:libcpp-httplib.so\n"; }
+#endif
+#endif
+
 namespace bdh::tools {
 namespace {
 
