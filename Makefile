@@ -135,7 +135,7 @@ cuda-check: ## compile for sm_80 and sm_90a without a warning; no hot kernel may
 	@tools/gpu/resources.sh $(BUILD) $(if $(CI),$(BUILD),bench/results)/cuda_resources.txt
 
 lint: BUILD = build-lint
-lint: ## check format, scripts and, with clang-tidy, what changed of late and what includes it directly; ALL=1: every source
+lint: ## check format, scripts and, with clang-tidy, what changed of late and some of what includes it; ALL=1: every source
 	$(packages) test bench lint
 	$(configure) $(BUILD) $(CXX) BDH_CUDA=off BDH_TESTS=ON BDH_BENCH=ON CMAKE_DISABLE_PRECOMPILE_HEADERS=ON
 	@$(sources) -print0 | xargs -0 clang-format-$(LLVM) --dry-run -Werror
