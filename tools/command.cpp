@@ -142,12 +142,16 @@ AppliedAdapter applied_adapter(const std::string& given, const Config& config) {
   return {load_adapter(path, config), scale};
 }
 
-Model load_model(const CommonOptions& options) {
+LoadOptions load_options(const CommonOptions& options) {
   LoadOptions load;
   load.device = options.device;
   load.threads = options.threads;
   if (!options.dtype.empty()) load.dtype = dtype_from_option(options.dtype);
-  Model model = Model::from_pretrained(options.directory, load);
+  return load;
+}
+
+Model load_model(const CommonOptions& options) {
+  Model model = Model::from_pretrained(options.directory, load_options(options));
   for (const std::string& warning : model.warnings) warn(warning);
   stop_if_interrupted();
   if (options.adapters.empty()) return model;

@@ -92,6 +92,8 @@ std::string short_name(const std::filesystem::path& path);
 std::string adapter_path(const std::string& given);
 AppliedAdapter applied_adapter(const std::string& given, const Config& config);
 
+/// --device, --threads and --dtype.
+LoadOptions load_options(const CommonOptions& options);
 /// Loads the model directory and merges the adapters into it; its warnings go to stderr.
 Model load_model(const CommonOptions& options);
 /// The model's tokenizer. Throws Error(unsupported) when it has none, or none that this build can read.

@@ -50,23 +50,16 @@ void run_register(const Options& options) {
   write_out(concat("registered ", options.name, ":", options.version, "\n"));
 }
 
-/// NAME, NAME:VERSION or NAME:latest.
-RegistryEntry chosen(const ModelRegistry& registry, const std::string& which) {
-  const size_t colon = which.find(':');
-  if (colon == std::string::npos) return registry.find(which);
-  return registry.find(which.substr(0, colon), which.substr(colon + 1));
-}
-
 void run_path(const Options& options) {
   const ModelRegistry registry(options.registry);
-  write_out(registry.locate(chosen(registry, options.which)).string() + "\n");
+  write_out(registry.locate(registry.named(options.which)).string() + "\n");
 }
 
 void run_remove(const Options& options) {
   ModelRegistry registry(options.registry);
   if (options.which.find(':') == std::string::npos)
     fail(ErrorKind::invalid_argument, "name the version to forget: ", options.which, ":VERSION");
-  const RegistryEntry entry = chosen(registry, options.which);
+  const RegistryEntry entry = registry.named(options.which);
   warn_all(registry.remove(entry.name, entry.version));
   write_out(concat("removed ", entry.name, ":", entry.version, "; its files are still in ",
                    registry.locate(entry).string(), "\n"));

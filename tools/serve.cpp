@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@
 
 #include "bdh/base/error.h"
 #include "bdh/base/file.h"
+#include "bdh/base/lines.h"
 #include "bdh/base/sha256.h"
 #include "tools/command.h"
 #include "tools/registry/registry.h"
@@ -42,17 +44,13 @@ std::vector<std::string> keys_in(const std::string& file) {
   std::vector<std::string> keys;
   if (file.empty()) return keys;
   const std::string text = read_text(file, kMostKeyBytes);
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    std::string key = text.substr(at, end - at);
-    at = end + 1;
-    key.erase(key.find_last_not_of(" \t\r") + 1);
+  for (std::string_view left = text; !left.empty();) {
+    std::string_view key = next_line(left);
+    key = key.substr(0, key.find_last_not_of(" \t\r") + 1);
     if (key.empty() || key.front() == '#') continue;
     if (key.size() < kLeastKey)
       fail(ErrorKind::bad_file, file, ": a key has less than ", kLeastKey, " characters; take longer ones");
-    Sha256 sum;
-    sum.add(std::as_bytes(std::span(key)));
-    keys.push_back(sum.finish());
+    keys.push_back(sha256_of(key));
   }
   if (keys.empty()) fail(ErrorKind::bad_file, file, ": there is no key in it; write one in each line");
   return keys;

@@ -98,6 +98,12 @@ std::string Sha256::finish() {
   return hexadecimal(state_);
 }
 
+std::string sha256_of(std::string_view text) {
+  Sha256 hash;
+  hash.add(std::as_bytes(std::span(text)));
+  return hash.finish();
+}
+
 std::string sha256_of_file(const std::filesystem::path& path, const std::function<void(size_t)>& progress) {
   const auto file = MappedFile::open(path);
   Sha256 hash;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace bdh {
 
@@ -26,6 +27,9 @@ class Sha256 {
   std::array<std::byte, 64> rest_{};
   uint64_t length_ = 0;  // bytes taken
 };
+
+/// The digest of a text.
+std::string sha256_of(std::string_view text);
 
 /// The digest of a file, read in pieces whose pages are given back. `progress` is told the bytes of each
 /// piece. Throws as MappedFile::open.

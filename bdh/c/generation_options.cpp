@@ -2,7 +2,6 @@
 #include "bdh/c/generation_options.h"
 
 #include "bdh/base/error.h"
-#include "bdh/c/handles.h"
 
 namespace bdh::c {
 namespace {
@@ -76,6 +75,13 @@ GenerationConfig config_of(const Model& model, bool own_horizon, const bdh_gener
   config.sampling = sampling_of(given);
   take_stops(config, given);
   return config;
+}
+
+Continuation continuation_of(const bdh_session& session, uint64_t seed) {
+  Continuation text = session.text;
+  if (text.seed != seed) text.step = 0;
+  text.seed = seed;
+  return text;
 }
 
 int32_t finish_of(FinishReason reason) {

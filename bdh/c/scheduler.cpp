@@ -57,13 +57,6 @@ void take_callbacks(bdh::TextRequest& request, const bdh_generation_options& giv
   }
 }
 
-void go_on_from(bdh::TextRequest& request, const bdh_session& from, uint64_t seed) {
-  request.from = std::make_shared<const bdh::Session>(from.session.clone());
-  request.continued = from.text;
-  if (from.text.seed != seed) request.continued.step = 0;
-  request.continued.seed = seed;
-}
-
 bdh::PendingText taken(bdh_scheduler& scheduler, uint64_t id) {
   const std::lock_guard lock(scheduler.mutex);
   const auto found = scheduler.texts.find(id);
@@ -110,7 +103,10 @@ bdh_status bdh_scheduler_submit(bdh_scheduler* scheduler, const char* prompt, si
     request.prompt.assign(length > 0 ? prompt : "", length);
     request.config = config_of(model, from && from->own_horizon, given);
     take_callbacks(request, given);
-    if (from) go_on_from(request, *from, given.seed);
+    if (from) {
+      request.from = std::make_shared<const bdh::Session>(from->session.clone());
+      request.continued = continuation_of(*from, given.seed);
+    }
     const std::lock_guard lock(scheduler->mutex);
     auto ticket = scheduler->scheduler.submit(std::move(request));
     is_busy = !ticket;

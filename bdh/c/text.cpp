@@ -31,19 +31,11 @@ bdh::GenerationCallbacks callbacks_of(const bdh_generation_options& given) {
   return callbacks;
 }
 
-// The sampler of a text goes on where it stood, unless it gets another seed.
-bdh::Continuation before(const bdh_session& session, uint64_t seed) {
-  bdh::Continuation text = session.text;
-  if (text.seed != seed) text.step = 0;
-  text.seed = seed;
-  return text;
-}
-
 bdh::GenerationResult continued(bdh_session& session, const std::string& prompt,
                                 const bdh_generation_options& given) {
   const bdh::GenerationConfig config = config_of(*session.model, session.own_horizon, given);
   bdh::Session* const sessions[] = {&session.session};
-  const bdh::Continuation text[] = {before(session, given.seed)};
+  const bdh::Continuation text[] = {continuation_of(session, given.seed)};
   bdh::GenerationContext context;
   context.continued = text;
   const int64_t position = session.session.position();

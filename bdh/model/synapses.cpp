@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "bdh/base/error.h"
+#include "kernels/horizon.h"
 
 namespace bdh {
 
@@ -68,9 +69,7 @@ std::vector<Synapse> strongest_synapses(const SavedState& saved, const Dimension
       if (r == 0.0f) continue;
       const int64_t x = (synapse.layer * tokens.count() + p) * dims.width + dimension;
       const float weight =
-          horizons.empty()
-              ? 1.0f
-              : std::exp(-static_cast<float>(saved.position - p) / horizons[static_cast<size_t>(head)]);
+          horizons.empty() ? 1.0f : weight_after(saved.position - p, horizons[static_cast<size_t>(head)]);
       synapse.sources.push_back({p, weight * r * at<float>(tokens.x, x)});
     }
     std::stable_sort(synapse.sources.begin(), synapse.sources.end(),

@@ -260,11 +260,12 @@ void Scheduler::write_tokens() {
 /// As draw, and tells those who want to know what fired.
 void Scheduler::write_traced(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,
                              ReadOptions options) {
+  if (std::none_of(jobs.begin(), jobs.end(), [](const Job* job) { return job->request.on_trace; }))
+    return draw(jobs, tokens, options);
   std::vector<TokenTrace> traces(jobs.size());
   std::vector<TokenTrace*> wanted;
   for (size_t i = 0; i < jobs.size(); ++i) wanted.push_back(jobs[i]->request.on_trace ? &traces[i] : nullptr);
-  if (std::any_of(wanted.begin(), wanted.end(), [](const TokenTrace* trace) { return trace; }))
-    options.traces = wanted;
+  options.traces = wanted;
   draw(jobs, tokens, options);
 }
 

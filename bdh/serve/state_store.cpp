@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <unordered_set>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -137,17 +138,17 @@ void StateStore::keep_those_of(std::span<const Weights* const> weights) {
 
 std::vector<StateStore::Entry> StateStore::list() const {
   std::vector<Entry> entries;
-  std::unordered_map<std::string, size_t> places;
+  std::unordered_set<std::string> in_memory;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [name, kept] : kept_) {
-      places[name] = entries.size();
-      entries.push_back({name, kept.bytes, true, kept.state.session->position()});
+      in_memory.insert(name);
+      entries.push_back({name, kept.bytes, kept.state.session->position()});
     }
   }
   if (!directory_) return entries;
   for (const SessionDirectory::Entry& file : directory_->list()) {
-    if (!places.contains(file.name)) entries.push_back({file.name, file.bytes, false});
+    if (!in_memory.contains(file.name)) entries.push_back({file.name, file.bytes});
   }
   return entries;
 }

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <deque>
 #include <filesystem>
-#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -64,8 +63,7 @@ class StateStore {
   struct Entry {
     std::string name;
     uint64_t bytes = 0;
-    bool in_memory = true;
-    std::optional<int64_t> position = {};  // of those in memory
+    std::optional<int64_t> position = {};  // where it is in memory
   };
   /// In no order.
   std::vector<Entry> list() const;

@@ -58,11 +58,8 @@ struct Blocks {
     return static_cast<int64_t>(((uint64_t{words[0]} << 32 | words[1]) >> 1) % static_cast<uint64_t>(count));
   }
   std::string hash(std::string_view kind) const {
-    const std::string text = concat(kind, " block ", block, " batch ", batch, " accumulate ", accumulate,
-                                    " seed ", seed, " data ", data.hash());
-    Sha256 sum;
-    sum.add(std::as_bytes(std::span(text)));
-    return sum.finish();
+    return sha256_of(concat(kind, " block ", block, " batch ", batch, " accumulate ", accumulate, " seed ",
+                            seed, " data ", data.hash()));
   }
 };
 

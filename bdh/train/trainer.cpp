@@ -97,12 +97,10 @@ struct Trainer::Run {
 
   // Ranks that were started differently would train another model each.
   void require_equal_ranks() {
-    Sha256 sum;
-    const std::string all = concat(state.step, state.options.dump(), state.config.dump(), state.order_hash,
-                                   state.validation_hash, state.base_hash);
-    sum.add(std::as_bytes(std::span(all)));
+    const std::string hash = sha256_of(concat(state.step, state.options.dump(), state.config.dump(),
+                                              state.order_hash, state.validation_hash, state.base_hash));
     std::array<char, 64> digest{}, theirs{};
-    std::copy_n(sum.finish().begin(), digest.size(), digest.begin());
+    std::copy_n(hash.begin(), digest.size(), digest.begin());
     theirs = digest;
     exchange.share(theirs);
     exchange.together([&] {

@@ -381,6 +381,12 @@ RegistryEntry ModelRegistry::find(std::string_view name, std::string_view versio
        printable(version), "; its newest is ", entries.back().version);
 }
 
+RegistryEntry ModelRegistry::named(std::string_view which) const {
+  const size_t colon = which.find(':');
+  return colon == std::string_view::npos ? find(which)
+                                         : find(which.substr(0, colon), which.substr(colon + 1));
+}
+
 std::vector<std::string> ModelRegistry::remove(std::string_view name, std::string_view version) {
   const Lock lock(file_);
   const RegistryEntry entry = find(name, version);

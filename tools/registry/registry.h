@@ -43,6 +43,8 @@ class ModelRegistry {
   /// Error(not_found).
   RegistryEntry find(std::string_view name, std::string_view version = "latest") const;
 
+  /// NAME, NAME:VERSION or NAME:latest. Throws as find.
+  RegistryEntry named(std::string_view which) const;
   /// Where the entry's directory is, seen from the current directory: a relative path in the file is relative
   /// to the file.
   std::filesystem::path locate(const RegistryEntry& entry) const;

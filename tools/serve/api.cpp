@@ -37,7 +37,6 @@ bool same_digits(std::string_view a, std::string_view b) {
 
 HttpReply error_reply(const ApiError& error) {
   HttpReply reply = json_reply(error_json(error), error.status);
-  if (error.status == 429 || error.status == 503) reply.headers.emplace_back("Retry-After", "1");
   if (error.status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   return reply;
 }
@@ -62,9 +61,7 @@ bool Api::may_ask(const HttpRequest& request) const {
   constexpr std::string_view kBearer = "Bearer ";
   const std::string_view given = request.header("Authorization");
   if (!given.starts_with(kBearer)) return false;
-  Sha256 sum;
-  sum.add(std::as_bytes(std::span(given.substr(kBearer.size()))));
-  const std::string digest = sum.finish();
+  const std::string digest = sha256_of(given.substr(kBearer.size()));
   bool known = false;
   for (const std::string& key : service_.options.keys) known = same_digits(key, digest) || known;
   return known;

@@ -6,13 +6,13 @@
 #include <utility>
 
 #include "bdh/base/error.h"
+#include "bdh/base/json.h"
 
 namespace bdh::tools {
 
 struct ApiError : std::exception {
   int status;
   std::string message, parameter;  // the parameter that is wrong; "": none
-  int retry_after = 0;             // seconds; 0: not said
 
   ApiError(int code, std::string text, std::string name = "")
       : status(code), message(std::move(text)), parameter(std::move(name)) {}
@@ -21,5 +21,7 @@ struct ApiError : std::exception {
 
 /// What an Error of the library is to a client whose request led to it.
 int status_of(ErrorKind kind);
+/// As OpenAI's API has it.
+Json error_json(const ApiError& error);
 
 }  // namespace bdh::tools

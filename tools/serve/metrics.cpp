@@ -2,7 +2,6 @@
 #include "tools/serve/metrics.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "bdh/base/error.h"
 #include "bdh/base/json.h"

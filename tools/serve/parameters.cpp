@@ -16,24 +16,6 @@ constexpr size_t kMostTokens = size_t{1} << 24;
 
 }  // namespace
 
-int status_of(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::invalid_argument:
-    case ErrorKind::unsupported:
-      return 400;
-    case ErrorKind::not_found:
-      return 404;
-    case ErrorKind::out_of_memory:
-    case ErrorKind::cancelled:
-      return 503;
-    case ErrorKind::io:
-      return 507;
-    case ErrorKind::bad_file:
-      return 500;
-  }
-  return 500;
-}
-
 int64_t whole_number(const Json& value, const std::string& name, int64_t low, int64_t high) {
   const bool is_whole = value.is_number() && std::trunc(value.as_number()) == value.as_number() &&
                         std::abs(value.as_number()) < 9.2e18;

@@ -2,7 +2,6 @@
 #include "tools/serve/served_models.h"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "bdh/base/sha256.h"
 #include "bdh/pretrained/adapters/load_adapter.h"
 #include "tools/registry/registry.h"
+#include "tools/serve/unix_time.h"
 
 namespace bdh::tools {
 namespace {
@@ -18,11 +18,6 @@ namespace {
 constexpr int64_t kChunk = 64;
 constexpr uint64_t kPromptShare =
     4;  // of what is kept, one prompt's beginnings take at most a part in so many
-
-int64_t now() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
 
 struct Named {
   std::string id, rest;
@@ -39,10 +34,7 @@ Named named(const std::string& given) {
 
 std::filesystem::path registered(const std::string& name, const std::string& registry) {
   const ModelRegistry models(registry);
-  const size_t colon = name.find(':');
-  return models.locate(colon == std::string::npos
-                           ? models.find(name)
-                           : models.find(name.substr(0, colon), name.substr(colon + 1)));
+  return models.locate(models.named(name));
 }
 
 /// The model in a directory as `bdh train --lora` leaves one: beside the adapter, in final_merged.
@@ -55,10 +47,7 @@ std::filesystem::path model_in(const std::filesystem::path& path) {
 
 std::string fingerprint_of(const Model& model) {
   constexpr size_t kDigits = 16;
-  const std::string whole = concat(model.weights->hash(), model.config().to_json().dump());
-  Sha256 sum;
-  sum.add(std::as_bytes(std::span(whole)));
-  return sum.finish().substr(0, kDigits);
+  return sha256_of(concat(model.weights->hash(), model.config().to_json().dump())).substr(0, kDigits);
 }
 
 bool same(const ServedModel& a, const ServedModel& b) {
@@ -70,18 +59,14 @@ bool same(const ServedModel& a, const ServedModel& b) {
 }  // namespace
 
 ServedModels::ServedModels(ServedModelsOptions options)
-    : options_(std::move(options)),
-      state_dtype_(options_.common.state_dtype == "bf16" ? DType::bf16 : DType::f32) {
+    : options_(std::move(options)), state_dtype_(session_options("", options_.common).state_dtype) {
   List models = load();
   share_memory(models);
   begin(models);
 }
 
 ServedModels::List ServedModels::load() const {
-  LoadOptions load;
-  load.device = options_.common.device;
-  load.threads = options_.common.threads;
-  if (!options_.common.dtype.empty()) load.dtype = dtype_from_option(options_.common.dtype);
+  const LoadOptions load = load_options(options_.common);
   List models;
   for (const std::string& given : options_.models) {
     ServedModel model = load_one(given, load);
@@ -106,7 +91,7 @@ ServedModel ServedModels::load_one(const std::string& given, const LoadOptions& 
   ServedModel served;
   served.id = !id.empty() ? id : is_path ? short_name(given_path) : source;
   served.path = path.string();
-  served.created = now();
+  served.created = unix_time();
   served.model = std::make_shared<Model>(Model::from_pretrained(path, load));
   for (const std::string& warning : served.model->warnings) warn(concat(served.id, ": ", warning));
   stop_if_interrupted();

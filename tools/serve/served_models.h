@@ -47,7 +47,6 @@ class ServedModels {
   std::vector<ServedModelPointer> list() const;
   StateStore& states() const { return *states_; }
   DType state_dtype() const { return state_dtype_; }
-  const ServedModelsOptions& options() const { return options_; }
   size_t batch() const { return batch_; }
   /// The most bytes that a session of any of them may have.
   size_t most_session() const;

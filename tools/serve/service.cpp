@@ -1,7 +1,6 @@
 // What the replies share.
 #include "tools/serve/service.h"
 
-#include <chrono>
 #include <random>
 #include <utility>
 
@@ -9,16 +8,6 @@
 #include "bdh/text/utf8.h"
 
 namespace bdh::tools {
-namespace {
-
-std::string_view type_of(int status) {
-  if (status == 401) return "authentication_error";
-  if (status == 429) return "rate_limit_error";
-  return status >= 500 ? "server_error" : "invalid_request_error";
-}
-
-}  // namespace
-
 Service::Service(ServedModels& served, ServiceOptions given)
     : models(served),
       options(std::move(given)),
@@ -32,14 +21,10 @@ Service::Service(ServedModels& served, ServiceOptions given)
   add_server_routes(routes);
 }
 
-HttpReply json_reply(const Json& json, int status) { return {.status = status, .body = json.dump() + "\n"}; }
-
-Json error_json(const ApiError& error) {
-  Json json;
-  json.set("message", error.message).set("type", type_of(error.status));
-  json.set("param", error.parameter.empty() ? Json() : Json(error.parameter));
-  json.set("code", error.status == 404 && error.parameter == "model" ? Json("model_not_found") : Json());
-  return Json().set("error", json);
+HttpReply json_reply(const Json& json, int status) {
+  HttpReply reply{.status = status, .body = json.dump() + "\n"};
+  if (status == 429 || status == 503) reply.headers.emplace_back("Retry-After", "1");
+  return reply;
 }
 
 std::string new_id(std::string_view prefix) {
@@ -51,11 +36,6 @@ std::string new_id(std::string_view prefix) {
     for (int digit = 0; digit < 8; ++digit, bits >>= 4) id += kDigits[bits & 15];
   }
   return id;
-}
-
-int64_t unix_time() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
-      .count();
 }
 
 ServedModelPointer model_named(const Service& service, const std::string& name) {

@@ -56,11 +56,8 @@ struct Service {
 
 /// A reply of JSON.
 HttpReply json_reply(const Json& json, int status = 200);
-/// As OpenAI's API has it.
-Json error_json(const ApiError& error);
 /// "prefix-" and 24 random hexadecimal digits.
 std::string new_id(std::string_view prefix);
-int64_t unix_time();
 
 /// The model of that name. Throws ApiError(404).
 ServedModelPointer model_named(const Service& service, const std::string& name);

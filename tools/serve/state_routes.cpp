@@ -141,7 +141,7 @@ HttpReply list_states(Service& service, const HttpRequest&, const std::string&) 
     json.set("id", entry.name)
         .set("object", "state")
         .set("bytes", entry.bytes)
-        .set("in_memory", entry.in_memory);
+        .set("in_memory", entry.position.has_value());
     if (entry.position) json.set("tokens", *entry.position);
     data.push(json);
   }

@@ -9,6 +9,7 @@
 
 #include "tools/serve/service.h"
 #include "tools/serve/texts.h"
+#include "tools/serve/unix_time.h"
 
 namespace bdh::tools {
 

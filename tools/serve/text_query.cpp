@@ -14,7 +14,6 @@ namespace {
 
 constexpr size_t kMostPrompts = 64, kMostStops = 16;
 constexpr int64_t kMostTexts = 16, kMostTop = 20;
-constexpr const char* kNoSuch = "this server has no such thing";
 
 using P = Parameter<TextQuery>;
 using Table = Parameters<TextQuery>;
@@ -253,7 +252,7 @@ std::string ChatFormat::prompt(const Json& messages) const {
     if (!message.is_object()) throw ApiError(400, "a message must be an object", "messages");
     for (const auto& [name, value] : message.as_object())
       if (name != "role" && name != "content" && name != "name")
-        throw ApiError(400, concat("messages: '", name, "': ", kNoSuch), "messages");
+        throw ApiError(400, concat("messages: '", name, "': this server has no such thing"), "messages");
     text += with_role(before_, role_of(message)) + content_of(message) + with_role(after_, role_of(message));
   }
   std::string reply = with_role(before_, "assistant");

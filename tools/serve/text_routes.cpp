@@ -121,9 +121,7 @@ HttpReply generate_or_error(Service& service, const HttpRequest& request) {
   try {
     return answer_generate(service, request);
   } catch (const ApiError& error) {
-    HttpReply reply = told(error.status, error.message);
-    if (error.status == 429) reply.headers.emplace_back("Retry-After", "1");
-    return reply;
+    return told(error.status, error.message);
   } catch (const Error& error) {
     return told(status_of(error.kind()), error.what());
   }
