@@ -78,8 +78,8 @@ struct Folding {
     return static_cast<double>(distance) / static_cast<double>(horizons[row / dims.neurons]);
   }
   int64_t held(int64_t row) const {
-    if (saved.held.data) return at<int64_t>(saved.held, row);
-    return saved.s.data ? saved.position : 0;
+    if (!saved.s.data) return 0;
+    return saved.held.data ? at<int64_t>(saved.held, row) : saved.position;
   }
   float weight(int64_t row, int64_t distance) const {
     return horizons.empty() ? 1.0f : weight_after(distance, horizons[row / dims.neurons]);
@@ -126,6 +126,8 @@ void check(const SavedState& saved, const Dimensions& dims) {
   const auto [layers, width, heads, neurons, vocab, sets] = dims;
   require(saved.position >= 0 && saved.position <= kMaxPosition, "its position is ", saved.position);
   require(saved.base >= 0 && saved.base <= saved.position, "its base is ", saved.base);
+  require(saved.first == -1 || saved.first == saved.position - saved.tokens.count(),
+          "its tokens are not those since ", saved.first);
   if (saved.s.data) {
     const DType dtype = saved.s.dtype == DType::bf16 ? DType::bf16 : DType::f32;
     require_tensor(saved.s, dtype, {layers, heads, neurons, width}, "the state");

@@ -26,10 +26,13 @@ struct SavedState {
   int64_t position = 0;  // tokens read
   Tensor s;              // (L, H, N, D) float32 or bfloat16; no data: zero
   /// (H, N) int64: those rows of s hold the tokens before that position, each weighed as of there; the rest
-  /// are among the kept tokens. No data: s holds all tokens, or where there is none, none.
+  /// are among the kept tokens. No data: s holds all tokens. Without s, whose rows would hold
+  /// none, it says which of the kept tokens were not pending in a window.
   Tensor held = {};
   /// Where s holds all tokens and there is a horizon h: s is kept as exp((position - base) / h) S.
   int64_t base = 0;
+  /// The kept tokens are all since this position, before which nothing was read; -1: not said.
+  int64_t first = -1;
   KeptTokens tokens = {};
 };
 

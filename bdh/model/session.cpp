@@ -223,22 +223,21 @@ Session Session::clone() const {
   return copy;
 }
 
-void Session::reset() {
-  state_ = new_state();
-  known_.clear();
-  start_ = 0;
-}
+void Session::reset() { start_at(0); }
 
 void Session::start_at(int64_t position) {
-  reset();
-  if (position == 0) return;
   SavedState nothing;
   nothing.position = nothing.base = position;
   state_->restore(nothing);
+  known_.clear();
   start_ = position;
 }
 
-void Session::reset(SessionOptions options) { *this = Session(weights_, std::move(options)); }
+void Session::reset(SessionOptions options) {
+  const bool same = options.horizon == options_.horizon && options.state_dtype == options_.state_dtype;
+  if (same && !options.max_bytes) return reset();
+  *this = Session(weights_, std::move(options));
+}
 
 SavedSession Session::save(DType dtype) const {
   if (dtype != DType::f32 && dtype != DType::bf16)

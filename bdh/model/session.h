@@ -117,7 +117,8 @@ class Session {
 
   /// An independent copy.
   Session clone() const;
-  /// Forgets everything read; and goes on with other options. Throws as the constructor.
+  /// Forgets everything read, in the memory there is; and goes on with other options. Throws as the
+  /// constructor.
   void reset();
   void reset(SessionOptions options);
   /// Forgets everything read; the next token stands at that position, from 0 to kMaxPosition.

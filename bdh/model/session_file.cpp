@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kPosition = "position";
 constexpr const char* kBase = "base";
+constexpr const char* kFirst = "first";
 constexpr const char* kModel = "model";
 constexpr const char* kDtype = "dtype";
 constexpr const char* kHorizon = "horizon";
@@ -56,6 +57,7 @@ Metadata metadata_of(const SavedSession& saved) {
     metadata[kSeed] = std::to_string(*saved.text.seed);
     metadata[kStep] = std::to_string(saved.text.step);
   }
+  if (saved.state.first >= 0) metadata[kFirst] = std::to_string(saved.state.first);
   if (!saved.model.empty()) metadata[kModel] = saved.model;
   if (saved.dtype) metadata[kDtype] = name_of(*saved.dtype);
   return metadata;
@@ -98,6 +100,8 @@ SavedSession session_in(const SafetensorsFile& file) {
   if (!position) fail_reading(file, kPosition);
   saved.state.position = saved.state.base = number_in<int64_t>(file, kPosition, *position);
   if (const std::string* base = find(file, kBase)) saved.state.base = number_in<int64_t>(file, kBase, *base);
+  if (const std::string* first = find(file, kFirst))
+    saved.state.first = number_in<int64_t>(file, kFirst, *first);
   if (const std::string* model = find(file, kModel)) saved.model = *model;
   if (const std::string* dtype = find(file, kDtype)) saved.dtype = dtype_in(file, *dtype);
   if (const std::string* seed = find(file, kSeed)) saved.text.seed = number_in<uint64_t>(file, kSeed, *seed);

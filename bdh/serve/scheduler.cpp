@@ -172,12 +172,20 @@ void Scheduler::guarded(std::span<Job* const> jobs, const Action& action) {
   }
 }
 
+/// One whose memory a text has had already, where there is such: new memory is slow to touch.
+std::unique_ptr<Session> Scheduler::new_session(const GenerationConfig& config) {
+  SessionOptions options{.horizon = config.horizon, .state_dtype = options_.state_dtype};
+  if (spare_.empty()) return std::make_unique<Session>(weights_, std::move(options));
+  std::unique_ptr<Session> session = std::move(spare_.back());
+  spare_.pop_back();
+  session->reset(std::move(options));
+  return session;
+}
+
 void Scheduler::begin(Job& job) {
   if (job.cancelled) return;
   const Session* from = job.request.from.get();
-  job.session =
-      from ? std::make_unique<Session>(from->clone())
-           : std::make_unique<Session>(weights_, SessionOptions{.state_dtype = options_.state_dtype});
+  job.session = from ? std::make_unique<Session>(from->clone()) : new_session(job.request.config);
   job.request.from.reset();
   take_horizon(*job.session, job.request.config);
   if (from || !options_.prefix_cache || job.wants_rows()) return;
@@ -331,6 +339,9 @@ void Scheduler::settle() {
 
 void Scheduler::give_result(Job& job) {
   if (!job.text.finished()) job.text.finish(FinishReason::cancelled);
+  if (!job.request.wants_session && job.session && spare_.size() + running_.size() < options_.most_running)
+    spare_.push_back(std::move(job.session));
+  if (!job.request.wants_session) job.session.reset();
   job.promise.set_value(
       {{std::move(job.text).result(), std::move(job.session), job.cached}, std::move(job.failure)});
   if (job.request.on_end) job.request.on_end();

@@ -27,7 +27,7 @@
 namespace bdh {
 
 struct SchedulerOptions {
-  size_t most_running = 16;  // texts at once, each with a session's memory
+  size_t most_running = 16;  // texts at once, each with a session's memory, which may outlast the text
   size_t most_queued = 256;  // texts that wait for a place
   /// Tokens of a prompt that are read between two steps of those that are writing: what a step can be late
   /// by. Chunks end at positions that are multiples of it, wherever a session stands.
@@ -50,6 +50,7 @@ struct TextRequest {
   std::optional<std::vector<int32_t>> prompt_tokens;  // in the place of `prompt`, as they are
   GenerationConfig config;                            // num_return_sequences is 1
   std::shared_ptr<const Session> from;  // a copy of it goes on; null: a new one, with config.horizon
+  bool wants_session = true;            // false: its memory is for the next text, ServedText::session null
   Continuation continued;               // what the text has before the prompt, as in GenerationContext
   /// After each part of the prompt, all of which is then read, with logits and x where those are wanted.
   std::function<void(const PromptPart& part)> on_prompt;
@@ -153,7 +154,8 @@ class Scheduler {
                     ReadOptions options);
   static void emit(Job& job, int32_t token, std::span<const float> logits);
   void settle();
-  static void give_result(Job& job);
+  void give_result(Job& job);
+  std::unique_ptr<Session> new_session(const GenerationConfig& config);
   template <class Action>
   void guarded(std::span<Job* const> jobs, const Action& action);
 
@@ -168,8 +170,9 @@ class Scheduler {
   Id last_id_ = 0;
   bool closed_ = false, stopping_ = false;
   // The thread's:
-  Jobs running_;            // in order of arrival
-  size_t next_reader_ = 0;  // whose turn it is, among those that read
+  Jobs running_;                                 // in order of arrival
+  std::vector<std::unique_ptr<Session>> spare_;  // with running_ at most most_running
+  size_t next_reader_ = 0;                       // whose turn it is, among those that read
   std::vector<LayerActivity> activity_;
   std::thread thread_;
 };

@@ -1,6 +1,6 @@
 // Decode, layer by layer in four phases:
-//   attend   by tile      n, r; readout from S and from the pending tokens; partial sums of a
-//   combine  by head      a = sum of the tiles' parts; norm
+//   attend   by tile      n, r; readout from S, or columns, and from the pending tokens; partial sums of a
+//   combine  by head      a = sum of the tiles' parts, or their scores times x; norm
 //   gate     by tile      v where n is active; g; partial sums of g decoder
 //   mix      by sequence  x = norm(x + norm(sum of the tiles' parts))
 // Bytes that must move for a layer: E whole, and of Ev, the decoder and S the rows of active neurons.
@@ -101,6 +101,25 @@ void read_s(const Decode& d, const Token& token, int64_t layer, int64_t i, const
   d.kernels.accumulate_rows({rows, DType::f32, d.stride}, index, scale, active, d.stride, a);
 }
 
+// In token form the tile's part is not of a but of the scores r . r_s of all tokens s.
+void score_tokens(const Decode& d, const Token& token, int64_t layer, int64_t i, const float* r,
+                  float* scores) {
+  const SequenceState& state = *token.state;
+  const NeuronTile tile = d.tiles[i];
+  int32_t index[kTileNeurons], slots[kWindow];
+  float scale[kTileNeurons];
+  const int64_t active = d.kernels.compact(r, nullptr, tile.count, scale, index);
+  const int64_t held = state.held(i, token.position) - state.begin(), width = state.column_block();
+  for (int64_t begin = 0; begin < held; begin += width) {
+    d.kernels.accumulate_rows(state.columns(layer, begin / width, i, 0), index, scale, active,
+                              padded(std::min(width, held - begin)), scores + begin);
+  }
+  if (SequenceState::is_flush_due(i, token.position)) return;
+  const int64_t pending = state.pending_slots(i, token.position, slots);
+  const Rows keys{state.r(layer, 0, i), DType::f32, state.slot_stride()};
+  d.kernels.dot_rows(keys, slots, pending, padded(tile.count), r, scores + held);
+}
+
 void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   const Token& token = d.batch[b];
   SequenceState& state = *token.state;
@@ -123,20 +142,40 @@ void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   }
 
   std::fill(a, a + d.stride, 0.0f);
-  const bool s_is_empty = state.is_s_empty(i, token.position);
   const bool due = SequenceState::is_flush_due(i, token.position);
-  if (due && !d.flushed) state.flush(layer, i);
-  if (!due) read_pending(d, token, layer, i, r, a);
-  const float weight = due ? 1.0f : state.weight(i, state.lag(i, token.position));  // of what S holds
-  if (!s_is_empty) read_s(d, token, layer, i, r, weight, a);
+  if (due && (!d.flushed || state.adds_columns(token.position))) state.flush(layer, i, token.position);
+  if (state.reads_columns(i, token.position)) {
+    score_tokens(d, token, layer, i, r, a);
+  } else {
+    if (!due) read_pending(d, token, layer, i, r, a);
+    const float weight = due ? 1.0f : state.weight(i, state.lag(i, token.position));  // of what S holds
+    read_s(d, token, layer, i, r, weight, a);
+  }
   d.activity[at].pairs += count_active_pairs(n, tile.count);
 }
 
-void combine(const Decode& d, int64_t sequence, int64_t head) {
-  float* out = d.attended + (sequence * d.packed.dims.heads + head) * d.stride;
-  const Rows parts{d.partial + d.index(sequence, head * d.tiles.per_head) * d.stride, DType::f32, d.stride};
+// The tiles' parts are of a, or scores. space: stride numbers.
+void combine(const Decode& d, int64_t layer, int64_t b, int64_t head, float* space) {
+  const Token& token = d.batch[b];
+  const SequenceState& state = *token.state;
+  const int64_t first = head * d.tiles.per_head, last = first + d.tiles.per_head;
+  const auto has_scores = [&](int64_t tile) { return state.reads_columns(tile, token.position); };
+  float* out = d.attended + (b * d.packed.dims.heads + head) * d.stride;
   std::fill(out, out + d.stride, 0.0f);
-  d.kernels.accumulate_rows(parts, nullptr, nullptr, d.tiles.per_head, d.stride, out);
+  std::fill(space, space + d.stride, 0.0f);
+  int64_t scores = 0;  // tiles that have such
+  for (int64_t tile = first, end = first; tile < last; tile = end) {
+    for (end = tile + 1; end < last && has_scores(end) == has_scores(tile);) ++end;
+    const Rows parts{d.partial + d.index(b, tile) * d.stride, DType::f32, d.stride};
+    d.kernels.accumulate_rows(parts, nullptr, nullptr, end - tile, d.stride, has_scores(tile) ? space : out);
+    scores += has_scores(tile) ? end - tile : 0;
+  }
+  if (scores > 0) {
+    const int64_t tokens = token.position - state.begin();
+    for (int64_t s = 0; s < tokens; ++s) space[s] *= state.weight(first, tokens - s);
+    const Rows x{state.x_of_tokens(layer), DType::f32, d.stride};
+    d.kernels.accumulate_rows(x, nullptr, space, tokens, d.stride, out);
+  }
   d.kernels.norm(out, d.packed.dims.width, d.stride, out);
 }
 
@@ -178,8 +217,7 @@ void mix(const Decode& d, int64_t sequence, float* mixed) {
 void keep_x(const Decode& d, int64_t layer) {
   for (int64_t b = 0; b < std::ssize(d.batch); ++b) {
     const Token& token = d.batch[b];
-    std::memcpy(token.state->x(layer, SequenceState::slot(token.position)), d.x + b * d.stride,
-                static_cast<size_t>(d.stride) * sizeof(float));
+    token.state->keep_x(layer, token.position, d.x + b * d.stride);
   }
 }
 
@@ -268,7 +306,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
       for (int64_t b = 0; b < count; ++b) attend(d, layer, b, i);
     });
     for (int64_t b = 0; b < count; ++b) {
-      for (int64_t head = 0; head < packed.dims.heads; ++head) combine(d, b, head);
+      for (int64_t head = 0; head < packed.dims.heads; ++head) combine(d, layer, b, head, mixed);
     }
     pool.run(tiles.count, [&](int64_t i, int) {
       for (int64_t b = 0; b < count; ++b) gate(d, layer, b, i);

@@ -112,7 +112,7 @@ void multiply_or_skip(const Prefill& c, const Product& p, double active) {
 
 // Neurons of one head that are treated together.
 struct NeuronBlock {
-  int64_t layer, head, row, count;
+  int64_t layer, head, tile, row, count;
   bool first;  // of its group: partial sums begin
 };
 
@@ -126,15 +126,34 @@ Rows weighted(const Prefill& c, const SegmentRows& segment, const float* weights
   return plain(buffer, segment.tokens);
 }
 
+// The same in token form: scores against columns, in the first floats of a's rows; the tokens become columns.
+void read_and_keep_columns(const Prefill& c, const SegmentRows& segment, const NeuronBlock& block,
+                           double active, float* a) {
+  const SequenceState& state = *segment.state;
+  const float* r = c.rotated + block.row * c.columns + segment.first;
+  const int64_t width = state.column_block(), tokens = state.position() - state.begin();
+  const int64_t neuron = block.row - c.groups.tiles[block.tile].row;  // within the tile
+  for (int64_t begin = 0; begin < tokens; begin += width) {
+    multiply_or_skip(c,
+                     {segment.tokens, padded(std::min(width, tokens - begin)), block.count, r, 1, c.columns,
+                      state.columns(block.layer, begin / width, block.tile, neuron),
+                      a + segment.first * c.stride + begin, c.stride, !block.first},
+                     active);
+  }
+  state.keep_columns(block.layer, block.tile, neuron, block.count, segment.tokens, r, c.columns);
+}
+
 // One segment: readout from what S holds, then S takes the segment's tokens. active: the share of r that is
 // not zero. space: for the block's rows of S, and for a number for each neuron and token.
 void read_and_update(const Prefill& c, const SegmentRows& segment, const NeuronBlock& block, double active,
                      float* a, float* space) {
+  if (segment.state->keeps_columns(segment.tokens))
+    return read_and_keep_columns(c, segment, block, active, a);
   const int64_t count = block.count;
   float* s = segment.state->open_s(block.layer, block.row, count, space);
   float* buffer = space + kNeuronBlock * c.stride;
   const float* r = c.rotated + block.row * c.columns + segment.first;
-  const bool has_past = segment.state->position() > 0;
+  const bool has_past = !segment.state->is_new();
   if (has_past) {
     multiply_or_skip(c,
                      {segment.tokens, c.stride, count, r, 1, c.columns, plain(s, c.stride),
@@ -188,7 +207,7 @@ void for_blocks(const Prefill& c, int64_t layer, int64_t group, const Use& use) 
     const NeuronTile tile = c.groups.tiles[i];
     for (int64_t begin = 0; begin < tile.count; begin += kNeuronBlock, first = false) {
       const int64_t count = std::min(kNeuronBlock, tile.count - begin);
-      use(NeuronBlock{layer, tile.head, tile.row + begin, count, first}, tile.begin + begin);
+      use(NeuronBlock{layer, tile.head, i, tile.row + begin, count, first}, tile.begin + begin);
     }
   }
 }
@@ -196,7 +215,7 @@ void for_blocks(const Prefill& c, int64_t layer, int64_t group, const Use& use) 
 void encode(const Prefill& c, int64_t layer, int64_t group, int thread) {
   for (int64_t tile = c.groups.first_tile(group); tile < c.groups.end_tile(group); ++tile) {
     for (const SegmentRows& segment : c.segments) {
-      if (segment.state) segment.state->flush(layer, tile);
+      if (segment.state) segment.state->flush_before(layer, tile, segment.tokens);
     }
   }
   for_blocks(c, layer, group, [&](const NeuronBlock& block, int64_t neuron) {
@@ -254,22 +273,37 @@ void score(const Prefill& c, const RowBlock& block, int64_t head, int64_t from, 
   }
 }
 
-void attend(const Prefill& c, const RowBlock& block, int64_t head, int thread) {
+// a = what the tokens before the segment left, for the rows of a block. space (kRowBlock, stride).
+void read_past(const Prefill& c, const RowBlock& block, int64_t layer, int64_t head, float* a, float* space) {
+  const SegmentRows& segment = *block.segment;
+  const SequenceState& state = *segment.state;
+  const bool in_columns = state.keeps_columns(segment.tokens);
+  const float* weights = c.weights_of(segment, head);
+  for (int64_t i = 0; i < block.count; ++i) {
+    float* row = (in_columns ? space : a) + i * c.stride;
+    sum_parts(c, head * c.groups.per_head, c.groups.per_head, segment.first + block.begin + i, row);
+    if (weights && !in_columns) c.kernels.decay(row, c.stride, weights[-(block.begin + i)]);
+  }
+  if (!in_columns) return;
+  const int64_t tokens = state.position() - state.begin(), tile = head * c.groups.tiles.per_head;
+  for (int64_t i = 0; i < block.count && weights; ++i) {
+    for (int64_t s = 0; s < tokens; ++s)
+      space[i * c.stride + s] *= state.weight(tile, tokens - s + block.begin + i);
+  }
+  c.kernels.multiply({block.count, c.stride, tokens, space, c.stride, 1,
+                      plain(state.x_of_tokens(layer), c.stride), a, c.stride, false});
+}
+
+void attend(const Prefill& c, const RowBlock& block, int64_t layer, int64_t head, int thread) {
   const SegmentRows& segment = *block.segment;
   const int64_t first = segment.first + block.begin, from = first_key(segment, block, head),
                 keys = block.begin + block.count - from;
   float* a = c.scratch_of(thread);
-  float* scores = a + kRowBlock * c.stride;
-  const bool has_past = segment.state && segment.state->position() > 0;
-  const float* weights = c.weights_of(segment, head);
-  for (int64_t i = 0; i < block.count; ++i) {
-    float* row = a + i * c.stride;
-    if (!has_past) {
-      std::fill(row, row + c.stride, 0.0f);
-      continue;
-    }
-    sum_parts(c, head * c.groups.per_head, c.groups.per_head, first + i, row);
-    if (weights) c.kernels.decay(row, c.stride, weights[-(block.begin + i)]);
+  float* scores = a + 2 * kRowBlock * c.stride;
+  if (segment.state && !segment.state->is_new()) {
+    read_past(c, block, layer, head, a, a + kRowBlock * c.stride);
+  } else {
+    std::fill(a, a + block.count * c.stride, 0.0f);
   }
   score(c, block, head, from, keys, scores);
   c.kernels.multiply({block.count, c.stride, keys, scores, keys, 1,
@@ -398,11 +432,20 @@ void add_activity(const Prefill& c, LayerActivity& total) {
   }
 }
 
+void keep_x(const Prefill& c, int64_t layer) {
+  for (const SegmentRows& segment : c.segments) {
+    if (!segment.state || !segment.state->keeps_columns(segment.tokens)) continue;
+    for (int64_t t = 0; t < segment.tokens; ++t)
+      segment.state->keep_x(layer, segment.state->position() + t, c.x + (segment.first + t) * c.stride);
+  }
+}
+
 void read_layer(const Prefill& c, ThreadPool& pool, std::span<const RowBlock> blocks, int64_t layer) {
   const auto heads = c.packed.dims.heads;
+  keep_x(c, layer);
   pool.run(c.groups.count, [&](int64_t group, int thread) { encode(c, layer, group, thread); });
   pool.run(static_cast<int64_t>(blocks.size()) * heads,
-           [&](int64_t i, int thread) { attend(c, blocks[i / heads], i % heads, thread); });
+           [&](int64_t i, int thread) { attend(c, blocks[i / heads], layer, i % heads, thread); });
   pool.run(c.groups.count, [&](int64_t group, int thread) { gate(c, layer, group, thread); });
   pool.run((c.rows + kRowBlock - 1) / kRowBlock, [&](int64_t block, int thread) {
     const int64_t end = std::min(c.rows, (block + 1) * kRowBlock);

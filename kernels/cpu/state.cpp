@@ -12,6 +12,8 @@ namespace bdh::cpu {
 
 namespace {
 
+constexpr int64_t kRowsTogether = 16;  // of S
+
 std::shared_ptr<float> floats(int64_t count, const char* what) {
   const std::shared_ptr<std::byte> memory = allocate_zeroed(static_cast<size_t>(count) * sizeof(float), what);
   return {memory, reinterpret_cast<float*>(memory.get())};
@@ -21,40 +23,11 @@ size_t s_bytes(const Dimensions& dims, DType dtype) {
   return static_cast<size_t>(dims.layers * dims.heads * dims.neurons * padded(dims.width)) * size_of(dtype);
 }
 
-template <class Number>
-Tensor tensor_of(DType dtype, const std::vector<Number>& numbers) {
-  std::byte* data = nullptr;
-  Tensor tensor = make_tensor(dtype, {static_cast<int64_t>(numbers.size())}, &data);
-  if (!numbers.empty()) std::memcpy(data, numbers.data(), numbers.size() * sizeof(Number));
-  return tensor;
-}
-
-// The neurons of a tile that are active in r, and their r.
-void append_active(const float* r, const NeuronTile& tile, std::vector<int32_t>& neurons,
-                   std::vector<float>& values) {
-  for (int64_t i = 0; i < tile.count; ++i) {
-    if (r[i] == 0.0f) continue;
-    neurons.push_back(static_cast<int32_t>(tile.row + i));
-    values.push_back(r[i]);
-  }
-}
-
-// A tensor's bytes where its numbers may be read as numbers: mapped files are not always aligned.
-Tensor aligned(const Tensor& tensor) {
-  if (reinterpret_cast<uintptr_t>(tensor.data) % alignof(int64_t) == 0) return tensor;
-  std::byte* data = nullptr;
-  Tensor copy = make_tensor(tensor.dtype, tensor.shape, &data);
-  std::memcpy(data, tensor.data, tensor.bytes());
-  return copy;
-}
-
-SavedState aligned(const SavedState& saved) {
-  const KeptTokens& tokens = saved.tokens;
-  return {saved.position,
-          aligned(saved.s),
-          aligned(saved.held),
-          saved.base,
-          {aligned(tokens.begin), aligned(tokens.neuron), aligned(tokens.r), aligned(tokens.x)}};
+// Tokens that are read in columns before S is made of them: as many as make a row as long as half of one of
+// S, so that S is never read sooner.
+int64_t columns_for(const Dimensions& dims) {
+  const int64_t most = padded(dims.width) / 2 / kPadding * kPadding;
+  return most / std::max<int64_t>(1, std::min(kColumnBlock, most)) * std::min(kColumnBlock, most);
 }
 
 }  // namespace
@@ -65,35 +38,72 @@ SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, con
       tiles_(dims),
       rows_(dims.heads * dims.neurons),
       stride_(padded(dims.width)),
+      column_block_(std::min(kColumnBlock, columns_for(dims))),
+      columns_(columns_for(dims)),
       horizons_(options.horizons.begin(), options.horizons.end()),
       s_dtype_(options.s) {
   if (s_dtype_ != DType::f32 && s_dtype_ != DType::bf16)
     fail(ErrorKind::unsupported, "the CPU backend keeps a session's state as F32 or BF16, not as ",
          name_of(s_dtype_));
   for (const float horizon : horizons_) {
-    for (int64_t distance = 0; distance <= kWindow; ++distance)
+    for (int64_t distance = 0; distance <= most_distance(); ++distance)
       weights_.push_back(weight_after(distance, horizon));
   }
   s_ = allocate_zeroed(s_bytes(dims, s_dtype_), "a session's state");
   r_ = floats(dims.layers * kSlots * slot_stride(), "a session's window");
   x_ = floats(dims.layers * kSlots * stride_, "a session's window");
+  x_of_tokens_ = floats(dims.layers * (columns_ + kSlots) * stride_, "a session's first tokens");
 }
 
 size_t SequenceState::bytes_for(const Dimensions& dims, DType s) {
-  const int64_t slot_stride = NeuronTiles(dims).count * kTileNeurons;
-  const int64_t window = dims.layers * kSlots * (slot_stride + padded(dims.width));
-  return s_bytes(dims, s) + static_cast<size_t>(window) * sizeof(float);
+  const int64_t slot_stride = NeuronTiles(dims).count * kTileNeurons, stride = padded(dims.width);
+  const int64_t window = dims.layers * kSlots * (slot_stride + stride);
+  const int64_t first_tokens = dims.layers * (columns_for(dims) + kSlots) * stride;
+  return s_bytes(dims, s) + static_cast<size_t>(window + first_tokens) * sizeof(float);
 }
 
 std::unique_ptr<State> SequenceState::clone() const {
   auto copy = std::make_unique<SequenceState>(dims_, kernels_, StateOptions{horizons_, s_dtype_});
-  std::memcpy(copy->s_.get(), s_.get(), s_bytes(dims_, s_dtype_));
-  std::memcpy(copy->r_.get(), r_.get(),
-              static_cast<size_t>(dims_.layers * kSlots * slot_stride()) * sizeof(float));
-  std::memcpy(copy->x_.get(), x_.get(), static_cast<size_t>(dims_.layers * kSlots * stride_) * sizeof(float));
+  const auto copy_floats = [](const std::shared_ptr<float>& from, const std::shared_ptr<float>& to,
+                              int64_t count) {
+    std::memcpy(to.get(), from.get(), static_cast<size_t>(count) * sizeof(float));
+  };
+  copy->begin_ = begin_;
   copy->position_ = position_;
   copy->flushed_ = flushed_;
+  if (has_s()) {
+    std::memcpy(copy->s_.get(), s_.get(), s_bytes(dims_, s_dtype_));
+  } else {
+    copy->copy_columns(*this);
+  }
+  copy_floats(x_of_tokens_, copy->x_of_tokens_, dims_.layers * (columns_ + kSlots) * stride_);
+  copy_floats(r_, copy->r_, dims_.layers * kSlots * slot_stride());
+  copy_floats(x_, copy->x_, dims_.layers * kSlots * stride_);
   return copy;
+}
+
+// Those blocks alone that are in use.
+void SequenceState::copy_columns(const SequenceState& from) {
+  if (column_block_ == 0) return;
+  const int64_t blocks = (position_ - begin_ + column_block_ - 1) / column_block_;
+  for (int64_t layer = 0; layer < dims_.layers; ++layer) {
+    for (int64_t tile = 0; tile < tiles_.count; ++tile)
+      std::copy_n(from.block_of_columns(layer, 0, tile),
+                  std::min(blocks * column_block_, columns_) * tiles_[tile].count,
+                  block_of_columns(layer, 0, tile));
+  }
+}
+
+bool SequenceState::has_columns() const {
+  for (int64_t tile = 0; tile < tiles_.count; ++tile)
+    if (has_columns(tile)) return true;
+  return false;
+}
+
+bool SequenceState::has_s() const {
+  for (int64_t tile = 0; tile < tiles_.count; ++tile)
+    if (!has_columns(tile)) return true;
+  return false;
 }
 
 int64_t SequenceState::first_pending(int64_t tile, int64_t position, int64_t flushed) {
@@ -102,42 +112,32 @@ int64_t SequenceState::first_pending(int64_t tile, int64_t position, int64_t flu
   return std::max(flushed, position - pending);
 }
 
-// What a flush adds to a row, and what is left of it: row by row, in the order of memory, S is read and
-// written once while the window's x stay in the first cache.
-struct SequenceState::Flush {
+// A tile's pending tokens, what each is worth when they are flushed, and what S is worth then.
+struct SequenceState::Pending {
   int32_t slots[kWindow];
-  float worth[kWindow];
-  int64_t pending;
+  int64_t count;
   float left;
+  alignas(64) float r[kWindow * kTileNeurons];  // (count, kTileNeurons), weighed
 
-  Flush(const SequenceState& state, int64_t tile, int64_t position)
-      : pending(state.pending_slots(tile, position, slots)), left(state.weight(tile, pending)) {
-    for (int64_t i = 0; i < pending; ++i) worth[i] = state.weight(tile, pending - i);
-  }
-
-  // The pending tokens in which a neuron is active.
-  struct Active {
-    int32_t slots[kWindow];
-    float scale[kWindow];
-    int64_t count = 0;
-  };
-
-  Active active(const SequenceState& state, int64_t layer, int64_t tile, int64_t neuron) const {
-    Active some;
-    for (int64_t i = 0; i < pending; ++i) {
-      const float r = state.r(layer, slots[i], tile)[neuron];
-      some.slots[some.count] = slots[i];
-      some.scale[some.count] = r * worth[i];
-      some.count += r != 0.0f;
+  Pending(const SequenceState& state, int64_t layer, int64_t tile, int64_t position)
+      : count(state.pending_slots(tile, position, slots)), left(state.weight(tile, count)) {
+    const int64_t neurons = padded(state.tiles_[tile].count);
+    for (int64_t i = 0; i < count; ++i) {
+      const float worth = state.weight(tile, count - i);
+      const float* from = state.r(layer, slots[i], tile);
+      for (int64_t j = 0; j < neurons; ++j) r[i * kTileNeurons + j] = from[j] * worth;
     }
-    return some;
   }
-  bool changes(const Active& some) const { return some.count > 0 || left != 1.0f; }
 
-  void apply(const SequenceState& state, int64_t layer, const Active& some, float* row) const {
-    if (left != 1.0f) state.kernels_.decay(row, state.stride_, left);
-    state.kernels_.accumulate_rows({state.x(layer, 0), DType::f32, state.stride_}, some.slots, some.scale,
-                                   some.count, state.stride_, row);
+  // To rows (count, stride) of the tile's neurons from `neuron` on. The slots are a ring.
+  void add_to(const SequenceState& state, int64_t layer, int64_t neuron, int64_t neurons, float* rows) const {
+    if (left != 1.0f) state.kernels_.decay(rows, neurons * state.stride_, left);
+    for (int64_t begin = 0, end = 0; begin < count; begin = end) {
+      for (end = begin + 1; end < count && slots[end] == slots[end - 1] + 1;) ++end;
+      const Rows x{state.x(layer, slots[begin]), DType::f32, state.stride_};
+      state.kernels_.add_sparse({neurons, state.stride_, end - begin, r + begin * kTileNeurons + neuron, 1,
+                                 kTileNeurons, x, rows, state.stride_, true});
+    }
   }
 };
 
@@ -154,33 +154,113 @@ void SequenceState::keep_s(int64_t layer, int64_t row, int64_t count, const floa
 }
 
 void SequenceState::flush(int64_t layer, int64_t tile, int64_t position) {
-  const Flush flush(*this, tile, position);
+  if (adds_columns(position)) return flush_to_columns(layer, tile, position);
+  const int64_t held = first_pending(tile, position);
+  if (are_columns(held)) to_s(layer, tile, held);
+  flush_to_s(layer, tile, position);
+}
+
+// A few rows at a time, so that they are in the first cache while the window's x are added.
+template <class Change>
+void SequenceState::change_s(int64_t layer, int64_t tile, const Change& change) const {
   const NeuronTile part = tiles_[tile];
-  std::vector<float> space(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(stride_));
-  for (int64_t neuron = 0; neuron < part.count && flush.pending > 0; ++neuron) {
-    const Flush::Active some = flush.active(*this, layer, tile, neuron);
-    if (!flush.changes(some)) continue;
-    float* row = open_s(layer, part.row + neuron, 1, space.data());
-    flush.apply(*this, layer, some, row);
-    keep_s(layer, part.row + neuron, 1, row);
+  std::vector<float> space(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(kRowsTogether * stride_));
+  for (int64_t neuron = 0; neuron < part.count; neuron += kRowsTogether) {
+    const int64_t count = std::min(kRowsTogether, part.count - neuron);
+    float* rows = open_s(layer, part.row + neuron, count, space.data());
+    change(neuron, count, rows);
+    keep_s(layer, part.row + neuron, count, rows);
   }
+}
+
+void SequenceState::flush_to_s(int64_t layer, int64_t tile, int64_t position) {
+  const Pending pending(*this, layer, tile, position);
+  if (pending.count == 0) return;
+  change_s(layer, tile, [&](int64_t neuron, int64_t count, float* rows) {
+    pending.add_to(*this, layer, neuron, count, rows);
+  });
+}
+
+void SequenceState::flush_to_columns(int64_t layer, int64_t tile, int64_t position) {
+  for (int64_t t = first_pending(tile, position); t < position; ++t) slot_to_column(layer, tile, t);
+}
+
+void SequenceState::slot_to_column(int64_t layer, int64_t tile, int64_t position) const {
+  const int64_t neurons = tiles_[tile].count;
+  const float* from = r(layer, slot(position), tile);
+  float* to = column_of(layer, tile, position);
+  for (int64_t neuron = 0; neuron < neurons; ++neuron) to[neuron * column_block_] = from[neuron];
+}
+
+void SequenceState::keep_columns(int64_t layer, int64_t tile, int64_t neuron, int64_t count, int64_t tokens,
+                                 const float* r, int64_t r_stride) const {
+  for (int64_t t = 0; t < tokens; ++t) {
+    float* to = column_of(layer, tile, position_ + t) + neuron * column_block_;
+    for (int64_t i = 0; i < count; ++i) to[i * column_block_] = r[i * r_stride + t];
+  }
+}
+
+// Rows (count, stride) of S as of `held`, of the tile's neurons from `neuron` on. columns: the tile's.
+void SequenceState::sum_columns(int64_t layer, int64_t tile, int64_t held, int64_t neuron, int64_t count,
+                                const float* columns, float* rows) const {
+  const int64_t tokens = held - begin_, in_block = tiles_[tile].count * column_block_;
+  float weighed[kRowsTogether * kColumnBlock];
+  std::fill_n(rows, count * stride_, 0.0f);
+  for (int64_t begin = 0; begin < tokens; begin += column_block_) {
+    const int64_t some = std::min(column_block_, tokens - begin);
+    const float* from = columns + begin / column_block_ * in_block + neuron * column_block_;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t t = 0; t < some; ++t)
+        weighed[i * column_block_ + t] = from[i * column_block_ + t] * weight(tile, tokens - begin - t);
+    }
+    const Rows x{x_of_tokens(layer) + begin * stride_, DType::f32, stride_};
+    kernels_.add_sparse({count, stride_, some, weighed, column_block_, 1, x, rows, stride_, true});
+  }
+}
+
+void SequenceState::to_s(int64_t layer, int64_t tile, int64_t held) {
+  const float* columns = block_of_columns(layer, 0, tile);
+  const std::vector<float> copy(columns, columns + tiles_[tile].count * columns_);
+  change_s(layer, tile, [&](int64_t neuron, int64_t count, float* rows) {
+    sum_columns(layer, tile, held, neuron, count, copy.data(), rows);
+  });
+}
+
+void SequenceState::flush_before(int64_t layer, int64_t tile, int64_t tokens) {
+  flush(layer, tile, position_);
+  if (are_columns(position_) && !keeps_columns(tokens) && !is_new()) to_s(layer, tile, position_);
+}
+
+void SequenceState::keep_x(int64_t layer, int64_t position, const float* x) {
+  std::copy_n(x, stride_, this->x(layer, slot(position)));
+  if (begin_ >= 0 && position - begin_ < columns_ + kSlots)
+    std::copy_n(x, stride_, x_of_token(layer, position));
 }
 
 void SequenceState::flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons,
                                  int64_t count, float* rows) const {
-  const Flush flush(*this, tile, position);
+  const Pending pending(*this, layer, tile, position);
   const NeuronTile part = tiles_[tile];
+  const int64_t held = first_pending(tile, position);
   std::vector<uint16_t> rounded(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(stride_));
   for (int64_t i = 0; i < count; ++i) {
     float* row = rows + neurons[i] * stride_;
-    kernels_.widen(s_at(layer * rows_ + part.row + neurons[i]), s_dtype_, stride_, row);
-    const Flush::Active some = flush.active(*this, layer, tile, neurons[i]);
-    if (!flush.changes(some)) continue;
-    flush.apply(*this, layer, some, row);
-    if (s_dtype_ == DType::f32) continue;
-    kernels_.narrow(row, stride_, rounded.data());
-    kernels_.widen(rounded.data(), s_dtype_, stride_, row);
+    if (are_columns(held)) {
+      sum_columns(layer, tile, held, neurons[i], 1, block_of_columns(layer, 0, tile), row);
+      round_as_s(row, rounded.data());
+    } else {
+      kernels_.widen(s_at(layer * rows_ + part.row + neurons[i]), s_dtype_, stride_, row);
+    }
+    pending.add_to(*this, layer, neurons[i], 1, row);
+    round_as_s(row, rounded.data());
   }
+}
+
+// space: stride numbers, where S is bfloat16.
+void SequenceState::round_as_s(float* row, uint16_t* space) const {
+  if (s_dtype_ == DType::f32) return;
+  kernels_.narrow(row, stride_, space);
+  kernels_.widen(space, s_dtype_, stride_, row);
 }
 
 void SequenceState::check_accepted(int64_t tokens) const {
@@ -206,121 +286,6 @@ void SequenceState::advance_flushed(int64_t tokens) {
   provisional_ = 0;
   position_ += tokens;
   flushed_ = position_;
-}
-
-// The tokens from `first` on, whose r and x are in their slots.
-KeptTokens SequenceState::window(int64_t first) const {
-  const int64_t count = position_ - first, width = dims_.width;
-  if (count == 0) return {};
-  std::byte *begin_data = nullptr, *x_data = nullptr;
-  KeptTokens kept{make_tensor(DType::i64, {dims_.layers, count + 1}, &begin_data),
-                  {},
-                  {},
-                  make_tensor(DType::f32, {dims_.layers, count, width}, &x_data)};
-  auto* begin = reinterpret_cast<int64_t*>(begin_data);
-  auto* to = reinterpret_cast<float*>(x_data);
-  std::vector<int32_t> neurons;
-  std::vector<float> values;
-  for (int64_t layer = 0; layer < dims_.layers; ++layer) {
-    *begin++ = static_cast<int64_t>(values.size());
-    for (int64_t t = first; t < position_; ++t, to += width) {
-      for (int64_t i = 0; i < tiles_.count; ++i)
-        append_active(r(layer, slot(t), i), tiles_[i], neurons, values);
-      *begin++ = static_cast<int64_t>(values.size());
-      std::copy_n(x(layer, slot(t)), width, to);
-    }
-  }
-  kept.neuron = tensor_of(DType::i32, neurons);
-  kept.r = tensor_of(DType::f32, values);
-  return kept;
-}
-
-KeptTokens SequenceState::last_tokens(int64_t count) const {
-  if (count > position_ - first_pending(0))
-    fail(ErrorKind::unsupported, "what the last ", count, " tokens left is part of S already");
-  return window(position_ - count);
-}
-
-SavedState SequenceState::save() const {
-  const auto [layers, width, heads, neurons, vocab, sets] = dims_;
-  SavedState saved;
-  saved.position = saved.base = position_;
-  std::byte* data = nullptr;
-  saved.held = make_tensor(DType::i64, {heads, neurons}, &data);
-  auto* held = reinterpret_cast<int64_t*>(data);
-  int64_t first = position_;
-  for (int64_t i = 0; i < tiles_.count; ++i) {
-    std::fill_n(held + tiles_[i].row, tiles_[i].count, first_pending(i));
-    first = std::min(first, first_pending(i));
-  }
-  saved.tokens = window(first);
-  if (*std::max_element(held, held + rows_) == 0) return saved;
-  saved.s = make_tensor(DType::f32, {layers, heads, neurons, width}, &data);
-  auto* rows = reinterpret_cast<float*>(data);
-  for (int64_t i = 0; i < layers * rows_; ++i)
-    convert(s_dtype_, s_at(i), DType::f32, rows + i * width, static_cast<size_t>(width));
-  return saved;
-}
-
-// Whether rows are held as this state's own schedule would have them.
-bool SequenceState::is_own(const SavedState& saved) const {
-  if (!saved.held.data || (saved.s.data && saved.s.dtype != DType::f32 && saved.s.dtype != s_dtype_))
-    return false;
-  const auto* held = reinterpret_cast<const int64_t*>(saved.held.data);
-  const int64_t flushed = *std::min_element(held, held + rows_);
-  if (saved.tokens.count() != saved.position - flushed) return false;
-  for (int64_t i = 0; i < tiles_.count; ++i) {
-    const NeuronTile tile = tiles_[i];
-    const int64_t first = first_pending(i, saved.position, flushed);
-    const auto same = [&](int64_t position) { return position == first; };
-    if (!std::all_of(held + tile.row, held + tile.row + tile.count, same)) return false;
-  }
-  return true;
-}
-
-void SequenceState::take_window(const KeptTokens& tokens) {
-  const int64_t count = tokens.count();
-  if (count == 0) return;
-  const auto* begin = reinterpret_cast<const int64_t*>(tokens.begin.data);
-  const auto* neuron = reinterpret_cast<const int32_t*>(tokens.neuron.data);
-  const auto* values = reinterpret_cast<const float*>(tokens.r.data);
-  const auto* from = reinterpret_cast<const float*>(tokens.x.data);
-  for (int64_t layer = 0; layer < dims_.layers; ++layer, ++begin) {
-    for (int64_t t = position_ - count; t < position_; ++t, ++begin, from += dims_.width) {
-      float* to = r(layer, slot(t), 0);
-      std::fill_n(to, slot_stride(), 0.0f);
-      for (int64_t i = begin[0]; i < begin[1]; ++i) to[tiles_.place(neuron[i])] = values[i];
-      std::copy_n(from, dims_.width, x(layer, slot(t)));
-    }
-  }
-}
-
-// (L, H, N, D) float32 or bfloat16; without data S is zero, as a row's padding always is.
-void SequenceState::take_s(const Tensor& from) {
-  if (!from.data) {
-    std::memset(s_.get(), 0, s_bytes(dims_, s_dtype_));
-    return;
-  }
-  const auto width = static_cast<size_t>(dims_.width);
-  for (int64_t i = 0; i < dims_.layers * rows_; ++i)
-    convert(from.dtype, from.data + static_cast<size_t>(i) * width * size_of(from.dtype), s_dtype_, s_at(i),
-            width);
-}
-
-void SequenceState::restore(const SavedState& saved) {
-  check(saved, dims_);
-  restore_aligned(aligned(saved));
-}
-
-void SequenceState::restore_aligned(const SavedState& saved) {
-  const bool own = saved.position > 0 && is_own(saved);
-  take_s(saved.position == 0 ? Tensor{} : own ? saved.s : folded(saved, dims_, horizons_));
-  position_ = flushed_ = saved.position;
-  provisional_ = 0;
-  if (!own) return;
-  const auto* held = reinterpret_cast<const int64_t*>(saved.held.data);
-  flushed_ = *std::min_element(held, held + rows_);
-  take_window(saved.tokens);
 }
 
 }  // namespace bdh::cpu

@@ -6,8 +6,13 @@
 // tokens a tile of S is flushed: one pass adds all its pending tokens. Tiles are flushed in turn, a sixteenth
 // of them at each token, so that every token costs about the same. S may be kept as bfloat16: then a flush,
 // and a chunk's addition, widens rows, adds in float32 and rounds.
+//
+// A text begins in token form: flushed tokens become columns, r of each neuron and token, in S's memory, and
+// are read as (r . r_s) x_s too, which takes less reading than S while there are less than D / 2 of them.
+// The flush that would go beyond makes S of a tile's columns.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <vector>
@@ -21,6 +26,7 @@ namespace bdh::cpu {
 
 constexpr int64_t kWindow = 16;
 constexpr int64_t kSlots = kWindow + kMostProvisional;  // tokens being read have slots too
+constexpr int64_t kColumnBlock = 64;                    // columns that lie together, at most
 
 class SequenceState : public State {
  public:
@@ -38,10 +44,10 @@ class SequenceState : public State {
   int64_t tiles() const { return tiles_.count; }
   /// A horizon for each head; none: nothing is damped and phases are rounded.
   std::span<const float> horizons() const { return horizons_; }
-  /// exp(-distance / horizon) for a tile's head, distance up to kWindow; 1 without a horizon.
+  /// exp(-distance / horizon) for a tile's head, distance up to most_distance(); 1 without a horizon.
   float weight(int64_t tile, int64_t distance) const {
     if (weights_.empty()) return 1.0f;
-    return weights_[tile / tiles_.per_head * (kWindow + 1) + distance];
+    return weights_[tile / tiles_.per_head * (most_distance() + 1) + distance];
   }
   // What follows is asked of a position: position(), or one of a token that is read provisionally, to which
   // all tokens before it count as read.
@@ -53,9 +59,16 @@ class SequenceState : public State {
   static bool is_flush_due(int64_t tile, int64_t position) { return (position + tile) % kWindow == 0; }
   /// Where the tile is flushed: at the position, or at the last one before it.
   static int64_t last_flush(int64_t tile, int64_t position) { return position - (position + tile) % kWindow; }
-  /// Adds a tile's pending tokens to S.
-  void flush(int64_t layer, int64_t tile) { flush(layer, tile, position_); }
+  /// The tokens before this one are in S, or in columns, when the token at that position is read.
+  int64_t held(int64_t tile, int64_t position) const {
+    return std::max(flushed_, last_flush(tile, position));
+  }
+  /// Makes columns of a tile's pending tokens, or adds them to S, which is first made of the columns there
+  /// are when they would become too many.
   void flush(int64_t layer, int64_t tile, int64_t position);
+  /// A flush that only adds columns: they count once all tokens before them are read, so that it may be done
+  /// for provisional tokens.
+  bool adds_columns(int64_t position) const { return are_columns(position); }
   /// Rows of S as a flush at that position will leave them: those of the tile's neurons given, in their
   /// places in `rows` (kTileNeurons, stride).
   void flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons, int64_t count,
@@ -74,10 +87,32 @@ class SequenceState : public State {
   }
   /// Moves on by tokens that are in S already, as all before them are.
   void advance_flushed(int64_t tokens);
-  /// True when no token has been added to this tile of S.
-  bool is_s_empty(int64_t tile, int64_t position) const {
-    return flushed_ == 0 && first_pending(tile, position) == 0 && !is_flush_due(tile, position);
+
+  // Token form.
+  /// Whether the token at that position meets columns in this tile, and no S.
+  bool reads_columns(int64_t tile, int64_t position) const { return are_columns(held(tile, position)); }
+  /// Whether a chunk leaves columns.
+  bool keeps_columns(int64_t tokens) const { return are_columns(position_ + tokens); }
+  /// True when nothing has been read.
+  bool is_new() const { return position_ == begin_; }
+  /// The text's first position; -1 where S was restored.
+  int64_t begin() const { return begin_; }
+  /// Columns lie in blocks of this width.
+  int64_t column_block() const { return column_block_; }
+  /// Block b of a tile's columns from a neuron on: column_block() floats of each.
+  Rows columns(int64_t layer, int64_t b, int64_t tile, int64_t neuron) const {
+    return {block_of_columns(layer, b, tile) + neuron * column_block_, DType::f32, column_block_};
   }
+  /// x of the tokens from begin() on, while some tile has columns: stride floats each.
+  float* x_of_tokens(int64_t layer) const {
+    return x_of_tokens_.get() + layer * (columns_ + kSlots) * stride_;
+  }
+  /// r (count, tokens), r_stride apart, of a tile's neurons from `neuron` on becomes columns of the tokens
+  /// from position() on.
+  void keep_columns(int64_t layer, int64_t tile, int64_t neuron, int64_t count, int64_t tokens,
+                    const float* r, int64_t r_stride) const;
+  /// Flushes a tile before a chunk is read, and makes S where the chunk leaves S.
+  void flush_before(int64_t layer, int64_t tile, int64_t tokens);
 
   /// S of one layer, from that row on: neuron-major, stride numbers each.
   Rows s(int64_t layer, int64_t row) const { return {s_at(layer * rows_ + row), s_dtype_, stride_}; }
@@ -94,19 +129,50 @@ class SequenceState : public State {
   int64_t slot_stride() const { return tiles_.count * kTileNeurons; }
   /// One slot of x: stride floats; slots follow one another.
   float* x(int64_t layer, int64_t slot) const { return x_.get() + (layer * kSlots + slot) * stride_; }
+  /// x of the token at that position, for its slot and its column.
+  void keep_x(int64_t layer, int64_t position, const float* x);
 
  private:
-  struct Flush;
+  struct Pending;
 
   int64_t first_pending(int64_t tile) const { return first_pending(tile, position_); }
   int64_t first_pending(int64_t tile, int64_t position) const {
     return first_pending(tile, position, flushed_);
   }
   static int64_t first_pending(int64_t tile, int64_t position, int64_t flushed);
-  KeptTokens window(int64_t first) const;
+  int64_t most_distance() const { return columns_ + kSlots; }
+  bool are_columns(int64_t held) const { return begin_ >= 0 && held - begin_ <= columns_; }
+  bool has_columns(int64_t tile) const { return are_columns(first_pending(tile)); }
+  bool has_columns() const;
+  bool has_s() const;
+  float* block_of_columns(int64_t layer, int64_t b, int64_t tile) const {
+    const NeuronTile part = tiles_[tile];
+    return reinterpret_cast<float*>(s_at(layer * rows_ + part.row)) + b * part.count * column_block_;
+  }
+  float* column_of(int64_t layer, int64_t tile, int64_t position) const {
+    const int64_t at = position - begin_;
+    return block_of_columns(layer, at / column_block_, tile) + at % column_block_;
+  }
+  float* x_of_token(int64_t layer, int64_t position) const {
+    return x_of_tokens(layer) + (position - begin_) * stride_;
+  }
+  void flush_to_columns(int64_t layer, int64_t tile, int64_t position);
+  void slot_to_column(int64_t layer, int64_t tile, int64_t position) const;
+  void flush_to_s(int64_t layer, int64_t tile, int64_t position);
+  void round_as_s(float* row, uint16_t* space) const;
+  void sum_columns(int64_t layer, int64_t tile, int64_t held, int64_t neuron, int64_t count,
+                   const float* columns, float* rows) const;
+  void to_s(int64_t layer, int64_t tile, int64_t held);
+  template <class Change>
+  void change_s(int64_t layer, int64_t tile, const Change& change) const;
+  const float* r_of(int64_t layer, int64_t tile, int64_t position, float* space) const;
+  void copy_columns(const SequenceState& from);
+  KeptTokens kept_from(int64_t first) const;
   bool is_own(const SavedState& saved) const;
+  static int64_t begin_of(const SavedState& saved);
+  void save_s(int64_t layer, int64_t tile, float* to) const;
   void take_s(const Tensor& from);
-  void take_window(const KeptTokens& tokens);
+  void take_tokens(const KeptTokens& tokens);
   void restore_aligned(const SavedState& saved);
   std::byte* s_at(int64_t row) const {
     return s_.get() + row * stride_ * static_cast<int64_t>(size_of(s_dtype_));
@@ -115,16 +181,19 @@ class SequenceState : public State {
   Dimensions dims_;
   const Kernels& kernels_;
   NeuronTiles tiles_;
-  int64_t rows_;             // H * N
-  int64_t stride_;           // padded(D)
+  int64_t rows_;          // H * N
+  int64_t stride_;        // padded(D)
+  int64_t column_block_;  // floats of a row of a block
+  int64_t columns_;       // tokens that there are columns for
+  int64_t begin_ = 0;
   int64_t position_ = 0;     // tokens read
   int64_t provisional_ = 0;  // tokens behind it that may be accepted
   std::vector<float> horizons_;
-  std::vector<float> weights_;  // (H, kWindow + 1), or none
-  int64_t flushed_ = 0;         // every tile's S holds the tokens before this one
+  std::vector<float> weights_;  // (H, most_distance() + 1), or none
+  int64_t flushed_ = 0;         // every tile's S, or columns, hold the tokens before this one
   DType s_dtype_;               // f32 or bf16
   std::shared_ptr<std::byte> s_;
-  std::shared_ptr<float> r_, x_;
+  std::shared_ptr<float> r_, x_, x_of_tokens_;
 };
 
 }  // namespace bdh::cpu

@@ -144,6 +144,18 @@ TEST_CASE("texts together are what each is alone, and what generate makes of its
   }
 }
 
+TEST_CASE("a text in the memory of one before it, of any length, is what it is alone") {
+  const test::WeightsPointer weights = small_weights();
+  Scheduler scheduler(weights, bytes(), {.most_running = 2, .chunk = kChunk});
+  for (const uint64_t i : {6, 0, 13, 3, 20, 8, 6}) {
+    TextRequest request = some_request(i);
+    request.wants_session = false;
+    const ServedText served = scheduler.submit(std::move(request))->text.get();
+    CHECK(served.session == nullptr);
+    CHECK(served.text.tokens == alone(weights, i).tokens);
+  }
+}
+
 TEST_CASE("a text goes on from the session it left, as if it were one") {
   const test::WeightsPointer weights = small_weights();
   Scheduler scheduler(weights, bytes(), {.chunk = kChunk});

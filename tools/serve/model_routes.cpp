@@ -130,6 +130,7 @@ HttpReply embed(Service& service, const HttpRequest& request, const std::string&
     TextRequest& one = requests.emplace_back();
     one.prompt_tokens = prompt_tokens(service, *served, query.inputs[i], true);
     one.config.max_new_tokens = 0;
+    one.wants_session = false;
     one.config.horizon = served->model->generation.horizon;
     one.prompt_x = true;
     one.on_prompt = [means, i](const PromptPart& part) { means->add(i, part); };

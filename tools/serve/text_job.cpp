@@ -76,6 +76,7 @@ void begin(Service& service, const HttpRequest& request, TextJob& job) {
       one.prompt_tokens = prompt;
       one.config = query.config;
       one.config.sampling.seed += requests.size();
+      one.wants_session = query.return_state;
       if (state) {
         one.from = state->session;
         one.continued.unread = state->text.unread;

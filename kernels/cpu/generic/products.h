@@ -384,6 +384,7 @@ void add_columns(const Product& p, const float* a, const float* b, uint32_t bits
 
 template <int Vectors>
 void add_rows_of(const Product& p, int64_t row, int64_t from, uint32_t bits, int64_t column = 0) {
+  if (bits == 0) return;
   const float* a = p.a + row * p.a_row + from * p.a_column;
   const float* b = static_cast<const float*>(p.b.data) + from * p.b.stride;
   for (; column + Vectors * kLanes <= p.n; column += Vectors * kLanes)

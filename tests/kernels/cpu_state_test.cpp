@@ -1,0 +1,134 @@
+// The CPU's state in token form: one function with S, the same bits whatever comes between.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+
+#include "bdh/model/session.h"
+#include "kernels/saved_state.h"
+#include "tests/support/backends.h"
+#include "tests/support/models.h"
+
+using namespace bdh;
+using namespace bdh::test;
+
+namespace {
+
+constexpr int64_t kColumns = 128;                       // of a model of this width: two blocks
+constexpr int64_t kFirstFlush = 141, kLastFlush = 144;  // that make S of columns, of its four tiles
+const Config kConfig = config_of(2, 256, 2, 5, 40);
+constexpr int64_t kTokens = 180;
+
+std::span<const int32_t> part(const std::vector<int32_t>& tokens, int64_t begin, int64_t end) {
+  return std::span(tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+}
+
+const std::vector<std::vector<float>> kHorizons = {{}, {40}, {9, INFINITY}};
+
+SessionOptions options_of(const std::vector<float>& horizon, DType s = DType::f32) {
+  return {.horizon = horizon, .state_dtype = s};
+}
+
+struct Text {
+  WeightsPointer weights = random_weights(kConfig, backend(2));
+  std::vector<int32_t> tokens = some_tokens(kTokens, kConfig.vocab_size);
+
+  Session begun(int64_t count, int64_t chunk, const SessionOptions& options) const {
+    Session session(weights, options);
+    session.read(part(tokens, 0, count), in_form(chunk == 1 ? Form::recurrent : Form::chunked, chunk));
+    return session;
+  }
+  std::vector<float> rest(Session& session) const {
+    return session.read_all(part(tokens, session.position(), kTokens), in_form(Form::recurrent));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("token form: single tokens and chunks of any length are one function, before S and after") {
+  const Text text;
+  for (const auto& horizon : kHorizons) {
+    Session parallel(text.weights, options_of(horizon)), single(text.weights, options_of(horizon));
+    const std::vector<float> expected = parallel.read_all(text.tokens, in_form(Form::parallel));
+    CHECK(relative_difference(single.read_all(text.tokens, in_form(Form::recurrent)), expected) < 1e-5);
+    for (const int64_t chunk : {3, 16, 40, 64, 127, 128, 129}) {
+      Session chunked(text.weights, options_of(horizon));
+      CHECK(relative_difference(chunked.read_all(text.tokens, in_form(Form::chunked, chunk)), expected) <
+            1e-5);
+    }
+    std::mt19937 random(5);
+    for (int i = 0; i < 10; ++i) {
+      Session mixed(text.weights, options_of(horizon));
+      std::vector<float> logits;
+      while (mixed.position() < kTokens) {
+        const int64_t at = mixed.position(), end = std::min<int64_t>(kTokens, at + 1 + random() % 30);
+        const Form form = random() % 2 == 0 ? Form::recurrent : Form::parallel;
+        append(logits, mixed.read_all(part(text.tokens, at, end), in_form(form)));
+      }
+      CHECK(relative_difference(logits, expected) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("token form: kept and cloned at every position, a text goes on with the same bits") {
+  const Text text;
+  for (const auto& horizon : kHorizons) {
+    for (const DType s : {DType::f32, DType::bf16}) {
+      for (const int64_t position : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 141, 142, 143, 144, 145}) {
+        CAPTURE(position);
+        for (const int64_t chunk : {1, 50}) {
+          Session session = text.begun(position, chunk, options_of(horizon, s));
+          const SavedSession saved = session.save();
+          const int64_t last = chunk == 1 ? kFirstFlush : kColumns;  // without S
+          CHECK((saved.state.s.data == nullptr) == (position <= last));
+          CHECK((saved.state.first == 0) == (position <= (chunk == 1 ? kLastFlush : kColumns)));
+          Session cloned = session.clone(), restored(text.weights, options_of(horizon, s));
+          restored.read(part(text.tokens, 0, 150));
+          restored.restore(saved);
+          const std::vector<float> expected = text.rest(session);
+          CHECK(text.rest(cloned) == expected);
+          CHECK(text.rest(restored) == expected);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("token form: what a text leaves is the same S, and begins anywhere") {
+  const Text text;
+  for (const auto& horizon : kHorizons) {
+    const std::vector<float> by_head = horizon.size() == 1 ? std::vector<float>(2, horizon[0]) : horizon;
+    Session session = text.begun(100, 1, options_of(horizon)), whole(text.weights, options_of(horizon));
+    SavedSession saved = session.save();
+    saved.state = {.position = 100, .s = folded(saved.state, kConfig.dimensions(), by_head), .base = 100};
+    whole.restore(saved);
+    CHECK(relative_difference(text.rest(whole), text.rest(session)) < 1e-5);
+    Session late(text.weights, options_of(horizon)), late_chunks(text.weights, options_of(horizon));
+    late.start_at(1000);
+    late_chunks.start_at(1000);
+    CHECK(relative_difference(late.read_all(text.tokens, in_form(Form::recurrent)),
+                              late_chunks.read_all(text.tokens, in_form(Form::chunked, 60))) < 1e-5);
+  }
+}
+
+TEST_CASE("token form: provisional tokens, those where S is made among them, have the bits of single ones") {
+  const Text text;
+  std::mt19937 random(3);
+  for (const auto& horizon : kHorizons) {
+    for (const DType s : {DType::f32, DType::bf16}) {
+      for (int64_t begin = kFirstFlush - 5; begin <= kLastFlush + 1; ++begin) {
+        Session session = text.begun(begin, 1, options_of(horizon, s)), guessed = session.clone();
+        const std::vector<float> expected = text.rest(session);
+        std::vector<float> logits;
+        while (guessed.position() < kTokens) {
+          const int64_t at = guessed.position(), most = std::min<int64_t>(kMostProvisional, kTokens - at);
+          const std::vector<float> rows = guessed.read_provisional(part(text.tokens, at, at + most));
+          const auto right = static_cast<int64_t>(random() % (most + 1));
+          guessed.accept(right);
+          logits.insert(logits.end(), rows.begin(), rows.begin() + right * kConfig.vocab_size);
+        }
+        CHECK(logits == expected);
+      }
+    }
+  }
+}
