@@ -125,7 +125,7 @@ SchedulerStatus Scheduler::status() const {
 
 void Scheduler::run() {
   while (admit()) {
-    read_chunk();
+    read_chunks();
     write_tokens();
     settle();
   }
@@ -196,33 +196,68 @@ void Scheduler::begin(Job& job) {
   status_.tokens_cached += job.read;
 }
 
-/// The next chunk of the prompt whose turn it is; with its last one, the text's first token.
-void Scheduler::read_chunk() {
-  std::vector<Job*> readers;
+/// What is read next of a prompt: up to a multiple of the chunk.
+std::span<const int32_t> Scheduler::next_chunk(const Job& job) const {
+  const std::span<const int32_t> prompt(job.text.history());
+  const auto in_chunk = static_cast<size_t>(options_.chunk - job.session->position() % options_.chunk);
+  return prompt.subspan(job.read, std::min(in_chunk, prompt.size() - job.read));
+}
+
+/// The next chunk of the prompt whose turn it is, and of those after it that end within as many tokens as a
+/// chunk has; a single token is read alone, as decode's sums are not prefill's. After its last one comes a
+/// text's first token.
+void Scheduler::read_chunks() {
+  std::vector<Job*> readers, ending;
   for (const auto& job : running_) {
     if (job->is_reading() && !job->cancelled) readers.push_back(job.get());
   }
   if (readers.empty()) return;
-  Job* job = readers[next_reader_++ % readers.size()];
-  guarded({&job, 1}, [&] {
-    const std::span<const int32_t> prompt(job->text.history());
-    const auto in_chunk = static_cast<size_t>(options_.chunk - job->session->position() % options_.chunk);
-    const std::span<const int32_t> chunk =
-        prompt.subspan(job->read, std::min(in_chunk, prompt.size() - job->read));
+  std::rotate(readers.begin(), readers.begin() + static_cast<std::ptrdiff_t>(next_reader_ % readers.size()),
+              readers.end());
+  auto room = static_cast<size_t>(options_.chunk);
+  for (Job* job : readers) {
+    const size_t count = next_chunk(*job).size();
+    const bool ends = job->read + count == job->text.history().size() && job->text.room() > 0;
+    if (!ends || job->wants_rows() || count > room || count == 1) break;
+    ending.push_back(job);
+    room -= count;
+  }
+  next_reader_ += std::max<size_t>(1, ending.size());
+  if (ending.empty()) return read_chunk(*readers.front());
+  std::vector<std::span<const int32_t>> chunks;
+  for (Job* job : ending) chunks.push_back(next_chunk(*job));
+  guarded(ending, [&] {
+    for (size_t i = 0; i < ending.size(); ++i) ending[i]->read += chunks[i].size();
     ReadOptions options;
     options.chunk = options_.chunk;
-    job->read += chunk.size();
-    const bool draws = job->read == prompt.size() && job->text.room() > 0;
-    if (draws && !job->wants_rows()) {
-      draw({&job, 1}, {&chunk, 1}, options);
-    } else {
-      read_rows(*job, chunk, options);
-    }
-    if (job->read == prompt.size() && !draws) job->text.finish(FinishReason::length);
-    if (options_.prefix_cache) options_.prefix_cache->passed(job->plan, *job->session);
-    const std::lock_guard lock(mutex_);
-    status_.tokens_read += chunk.size();
+    draw(ending, chunks, options);
+    for (size_t i = 0; i < ending.size(); ++i) note_read(*ending[i], chunks[i].size());
   });
+}
+
+/// A chunk by itself.
+void Scheduler::read_chunk(Job& job) {
+  Job* one = &job;
+  guarded({&one, 1}, [&] {
+    const std::span<const int32_t> chunk = next_chunk(job);
+    ReadOptions options;
+    options.chunk = options_.chunk;
+    job.read += chunk.size();
+    const bool ends = job.read == job.text.history().size(), draws = ends && job.text.room() > 0;
+    if (draws && !job.wants_rows()) {
+      draw({&one, 1}, {&chunk, 1}, options);
+    } else {
+      read_rows(job, chunk, options);
+    }
+    if (ends && !draws) job.text.finish(FinishReason::length);
+    note_read(job, chunk.size());
+  });
+}
+
+void Scheduler::note_read(Job& job, size_t tokens) {
+  if (options_.prefix_cache) options_.prefix_cache->passed(job.plan, *job.session);
+  const std::lock_guard lock(mutex_);
+  status_.tokens_read += tokens;
 }
 
 /// Reads a chunk of a prompt and gives its rows, where they are wanted; draws what comes after the last.

@@ -106,10 +106,10 @@ struct SchedulerStatus {
   std::vector<LayerActivity> activity;  // of them, by layer
 };
 
-/// A thread of its own reads prompts a chunk at a time, those that wait for it in turn, and after each chunk
-/// the newest token of every text that is writing, as one batch. A text has the bits of its request run
-/// alone, whatever else runs: no token's sum depends on the batch. All functions may be called from any
-/// thread; drain and the destructor not from a callback, for which they would wait.
+/// A thread of its own reads prompts a chunk at a time, those that wait for it in turn and short ones
+/// together, and after each chunk the newest token of every text that is writing, as one batch. A text has
+/// the bits of its request run alone, whatever else runs: no token's sum depends on the batch. All functions
+/// may be called from any thread; drain and the destructor not from a callback, for which they would wait.
 class Scheduler {
  public:
   using Id = uint64_t;
@@ -145,7 +145,10 @@ class Scheduler {
   void run();
   bool admit();
   void begin(Job& job);
-  void read_chunk();
+  std::span<const int32_t> next_chunk(const Job& job) const;
+  void read_chunks();
+  void read_chunk(Job& job);
+  void note_read(Job& job, size_t tokens);
   void write_tokens();
   void read_rows(Job& job, std::span<const int32_t> chunk, const ReadOptions& options);
   void draw(std::span<Job* const> jobs, std::span<const std::span<const int32_t>> tokens,

@@ -120,6 +120,18 @@ void score_tokens(const Decode& d, const Token& token, int64_t layer, int64_t i,
   d.kernels.dot_rows(keys, slots, pending, padded(tile.count), r, scores + held);
 }
 
+// n of all tokens before the rotation, so that a tile's rows of E are in the second cache for all of them.
+void encode(const Decode& d, int64_t layer, int64_t i) {
+  const NeuronTile tile = d.tiles[i];
+  const Rows encoder = from_row(d.packed.layer(layer).encoder, tile.row);
+  const int64_t tokens = std::ssize(d.batch), neurons = d.tiles.count * kTileNeurons;
+  float* n = d.neurons + i * kTileNeurons;
+  if (!d.packed.is_quantized())
+    return d.kernels.dot_rows_by_all(encoder, tile.count, d.stride, d.x, tokens, n, neurons);
+  for (int64_t b = 0; b < tokens; ++b)
+    d.kernels.dot_rows(encoder, nullptr, tile.count, d.stride, d.x + b * d.stride, n + b * neurons);
+}
+
 void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   const Token& token = d.batch[b];
   SequenceState& state = *token.state;
@@ -131,8 +143,6 @@ void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   float* r = state.r(layer, SequenceState::slot(token.position), i);
   float* a = d.partial + at * d.stride;
 
-  d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder, tile.row), nullptr, tile.count, d.stride,
-                     d.x + b * d.stride, n);
   std::fill(n + tile.count, n + padded(tile.count), 0.0f);
   if (!angles_given(d.packed, token)) {
     d.kernels.rotate(n, d.packed.freqs.data() + tile.begin, tile.count, static_cast<float>(token.position),
@@ -303,6 +313,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     keep_x(d, layer);
     pool.run(tiles.count, [&](int64_t i, int) {
+      encode(d, layer, i);
       for (int64_t b = 0; b < count; ++b) attend(d, layer, b, i);
     });
     for (int64_t b = 0; b < count; ++b) {

@@ -70,6 +70,11 @@ struct Kernels {
   void (*dot_rows)(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
                    float* out);
 
+  /// out[k * out_stride + i] = row(i) . x(k) of rows of floats, with the bits of dot_rows; x(k): x + k *
+  /// width.
+  void (*dot_rows_by_all)(const Rows& rows, int64_t count, int64_t width, const float* x, int64_t x_count,
+                          float* out, int64_t out_stride);
+
   /// out += sum over i < count of scale[i] * row(index[i]); index null: row(i); scale null: 1.
   void (*accumulate_rows)(const Rows& rows, const int32_t* index, const float* scale, int64_t count,
                           int64_t width, float* out);

@@ -54,6 +54,29 @@ constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 
 }  // namespace
 
+TEST_CASE("dot_rows_by_all gives each x the bits that it has alone") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    for (DType dtype : kDTypes) {
+      for (int64_t width : {16, 48, 256}) {
+        for (int64_t count : {1, 4, 30, 32}) {
+          for (int64_t xs : {1, 2, 3, 4, 9}) {
+            const Stored rows(random.floats(count * width), dtype);
+            const std::vector<float> x = random.floats(xs * width);
+            const Rows view{rows.bytes.data(), dtype, width};
+            const int64_t stride = count + 3;
+            std::vector<float> dots(static_cast<size_t>(xs * stride), -1), alone(dots);
+            for (int64_t k = 0; k < xs; ++k)
+              kernels.dot_rows(view, nullptr, count, width, x.data() + k * width, alone.data() + k * stride);
+            kernels.dot_rows_by_all(view, count, width, x.data(), xs, dots.data(), stride);
+            CHECK(dots == alone);
+          }
+        }
+      }
+    }
+  });
+}
+
 TEST_CASE("dot_rows and accumulate_rows, dense and gathered") {
   Random random;
   for_each_isa([&](const Kernels& kernels) {

@@ -85,9 +85,9 @@ void begin(Service& service, const HttpRequest& request, TextJob& job) {
       requests.push_back(std::move(one));
     }
   }
-  job.texts = std::make_unique<Texts>(
-      job.served->scheduler, service.metrics, std::move(requests),
-      TextsOptions{query.logprobs, query.echo, query.activity, service.options.seconds, request.is_gone});
+  job.texts = std::make_unique<Texts>(job.served->scheduler, service.metrics, std::move(requests),
+                                      TextsOptions{query.logprobs, query.echo, query.activity,
+                                                   service.options.seconds, request.is_gone, query.stream});
 }
 
 Choice choice_of(Service& service, TextJob& job, TextPiece piece) {

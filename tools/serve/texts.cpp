@@ -13,9 +13,8 @@
 namespace bdh::tools {
 namespace {
 
-constexpr auto kLook =
-    std::chrono::milliseconds(100);        // between two looks at a client whose text does not come
-constexpr size_t kMostWaiting = 16 << 20;  // bytes of pieces that a client has not taken yet
+constexpr auto kLook = std::chrono::milliseconds(10);  // between two looks at the client and its pieces
+constexpr size_t kMostWaiting = 16 << 20;              // bytes of pieces that a client has not taken yet
 
 std::vector<RankedToken> likeliest(std::span<const float> logits, int64_t count, double log_of_sum) {
   std::vector<int32_t> order(logits.size());
@@ -54,22 +53,29 @@ size_t bytes_of(const TextPiece& piece) {
 
 class Texts::Inbox {
  public:
+  explicit Inbox(bool at_once) : at_once_(at_once) {}
+
   /// False: there is no room for more of the text.
   bool put(TextPiece piece) {
     const std::lock_guard lock(mutex_);
     full_ = full_ || (bytes_ > kMostWaiting && !piece.is_last);
     bytes_ += bytes_of(piece);
+    is_due_ = is_due_ || at_once_ || piece.is_last || bytes_ > kMostWaiting / 2;
+    piece.came = Clock::now();
     pieces_.push_back(std::move(piece));
-    came_.notify_one();
+    if (is_due_) came_.notify_one();
     return !full_;
   }
   /// The next piece, or nothing where none comes in a while.
   std::optional<TextPiece> take() {
     std::unique_lock lock(mutex_);
-    if (!came_.wait_for(lock, kLook, [this] { return !pieces_.empty(); })) return {};
+    came_.wait_for(lock, kLook, [this] { return is_due_; });
+    is_due_ = !pieces_.empty();
+    if (!is_due_) return {};
     TextPiece piece = std::move(pieces_.front());
     pieces_.pop_front();
     bytes_ -= bytes_of(piece);
+    is_due_ = !pieces_.empty();
     return piece;
   }
   bool is_full() const {
@@ -82,7 +88,8 @@ class Texts::Inbox {
   std::condition_variable came_;
   std::deque<TextPiece> pieces_;
   size_t bytes_ = 0;
-  bool full_ = false;
+  bool full_ = false, is_due_ = false;
+  const bool at_once_;
 };
 
 namespace {
@@ -116,7 +123,7 @@ Texts::Texts(std::shared_ptr<Scheduler> scheduler, Metrics& metrics, std::vector
     : scheduler_(std::move(scheduler)),
       metrics_(metrics),
       options_(std::move(options)),
-      inbox_(std::make_shared<Inbox>()),
+      inbox_(std::make_shared<Inbox>(options_.at_once)),
       results_(requests.size()),
       newest_(requests.size(), begun_),
       has_begun_(requests.size()),
@@ -197,10 +204,9 @@ std::optional<TextPiece> Texts::next() {
 
 void Texts::measure(const TextPiece& piece) {
   if (piece.is_prompt || piece.is_last) return;
-  const auto now = Clock::now();
-  const double seconds = std::chrono::duration<double>(now - newest_[piece.text]).count();
+  const double seconds = std::chrono::duration<double>(piece.came - newest_[piece.text]).count();
   (has_begun_[piece.text] ? metrics_.between_tokens : metrics_.first_token).add(seconds);
-  newest_[piece.text] = now;
+  newest_[piece.text] = piece.came;
   has_begun_[piece.text] = true;
 }
 

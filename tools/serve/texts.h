@@ -33,6 +33,7 @@ struct TextPiece {
   std::vector<TokenReport> tokens = {};
   bool is_prompt = false;  // tokens are of the prompt
   bool is_last = false;    // the text is at its end: result
+  std::chrono::steady_clock::time_point came = {};
 };
 
 struct TextsOptions {
@@ -41,6 +42,7 @@ struct TextsOptions {
   bool traces = false;
   double seconds = 0;  // from now on, at most
   std::function<bool()> is_gone;
+  bool at_once = false;  // a piece wakes who waits for it; else the last one does, and a look now and then
 };
 
 class Texts {

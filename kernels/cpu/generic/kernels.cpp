@@ -47,6 +47,8 @@ struct RowList {
   }
 };
 
+constexpr int kXs = kLanes == 16 ? 4 : 2;  // x that are multiplied with the same rows at once
+
 // Rows that are multiplied side by side, each with a sum of its own: enough to hide the latency of a
 // multiply-add. A row's sum does not depend on which rows it is together with.
 template <int Count, class Element, Order order>
@@ -73,6 +75,29 @@ void dot_rows(const RowList<Element, order>& rows, int64_t width, const X& x, fl
     dot_some<kTogether>(rows, i, width, x, out);
   }
   for (; i < rows.count; ++i) dot_some<1>(rows, i, width, x, out);
+}
+
+// The same for Xs x at once: a row is read once for all of them.
+template <int Xs, class Element>
+void dot_some_by_all(const RowList<Element, Order::dense>& rows, int64_t first, int64_t width, const float* x,
+                     float* out, int64_t out_stride) {
+  Floats total[Xs][kTogether] = {};
+  for (int64_t d = 0; d < width; d += kLanes) {
+    Floats row[kTogether];
+#pragma GCC unroll 4
+    for (int i = 0; i < kTogether; ++i) row[i] = load(rows[first + i] + d);
+#pragma GCC unroll 4
+    for (int k = 0; k < Xs; ++k) {
+      const Floats numbers = load(x + k * width + d);
+#pragma GCC unroll 4
+      for (int i = 0; i < kTogether; ++i) total[k][i] = multiply_add(row[i], numbers, total[k][i]);
+    }
+  }
+  for (int k = 0; k < Xs; ++k) {
+    float sums[kTogether];
+    sum_lanes(total[k], sums);
+    for (int i = 0; i < kTogether; ++i) out[k * out_stride + first + i] = sums[i];
+  }
 }
 
 template <int Vectors, class Element, Order order>
@@ -108,7 +133,7 @@ constexpr int64_t kMostDivided = 4096;
 struct DividedX {
   alignas(64) float even[kMostDivided / 2], odd[kMostDivided / 2];
 
-  DividedX(const float* x, int64_t width) {
+  void divide(const float* x, int64_t width) {
     for (int64_t d = 0; d < width; d += 2 * kLanes) {
       const Floats upper = d + kLanes < width ? load(x + d + kLanes) : Floats{};
       store(even + d / 2, every_second_lane<0>(load(x + d), upper));
@@ -137,10 +162,40 @@ void dot_some(const RowList<BFloat16, order>& rows, int64_t first, int64_t width
   for (int i = 0; i < Count; ++i) out[first + i] = sums[i];
 }
 
+template <int Xs>
+void dot_some_by_all(const RowList<BFloat16, Order::dense>& rows, int64_t first, int64_t width,
+                     const DividedX* x, float* out, int64_t out_stride) {
+  Floats total[Xs][kTogether] = {};
+  for (int64_t d = 0; d < width; d += 2 * kLanes) {
+    Floats even[kTogether], odd[kTogether];
+#pragma GCC unroll 4
+    for (int i = 0; i < kTogether; ++i) {
+      const Words words = load_words(rows[first + i] + d, width - d);
+      even[i] = (Floats)(words << 16);
+      odd[i] = (Floats)(words & 0xffff0000);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < Xs; ++k) {
+      const Floats x_even = load(x[k].even + d / 2), x_odd = load(x[k].odd + d / 2);
+#pragma GCC unroll 4
+      for (int i = 0; i < kTogether; ++i) {
+        total[k][i] = multiply_add(even[i], x_even, total[k][i]);
+        total[k][i] = multiply_add(odd[i], x_odd, total[k][i]);
+      }
+    }
+  }
+  for (int k = 0; k < Xs; ++k) {
+    float sums[kTogether];
+    sum_lanes(total[k], sums);
+    for (int i = 0; i < kTogether; ++i) out[k * out_stride + first + i] = sums[i];
+  }
+}
+
 bool dot_divided_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const float* x,
                       float* out) {
   if (width > kMostDivided) return false;
-  const DividedX divided(x, width);
+  DividedX divided;
+  divided.divide(x, width);
   if (index) {
     dot_rows(RowList<BFloat16, Order::gathered>(rows, index, count, width), width, divided, out);
   } else {
@@ -176,6 +231,35 @@ void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t
     default:
       return dot_rows<float>(rows, index, count, width, x, out);
   }
+}
+
+// X: floats, one x after the other, or a DividedX for each.
+template <class Element, class X>
+void dot_rows_by_some(const Rows& rows, int64_t count, int64_t width, const X* x, float* out,
+                      int64_t out_stride) {
+  const RowList<Element, Order::dense> list(rows, nullptr, count, width);
+  for (int64_t i = 0; i + kTogether <= count; i += kTogether) {
+    for (int j = 0; j < kTogether; ++j) list.prefetch_after(i + j);
+    dot_some_by_all<kXs>(list, i, width, x, out, out_stride);
+  }
+}
+
+void dot_rows_by_all(const Rows& rows, int64_t count, int64_t width, const float* x, int64_t x_count,
+                     float* out, int64_t out_stride) {
+  const bool divided = rows.dtype == DType::bf16 && width <= kMostDivided;
+  const bool floats = rows.dtype == DType::f32;
+  int64_t k = 0;
+  for (; (divided || floats) && count % kTogether == 0 && k + kXs <= x_count; k += kXs) {
+    float* to = out + k * out_stride;
+    if (floats) {
+      dot_rows_by_some<float>(rows, count, width, x + k * width, to, out_stride);
+      continue;
+    }
+    DividedX parts[kXs];
+    for (int i = 0; i < kXs; ++i) parts[i].divide(x + (k + i) * width, width);
+    dot_rows_by_some<BFloat16>(rows, count, width, parts, to, out_stride);
+  }
+  for (; k < x_count; ++k) dot_rows_any(rows, nullptr, count, width, x + k * width, out + k * out_stride);
 }
 
 void accumulate_rows_any(const Rows& rows, const int32_t* index, const float* scale, int64_t count,
@@ -313,6 +397,7 @@ extern const Kernels BDH_CONCAT(kernels_, BDH_ISA);
 const Kernels BDH_CONCAT(kernels_, BDH_ISA) = {
     BDH_STRING(BDH_ISA),
     dot_rows_any,
+    dot_rows_by_all,
     accumulate_rows_any,
     multiply,
     add_sparse,
