@@ -119,6 +119,12 @@ typedef struct {
 BDH_API bdh_status bdh_model_merge_adapters(const bdh_model* model, const bdh_adapter* adapters, size_t count,
                                             bdh_model** merged);
 
+/* The same with the adapters kept beside the weights, in float32: the model shares all memory with `model`,
+ * and sessions of both, and of other adapters, may be read together. Quantized weights take adapters too. On
+ * a GPU unsupported, and where `model` has an adapter already. */
+BDH_API bdh_status bdh_model_apply_adapters(const bdh_model* model, const bdh_adapter* adapters, size_t count,
+                                            bdh_model** adapted);
+
 /* Sessions keep what they need: a model may be freed before them. NULL is allowed. */
 BDH_API void bdh_model_free(bdh_model* model);
 

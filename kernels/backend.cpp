@@ -31,10 +31,10 @@ Parameters contiguous(Parameters parameters) {
   return parameters;
 }
 
-void refuse_unbuilt(const Read& read) {
+void refuse_adapters(const Read& read) {
   const auto adapted = [](const Segment& segment) { return segment.adapter != nullptr; };
   if (std::any_of(read.segments.begin(), read.segments.end(), adapted))
-    fail(ErrorKind::unsupported, "no backend applies adapters yet; merge them into the weights");
+    fail(ErrorKind::unsupported, "this backend applies no adapters; merge them into the weights");
 }
 
 void Backend::accept(State&, int64_t) {

@@ -19,11 +19,8 @@
 // code has it.
 //
 // One call reads tokens of several sequences; the backend chooses decode (one token each, inactive neurons
-// skipped) or prefill (many tokens at once). What is still to come has its place; until it is built,
-// refuse_unbuilt says so:
-//   - weights for each layer: built; Parameters::layers holds one for all, or L
-//   - weights of 8 and 4 bits (Matrix::scales): built
-//   - adapters: Segment::adapter, low-rank, chosen for each sequence of a batch
+// skipped) or prefill (many tokens at once). A sequence may have an adapter (adapter.h) beside the weights,
+// another than others in its batch.
 #pragma once
 
 #include <cstdint>
@@ -148,7 +145,7 @@ struct Segment {
   TokenTrace* trace = nullptr;  // of a token that is decoded, where Backend::tells_inside; or null
   /// The token after the last: the backend sets draw->token. `logits` may then stay as they were.
   Draw* draw = nullptr;
-  const Adapter* adapter = nullptr;
+  const Adapter* adapter = nullptr;  // where Backend::applies_adapters
 };
 
 struct Read {
@@ -170,6 +167,8 @@ class Backend {
   virtual int64_t provisional_tokens() const { return 0; }
   /// Whether Segment::x and Segment::trace may be asked for.
   virtual bool tells_inside() const { return false; }
+  /// Whether Segment::adapter may be given.
+  virtual bool applies_adapters() const { return false; }
   /// How many tokens of one sequence are best read at once.
   virtual int64_t prefill_tokens() const = 0;
   /// Up to how many tokens of one sequence at `position` are read sooner one by one than at once.
@@ -195,8 +194,8 @@ class Backend {
                                                  const TrainingOptions& options);
 };
 
-/// Throws Error(unsupported), naming the first thing that no backend has yet. Every backend asks first.
-void refuse_unbuilt(const Read& read);
+/// Throws Error(unsupported) where a segment has an adapter: for backends that apply none.
+void refuse_adapters(const Read& read);
 
 /// Throws Error(unsupported) for floats as a dtype other than f32, bf16 and f16, and for quantized weights as
 /// one other than theirs. `backend`: "CPU", "CUDA".

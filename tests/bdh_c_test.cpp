@@ -322,10 +322,15 @@ TEST_CASE("C API: a model with adapters in its weights is the one of C++, and it
   CHECK(plain == logits_in_cpp(model));
   CHECK(logits_in_c(merged) == logits_in_cpp(bdh::merged(model, applied)));
   CHECK(logits_in_c(merged) != plain);
+  bdh_model* beside = nullptr;
+  REQUIRE(bdh_model_apply_adapters(base, two, 2, &beside) == BDH_OK);
+  CHECK(bdh::test::relative_difference(logits_in_c(beside), logits_in_c(merged)) < 1e-5);
   bdh_model_free(base);
   CHECK(logits_in_c(merged) == logits_in_cpp(bdh::merged(model, applied)));
 
   bdh_model* none = merged;
+  CHECK(bdh_model_apply_adapters(beside, two, 1, &none) == BDH_UNSUPPORTED);
+  bdh_model_free(beside);
   const bdh_adapter missing{"/nowhere/at/all", 1}, nameless{nullptr, 1};
   CHECK(bdh_model_merge_adapters(merged, &missing, 1, &none) == BDH_NOT_FOUND);
   CHECK(none == nullptr);

@@ -158,7 +158,7 @@ Model load_model(const CommonOptions& options) {
   std::vector<AppliedAdapter> adapters;
   for (const std::string& given : options.adapters)
     adapters.push_back(applied_adapter(given, model.config()));
-  return merged(model, adapters);
+  return model.config().weight_bits == 0 ? merged(model, adapters) : adapted(model, adapters);
 }
 
 const Tokenizer& tokenizer_of(const Model& model) {

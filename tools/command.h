@@ -94,7 +94,8 @@ AppliedAdapter applied_adapter(const std::string& given, const Config& config);
 
 /// --device, --threads and --dtype.
 LoadOptions load_options(const CommonOptions& options);
-/// Loads the model directory and merges the adapters into it; its warnings go to stderr.
+/// Loads the model directory and merges the adapters into it, or has them beside quantized weights; its
+/// warnings go to stderr.
 Model load_model(const CommonOptions& options);
 /// The model's tokenizer. Throws Error(unsupported) when it has none, or none that this build can read.
 const Tokenizer& tokenizer_of(const Model& model);

@@ -201,11 +201,18 @@ class Model:
 
     def merged(self, *adapters):
         """A new model with LoRA adapters in its weights; each is a directory or file, or one and how much of it."""
+        return self._with(_lib.bdh_model_merge_adapters, adapters)
+
+    def adapted(self, *adapters):
+        """The same with the adapters beside the weights, which both models share, quantized or not."""
+        return self._with(_lib.bdh_model_apply_adapters, adapters)
+
+    def _with(self, make, adapters):
         pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in adapters]
         array = (_Adapter * len(pairs))(*(_Adapter(os.fsencode(path), scale) for path, scale in pairs))
         model = Model.__new__(Model)
         model._handle, model._base = c_void_p(), self
-        _check(_lib.bdh_model_merge_adapters(self._handle, array, c_size_t(len(pairs)), byref(model._handle)))
+        _check(make(self._handle, array, c_size_t(len(pairs)), byref(model._handle)))
         return model
 
     def __del__(self):

@@ -105,6 +105,20 @@ bdh::AppliedAdapter adapter_of(const bdh_adapter& given, const bdh::Model& model
   return {bdh::load_adapter(given.path, model.config()), given.scale};
 }
 
+template <class Make>
+bdh_status with_adapters(const Make& make, const bdh_model* model, const bdh_adapter* adapters, size_t count,
+                         bdh_model** made) {
+  return guarded([&] {
+    require(model, "model");
+    require(made, "the new model");
+    *made = nullptr;
+    if (count > 0) require(adapters, "adapters");
+    std::vector<bdh::AppliedAdapter> applied;
+    for (size_t i = 0; i < count; ++i) applied.push_back(adapter_of(adapters[i], *model->model));
+    give_model(make(*model->model, applied), nullptr, made);
+  });
+}
+
 size_t rounded_session(const bdh::Model& model) {
   try {
     const bdh::Weights& weights = *model.weights;
@@ -187,15 +201,12 @@ bdh_status bdh_model_load_buffers(const bdh_model_buffers* buffers, const bdh_lo
 
 bdh_status bdh_model_merge_adapters(const bdh_model* model, const bdh_adapter* adapters, size_t count,
                                     bdh_model** merged) {
-  return guarded([&] {
-    require(model, "model");
-    require(merged, "merged");
-    *merged = nullptr;
-    if (count > 0) require(adapters, "adapters");
-    std::vector<bdh::AppliedAdapter> applied;
-    for (size_t i = 0; i < count; ++i) applied.push_back(adapter_of(adapters[i], *model->model));
-    give_model(bdh::merged(*model->model, applied), nullptr, merged);
-  });
+  return with_adapters(bdh::merged, model, adapters, count, merged);
+}
+
+bdh_status bdh_model_apply_adapters(const bdh_model* model, const bdh_adapter* adapters, size_t count,
+                                    bdh_model** adapted) {
+  return with_adapters(bdh::adapted, model, adapters, count, adapted);
 }
 
 void bdh_model_free(bdh_model* model) { delete model; }

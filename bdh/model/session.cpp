@@ -149,7 +149,7 @@ void check_x(const SessionRead& read, const Weights& weights) {
 
 void check_batch(std::span<Session* const> sessions) {
   for (size_t i = 0; i < sessions.size(); ++i) {
-    if (&sessions[i]->weights() != &sessions.front()->weights())
+    if (&sessions[i]->weights().base() != &sessions.front()->weights().base())
       fail(ErrorKind::invalid_argument, "read_batch: session ", i, " has other weights");
     const auto before = sessions.first(i);
     if (std::find(before.begin(), before.end(), sessions[i]) != before.end())
@@ -173,7 +173,8 @@ std::unique_ptr<State> Session::new_state() const {
 
 std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOptions& options) {
   std::vector<float> logits(static_cast<size_t>(weights_->config().vocab_size));
-  const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data()};
+  const Segment segment{
+      .state = state_.get(), .tokens = tokens, .logits = logits.data(), .adapter = weights_->adapter()};
   read_segments(*weights_, {&segment, 1}, options);
   know(tokens);
   return logits;
@@ -181,7 +182,11 @@ std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOpti
 
 std::vector<float> Session::read_all(std::span<const int32_t> tokens, const ReadOptions& options) {
   std::vector<float> logits(tokens.size() * static_cast<size_t>(weights_->config().vocab_size));
-  const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data(), .all_logits = true};
+  const Segment segment{.state = state_.get(),
+                        .tokens = tokens,
+                        .logits = logits.data(),
+                        .all_logits = true,
+                        .adapter = weights_->adapter()};
   read_segments(*weights_, {&segment, 1}, options);
   know(tokens);
   return logits;
@@ -191,7 +196,11 @@ std::vector<float> Session::read_provisional(std::span<const int32_t> tokens,
                                              std::vector<LayerActivity>* activity) {
   const int64_t vocab = weights_->config().vocab_size;
   std::vector<float> logits(tokens.size() * static_cast<size_t>(vocab));
-  const Segment segment{.state = state_.get(), .tokens = tokens, .logits = logits.data(), .all_logits = true};
+  const Segment segment{.state = state_.get(),
+                        .tokens = tokens,
+                        .logits = logits.data(),
+                        .all_logits = true,
+                        .adapter = weights_->adapter()};
   check_tokens(tokens, vocab);
   check_position(segment);
   ReadOptions options;
@@ -233,10 +242,17 @@ void Session::start_at(int64_t position) {
   start_ = position;
 }
 
-void Session::reset(SessionOptions options) {
-  const bool same = options.horizon == options_.horizon && options.state_dtype == options_.state_dtype;
-  if (same && !options.max_bytes) return reset();
-  *this = Session(weights_, std::move(options));
+void Session::reset(SessionOptions options) { reset(weights_, std::move(options)); }
+
+void Session::reset(std::shared_ptr<const Weights> weights, SessionOptions options) {
+  const bool same = &weights->base() == &weights_->base() && options.horizon == options_.horizon &&
+                    options.state_dtype == options_.state_dtype && !options.max_bytes;
+  if (!same) {
+    *this = Session(std::move(weights), std::move(options));
+    return;
+  }
+  weights_ = std::move(weights);
+  reset();
 }
 
 SavedSession Session::save(DType dtype) const {
@@ -328,8 +344,9 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
   std::vector<float> logits(options.draws.empty() ? sessions.size() * vocab : 0);
   std::vector<Segment> segments;
   for (size_t i = 0; i < sessions.size(); ++i) {
-    Segment& segment =
-        segments.emplace_back(Segment{.state = sessions[i]->state_.get(), .tokens = tokens[i]});
+    Segment& segment = segments.emplace_back(Segment{.state = sessions[i]->state_.get(),
+                                                     .tokens = tokens[i],
+                                                     .adapter = sessions[i]->weights().adapter()});
     if (!options.traces.empty()) segment.trace = options.traces[i];
     if (options.draws.empty()) {
       segment.logits = logits.data() + i * vocab;
@@ -361,7 +378,8 @@ void read_batch(std::span<const SessionRead> reads, const ReadOptions& options) 
                         .tokens = read.tokens,
                         .logits = rows > 0 ? read.logits.data() : nullptr,
                         .all_logits = rows > 1,
-                        .x = read.x.empty() ? nullptr : read.x.data()});
+                        .x = read.x.empty() ? nullptr : read.x.data(),
+                        .adapter = read.session->weights().adapter()});
   }
   read_segments(weights, segments, options);
   for (const SessionRead& read : reads) read.session->know(read.tokens);
@@ -371,7 +389,8 @@ std::vector<float> forward(const Weights& weights, std::span<const std::span<con
                            std::vector<LayerActivity>* activity) {
   const auto vocab = static_cast<size_t>(weights.config().vocab_size);
   std::vector<Segment> segments;
-  for (const auto& tokens : sequences) segments.push_back({.tokens = tokens, .all_logits = true});
+  for (const auto& tokens : sequences)
+    segments.push_back({.tokens = tokens, .all_logits = true, .adapter = weights.adapter()});
   std::vector<float> logits(static_cast<size_t>(tokens_in(segments)) * vocab);
   float* out = logits.data();
   for (Segment& segment : segments) {

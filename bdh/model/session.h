@@ -95,6 +95,7 @@ class Session {
   Session& operator=(Session&&) noexcept = default;
 
   const Weights& weights() const { return *weights_; }
+  const std::shared_ptr<const Weights>& shared_weights() const { return weights_; }
   const SessionOptions& options() const { return options_; }
   /// Tokens read.
   int64_t position() const { return state_->position(); }
@@ -121,6 +122,8 @@ class Session {
   /// constructor.
   void reset();
   void reset(SessionOptions options);
+  /// The same with weights of which the base is the same, in memory that may be the same too.
+  void reset(std::shared_ptr<const Weights> weights, SessionOptions options);
   /// Forgets everything read; the next token stands at that position, from 0 to kMaxPosition.
   void start_at(int64_t position);
   /// What it has read; session_file.h keeps it. S as `dtype`, float32 or bfloat16, half as large: its numbers
@@ -155,8 +158,9 @@ class Session {
 /// What Session::bytes comes to, however long the text.
 size_t most_session_bytes(const Weights& weights, DType state_dtype = DType::f32);
 
-/// Reads tokens[i] into sessions[i], all together; lengths and positions may differ, the weights must be the
-/// same. Returns the logits (B, V) after each sequence's last token, or nothing where there are draws.
+/// Reads tokens[i] into sessions[i], all together; lengths, positions and adapters may differ, the weights
+/// below them must be the same. Returns the logits (B, V) after each sequence's last token, or nothing where
+/// there are draws.
 std::vector<float> read_batch(std::span<Session* const> sessions,
                               std::span<const std::span<const int32_t>> tokens,
                               const ReadOptions& options = {});

@@ -9,6 +9,7 @@
 #include <random>
 
 #include "bdh/base/error.h"
+#include "bdh/base/sha256.h"
 #include "bdh/base/file.h"
 #include "bdh/base/tensor_hash.h"
 #include "bdh/model/frequencies.h"
@@ -286,18 +287,38 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
   if (dtype) dtype_ = *dtype;
 }
 
+Weights::Weights(std::shared_ptr<const Weights> base, std::shared_ptr<const Adapter> adapter)
+    : config_(base->config_),
+      backend_(base->backend_),
+      base_(std::move(base)),
+      adapter_(std::move(adapter)),
+      parameters_(base_->parameters_),
+      dtype_(base_->dtype_) {
+  if (base_->adapter())
+    fail(ErrorKind::unsupported, "these weights have an adapter already; apply both to the model without it");
+  if (!backend_->applies_adapters()) {
+    fail(ErrorKind::unsupported, backend_->name(),
+         ": this backend applies no adapters beside the weights; merge them (bdh adapter merge)");
+  }
+}
+
 std::string_view Weights::dtype_name() const {
   if (config_.weight_bits == 0) return name_of(dtype_);
   return config_.weight_bits == 8 ? "int8" : "int4";
 }
 
 const Packed& Weights::packed() const {
+  if (base_) return base_->packed();
   std::call_once(packing_, [&] { packed_ = backend_->pack(parameters_, dtype_); });
   return *packed_;
 }
 
 const std::string& Weights::hash() const {
   std::call_once(hashing_, [this] {
+    if (base_) {
+      hash_ = sha256_of(concat(base_->hash(), " ", adapter_->hash));
+      return;
+    }
     if (!hash_file.empty()) hash_ = kept_hash(hash_file);
     if (!hash_.empty()) return;
     hash_ = hash_of(state_dict());
@@ -307,6 +328,8 @@ const std::string& Weights::hash() const {
 }
 
 TensorMap Weights::state_dict() const {
+  if (adapter_)
+    fail(ErrorKind::unsupported, "weights with an adapter beside them have no state_dict; merge the adapter");
   Tensor freqs = parameters_.freqs;
   freqs.shape = {1, 1, 1, parameters_.dims.neurons};
   freqs.strides = contiguous_strides(freqs.shape);

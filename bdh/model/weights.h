@@ -11,6 +11,7 @@
 
 #include "bdh/base/tensor.h"
 #include "bdh/model/config.h"
+#include "kernels/adapter.h"
 #include "kernels/backend.h"
 
 namespace bdh {
@@ -29,9 +30,16 @@ class Weights {
           std::optional<DType> dtype = {}, const std::string& source = "state_dict",
           std::vector<std::string>* warnings = nullptr);
 
+  /// Other weights with an adapter beside them, which share their memory: sessions of both may be read
+  /// together. Throws Error(unsupported) where the backend applies none, or there is one already.
+  Weights(std::shared_ptr<const Weights> base, std::shared_ptr<const Adapter> adapter);
+
   /// Of the state_dict below: never packed.
   const Config& config() const { return config_; }
   Backend& backend() const { return *backend_; }
+  /// What is beside the weights, or null, and the weights without it: these, where it is.
+  const Adapter* adapter() const { return adapter_.get(); }
+  const Weights& base() const { return base_ ? *base_ : *this; }
   /// For other weights on the same backend.
   const std::shared_ptr<Backend>& shared_backend() const { return backend_; }
   /// Packs at the first call, for all threads. Throws Error(out_of_memory).
@@ -43,11 +51,12 @@ class Weights {
   /// What they were given as: the encoder's dtype.
   DType stored_dtype() const { return parameters_.layers.front().encoder.values.dtype; }
   /// The parameters as they were given, under the names above, with attn.freqs (1, 1, 1, N) in float32;
-  /// packed ones as strided views with the shapes of a state_dict that is not.
+  /// packed ones as strided views with the shapes of a state_dict that is not. Throws Error(unsupported)
+  /// where there is an adapter, which no state_dict holds.
   TensorMap state_dict() const;
   /// SHA-256 of the parameters' names, dtypes, shapes and bytes, as they were given: 64 hexadecimal digits,
-  /// the same however they lie in files. Made at the first call, and kept in hash_file where that is not
-  /// empty.
+  /// the same however they lie in files, and where there is an adapter of that too. Made at the first call,
+  /// and kept in hash_file where that is not empty.
   const std::string& hash() const;
 
   std::filesystem::path hash_file;  // set before the weights are shared
@@ -55,6 +64,8 @@ class Weights {
  private:
   Config config_;
   std::shared_ptr<Backend> backend_;
+  std::shared_ptr<const Weights> base_;  // null: these are it
+  std::shared_ptr<const Adapter> adapter_;
   Parameters parameters_;
   DType dtype_;
   mutable std::once_flag packing_, hashing_;

@@ -16,12 +16,8 @@ constexpr size_t kMostSeen = 65536;
 
 }  // namespace
 
-PrefixCache::PrefixCache(std::shared_ptr<const Weights> weights, std::shared_ptr<StateStore> store,
-                         int64_t grid, uint64_t max_prompt_bytes)
-    : weights_(std::move(weights)),
-      store_(std::move(store)),
-      grid_(grid),
-      max_prompt_bytes_(max_prompt_bytes) {}
+PrefixCache::PrefixCache(std::shared_ptr<StateStore> store, int64_t grid, uint64_t max_prompt_bytes)
+    : store_(std::move(store)), grid_(grid), max_prompt_bytes_(max_prompt_bytes) {}
 
 std::unique_ptr<Session> PrefixCache::begin(std::unique_ptr<Session> session, std::span<const int32_t> prompt,
                                             Plan& plan) {
@@ -29,11 +25,11 @@ std::unique_ptr<Session> PrefixCache::begin(std::unique_ptr<Session> session, st
   const auto name_of = [&](int64_t point) { return concat(kPrefix, names[static_cast<size_t>(point - 1)]); };
   int64_t kept = std::ssize(names), parting = kept;
   std::optional<KeptState> state;
-  while (kept > 0 && !(state = find(name_of(kept), session->options().state_dtype))) --kept;
+  while (kept > 0 && !(state = find(name_of(kept), *session))) --kept;
   while (parting > 0 && !seen_.contains(name_of(parting))) --parting;
   for (int64_t point = 1; point <= std::ssize(names); ++point) see(name_of(point));
 
-  const uint64_t bytes = most_session_bytes(*weights_, session->options().state_dtype);
+  const uint64_t bytes = most_session_bytes(session->weights(), session->options().state_dtype);
   const auto plan_point = [&](int64_t point) {
     if (point <= kept || (plan.size() + 1) * bytes > max_prompt_bytes_) return;
     plan[point * grid_] = name_of(point);
@@ -45,11 +41,11 @@ std::unique_ptr<Session> PrefixCache::begin(std::unique_ptr<Session> session, st
 }
 
 /// A damaged file is a miss, and so is a state of the same model loaded twice.
-std::optional<KeptState> PrefixCache::find(const std::string& name, DType state_dtype) const {
+std::optional<KeptState> PrefixCache::find(const std::string& name, const Session& like) const {
   try {
-    std::optional<KeptState> state = store_->find(name, weights_, state_dtype);
+    std::optional<KeptState> state = store_->find(name, like.shared_weights(), like.options().state_dtype);
     const KeptState* found = state ? &*state : nullptr;
-    if (found && &found->session->weights() == weights_.get()) return state;
+    if (found && &found->session->weights() == &like.weights()) return state;
     return {};
   } catch (const Error&) {
     store_->remove(name);

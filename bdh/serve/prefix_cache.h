@@ -23,8 +23,7 @@ class PrefixCache {
   using Plan = std::map<int64_t, std::string>;
 
   /// The states of one prompt take at most max_prompt_bytes.
-  PrefixCache(std::shared_ptr<const Weights> weights, std::shared_ptr<StateStore> store, int64_t grid,
-              uint64_t max_prompt_bytes);
+  PrefixCache(std::shared_ptr<StateStore> store, int64_t grid, uint64_t max_prompt_bytes);
 
   /// In the place of a session that has read nothing: one that has read the longest beginning of the prompt
   /// that is kept, or as it is. Fills `plan` for the rest of the prompt: where it parts from earlier ones,
@@ -39,10 +38,9 @@ class PrefixCache {
   static constexpr std::string_view kPrefix = "prefix-";
 
  private:
-  std::optional<KeptState> find(const std::string& name, DType state_dtype) const;
+  std::optional<KeptState> find(const std::string& name, const Session& like) const;
   void see(const std::string& point);
 
-  std::shared_ptr<const Weights> weights_;
   std::shared_ptr<StateStore> store_;
   int64_t grid_;
   uint64_t max_prompt_bytes_;

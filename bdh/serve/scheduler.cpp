@@ -59,7 +59,8 @@ Scheduler::~Scheduler() {
 
 std::unique_ptr<Scheduler::Job> Scheduler::job_of(TextRequest& request) const {
   const Session* session = request.from.get();
-  if (session && &session->weights() != weights_.get())
+  const Weights& weights = session ? session->weights() : request.weights ? *request.weights : *weights_;
+  if (&weights.base() != &weights_->base())
     fail(ErrorKind::invalid_argument, "the request's session has other weights than the scheduler");
   if (request.on_trace && !weights_->backend().tells_inside()) {
     fail(ErrorKind::unsupported, weights_->backend().name(),
@@ -173,19 +174,20 @@ void Scheduler::guarded(std::span<Job* const> jobs, const Action& action) {
 }
 
 /// One whose memory a text has had already, where there is such: new memory is slow to touch.
-std::unique_ptr<Session> Scheduler::new_session(const GenerationConfig& config) {
-  SessionOptions options{.horizon = config.horizon, .state_dtype = options_.state_dtype};
-  if (spare_.empty()) return std::make_unique<Session>(weights_, std::move(options));
+std::unique_ptr<Session> Scheduler::new_session(const TextRequest& request) {
+  SessionOptions options{.horizon = request.config.horizon, .state_dtype = options_.state_dtype};
+  const std::shared_ptr<const Weights>& weights = request.weights ? request.weights : weights_;
+  if (spare_.empty()) return std::make_unique<Session>(weights, std::move(options));
   std::unique_ptr<Session> session = std::move(spare_.back());
   spare_.pop_back();
-  session->reset(std::move(options));
+  session->reset(weights, std::move(options));
   return session;
 }
 
 void Scheduler::begin(Job& job) {
   if (job.cancelled) return;
   const Session* from = job.request.from.get();
-  job.session = from ? std::make_unique<Session>(from->clone()) : new_session(job.request.config);
+  job.session = from ? std::make_unique<Session>(from->clone()) : new_session(job.request);
   job.request.from.reset();
   take_horizon(*job.session, job.request.config);
   if (from || !options_.prefix_cache || job.wants_rows()) return;

@@ -33,7 +33,7 @@ struct SchedulerOptions {
   /// by. Chunks end at positions that are multiples of it, wherever a session stands.
   int64_t chunk = 64;
   DType state_dtype = DType::f32;  // SessionOptions::state_dtype of new sessions
-  /// Where prompts begin from; of the same weights, with a grid of `chunk`. Null: at their first token.
+  /// Where prompts begin from; with a grid of `chunk`. Null: at their first token.
   std::shared_ptr<PrefixCache> prefix_cache = nullptr;
 };
 
@@ -50,8 +50,10 @@ struct TextRequest {
   std::optional<std::vector<int32_t>> prompt_tokens;  // in the place of `prompt`, as they are
   GenerationConfig config;                            // num_return_sequences is 1
   std::shared_ptr<const Session> from;  // a copy of it goes on; null: a new one, with config.horizon
-  bool wants_session = true;            // false: its memory is for the next text, ServedText::session null
-  Continuation continued;               // what the text has before the prompt, as in GenerationContext
+  /// Of a new session: the scheduler's, or those with an adapter beside them; null: the scheduler's.
+  std::shared_ptr<const Weights> weights;
+  bool wants_session = true;  // false: its memory is for the next text, ServedText::session null
+  Continuation continued;     // what the text has before the prompt, as in GenerationContext
   /// After each part of the prompt, all of which is then read, with logits and x where those are wanted.
   std::function<void(const PromptPart& part)> on_prompt;
   bool prompt_logits = false, prompt_x = false;
@@ -158,7 +160,7 @@ class Scheduler {
   static void emit(Job& job, int32_t token, std::span<const float> logits);
   void settle();
   void give_result(Job& job);
-  std::unique_ptr<Session> new_session(const GenerationConfig& config);
+  std::unique_ptr<Session> new_session(const TextRequest& request);
   template <class Action>
   void guarded(std::span<Job* const> jobs, const Action& action);
 

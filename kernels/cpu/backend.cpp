@@ -46,6 +46,7 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   int64_t few_tokens(int64_t position) const override { return position == 0 ? kFewFirstTokens : kFewTokens; }
   int64_t provisional_tokens() const override { return kMostProvisional; }
   bool tells_inside() const override { return true; }
+  bool applies_adapters() const override { return true; }
 
   std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
     const std::lock_guard lock(mutex_);
@@ -62,7 +63,6 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   }
 
   void read(const Packed& packed, const Read& read) override {
-    refuse_unbuilt(read);
     if (read.provisional) check_provisional(read.segments);
     const std::lock_guard lock(mutex_);
     const auto& parameters = static_cast<const PackedParameters&>(packed);
@@ -107,7 +107,7 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
     const auto rows = segment.all_logits ? static_cast<int64_t>(segment.tokens.size()) : int64_t{1};
     const int64_t vocab = packed.dims.vocab;
     float* logits = segment.logits ? segment.logits : logits_.at_least(vocab);
-    project_logits(kernels_, packed, pool_, x_end - rows * packed.stride, rows, logits);
+    project_logits(kernels_, packed, pool_, x_end - rows * packed.stride, rows, segment.adapter, logits);
     const std::span<const float> last(logits + (rows - 1) * vocab, static_cast<size_t>(vocab));
     if (segment.draw) segment.draw->token = sampler_.draw(*segment.draw, last);
   }

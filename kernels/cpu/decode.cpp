@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/adapters.h"
 #include "kernels/cpu/embedding.h"
 #include "kernels/cpu/residual.h"
 #include "kernels/horizon.h"
@@ -24,6 +25,7 @@ struct Token {
   int64_t position;
   int32_t token;
   TokenTrace* trace;
+  const Adapter* adapter;  // or null
 };
 
 struct Decode {
@@ -41,9 +43,13 @@ struct Decode {
   float* flushed;           // of a provisional read: (tiles, kTileNeurons, stride), rows of S as they will be
   uint8_t* known;           // (tiles, kTileNeurons): 1 where that row has been made
   std::vector<FiredNeuron>* fired;  // (B, tiles): of the layer, where there is a trace
+  int64_t rank;                     // padded: the largest of the adapters'; 0 where there are none
+  float* low;                       // (B, H, rank): what an adapter makes of x, or norm(a)
+  float* low_partial;               // (B, tiles, rank): and of g, the tile's part
 
   float* angles_of(int64_t b) const { return angles + b * padded(tiles.neurons); }
   int64_t index(int64_t b, int64_t tile) const { return b * tiles.count + tile; }
+  float* low_of(int64_t b, int64_t head) const { return low + (b * packed.dims.heads + head) * rank; }
 };
 
 bool angles_given(const PackedParameters& packed, const Token& token) {
@@ -132,6 +138,21 @@ void encode(const Decode& d, int64_t layer, int64_t i) {
     d.kernels.dot_rows(encoder, nullptr, tile.count, d.stride, d.x + b * d.stride, n + b * neurons);
 }
 
+// What an adapter adds to x E, or to norm(a) E_v, in a tile.
+void add_low(const Decode& d, const LowRank& update, int64_t b, const NeuronTile& tile, float* out) {
+  expand(d.kernels, update, tile.head, d.low_of(b, tile.head), tile.begin, padded(tile.count), out);
+}
+
+// x: (B, H or 1, stride), `step` numbers from head to head.
+void reduce_all(const Decode& d, int64_t layer, LowRank LayerAdapter::*matrix, const float* x, int64_t step) {
+  for (int64_t b = 0; b < std::ssize(d.batch) && d.rank > 0; ++b) {
+    for (int64_t head = 0; head < d.packed.dims.heads && d.batch[b].adapter; ++head) {
+      const float* from = x + b * (step == 0 ? d.stride : d.packed.dims.heads * step) + head * step;
+      reduce(d.kernels, d.batch[b].adapter->layer(layer).*matrix, head, from, d.low_of(b, head));
+    }
+  }
+}
+
 void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   const Token& token = d.batch[b];
   SequenceState& state = *token.state;
@@ -140,6 +161,7 @@ void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   if (d.flushed && token.position == state.position())
     std::fill_n(d.known + i * kTileNeurons, kTileNeurons, uint8_t{0});
   float* n = d.neurons + at * kTileNeurons;
+  if (token.adapter) add_low(d, token.adapter->layer(layer).encoder, b, tile, n);
   float* r = state.r(layer, SequenceState::slot(token.position), i);
   float* a = d.partial + at * d.stride;
 
@@ -195,6 +217,13 @@ void note_fired(const NeuronTile& tile, const int32_t* index, const float* n, co
     fired.push_back({static_cast<int32_t>(tile.row) + index[j], n[j], v[j] > 0.0f ? n[j] * v[j] : 0.0f});
 }
 
+void adapt_v(const Decode& d, int64_t layer, int64_t b, const NeuronTile& tile, const int32_t* index,
+             int64_t active, float* v) {
+  alignas(64) float added[kTileNeurons] = {};
+  add_low(d, d.batch[b].adapter->layer(layer).encoder_v, b, tile, added);
+  for (int64_t j = 0; j < active; ++j) v[j] += added[index[j]];
+}
+
 void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   const NeuronTile tile = d.tiles[i];
   const int64_t at = d.index(sequence, i);
@@ -205,6 +234,7 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   const float* attended = d.attended + (sequence * d.packed.dims.heads + tile.head) * d.stride;
   d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder_v, tile.row), index, active, d.stride, attended,
                      v);
+  if (d.batch[sequence].adapter) adapt_v(d, layer, sequence, tile, index, active, v);
 
   if (d.batch[sequence].trace) note_fired(tile, index, n, v, active, d.fired[at]);
   for (int64_t j = 0; j < active; ++j) n[j] = v[j] > 0.0f ? n[j] * v[j] : 0.0f;
@@ -212,15 +242,34 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   std::fill(mixed, mixed + d.stride, 0.0f);
   d.kernels.accumulate_rows(from_row(d.packed.layer(layer).decoder, tile.row), index, n, gated, d.stride,
                             mixed);
+  if (d.batch[sequence].adapter) {
+    const LowRank& update = d.batch[sequence].adapter->layer(layer).decoder;
+    float* low = d.low_partial + at * d.rank;
+    std::fill(low, low + d.rank, 0.0f);
+    if (update.rank > 0)
+      d.kernels.accumulate_rows(rows_of(update.left, tile.row), index, n, gated, update.left.stride, low);
+  }
   d.activity[at].n += active;
   d.activity[at].g += gated;
 }
 
-void mix(const Decode& d, int64_t sequence, float* mixed) {
+// What an adapter adds to g decoder.
+void adapt_mixed(const Decode& d, int64_t layer, int64_t b, float* mixed) {
+  const LowRank& update = d.batch[b].adapter->layer(layer).decoder;
+  if (update.rank == 0) return;
+  float* low = d.low_of(b, 0);
+  std::fill(low, low + d.rank, 0.0f);
+  const Rows parts{d.low_partial + d.index(b, 0) * d.rank, DType::f32, d.rank};
+  d.kernels.accumulate_rows(parts, nullptr, nullptr, d.tiles.count, d.rank, low);
+  expand(d.kernels, update, 0, low, 0, d.stride, mixed);
+}
+
+void mix(const Decode& d, int64_t layer, int64_t sequence, float* mixed) {
   float* x = d.x + sequence * d.stride;
   const Rows parts{d.partial + d.index(sequence, 0) * d.stride, DType::f32, d.stride};
   std::fill(mixed, mixed + d.stride, 0.0f);
   d.kernels.accumulate_rows(parts, nullptr, nullptr, d.tiles.count, d.stride, mixed);
+  if (d.batch[sequence].adapter) adapt_mixed(d, layer, sequence, mixed);
   add_and_norm(d.kernels, d.packed, mixed, x);
 }
 
@@ -249,7 +298,8 @@ std::vector<Token> batch_of(std::span<const Segment> segments) {
   for (const Segment& segment : segments) {
     auto* state = static_cast<SequenceState*>(segment.state);
     for (size_t i = 0; i < segment.tokens.size(); ++i)
-      batch.push_back({state, state->position() + static_cast<int64_t>(i), segment.tokens[i], segment.trace});
+      batch.push_back({state, state->position() + static_cast<int64_t>(i), segment.tokens[i], segment.trace,
+                       segment.adapter});
   }
   return batch;
 }
@@ -292,6 +342,9 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
   for (const Token& token : batch) {
     if (token.trace) token.trace->assign(static_cast<size_t>(packed.dims.layers), {});
   }
+  int64_t rank = 0;
+  for (const Token& token : batch)
+    rank = std::max(rank, token.adapter ? padded(token.adapter->most_rank()) : 0);
   if (provisional) scratch.known.resize(static_cast<size_t>(tiles.count * kTileNeurons));
   const Decode d{kernels,
                  packed,
@@ -306,12 +359,17 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  scratch.angles.at_least(count * padded(packed.dims.neurons)),
                  provisional ? scratch.flushed.at_least(tiles.count * kTileNeurons * packed.stride) : nullptr,
                  scratch.known.data(),
-                 scratch.fired.data()};
+                 scratch.fired.data(),
+                 rank,
+                 scratch.low.at_least(count * packed.dims.heads * rank),
+                 scratch.low_partial.at_least(count * tiles.count * rank)};
   set_angles(d);
   float* mixed = d.partial + count * tiles.count * packed.stride;
-  for (int64_t b = 0; b < count; ++b) embed_token(kernels, packed, batch[b].token, d.x + b * packed.stride);
+  for (int64_t b = 0; b < count; ++b)
+    embed_token(kernels, packed, batch[b].token, batch[b].adapter, d.x + b * packed.stride);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     keep_x(d, layer);
+    reduce_all(d, layer, &LayerAdapter::encoder, d.x, 0);
     pool.run(tiles.count, [&](int64_t i, int) {
       encode(d, layer, i);
       for (int64_t b = 0; b < count; ++b) attend(d, layer, b, i);
@@ -319,10 +377,11 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
     for (int64_t b = 0; b < count; ++b) {
       for (int64_t head = 0; head < packed.dims.heads; ++head) combine(d, layer, b, head, mixed);
     }
+    reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, d.stride);
     pool.run(tiles.count, [&](int64_t i, int) {
       for (int64_t b = 0; b < count; ++b) gate(d, layer, b, i);
     });
-    for (int64_t b = 0; b < count; ++b) mix(d, b, mixed);
+    for (int64_t b = 0; b < count; ++b) mix(d, layer, b, mixed);
     if (is_traced) add_to_traces(d, layer);
     if (!activity.empty()) add_activity(d, count, activity[layer]);
   }

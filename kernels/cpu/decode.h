@@ -13,7 +13,7 @@
 namespace bdh::cpu {
 
 struct DecodeScratch {
-  Buffer<float> x, attended, partial, neurons, angles, flushed;
+  Buffer<float> x, attended, partial, neurons, angles, flushed, low, low_partial;
   std::vector<LayerActivity> activity;
   std::vector<uint8_t> known;
   std::vector<std::vector<FiredNeuron>> fired;

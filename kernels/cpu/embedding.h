@@ -6,7 +6,8 @@
 
 namespace bdh::cpu {
 
-/// x (stride) = norm(embed[token]).
-void embed_token(const Kernels& kernels, const PackedParameters& packed, int32_t token, float* x);
+/// x (stride) = norm(embed[token]), with what an adapter adds where there is one.
+void embed_token(const Kernels& kernels, const PackedParameters& packed, int32_t token,
+                 const Adapter* adapter, float* x);
 
 }  // namespace bdh::cpu

@@ -2,6 +2,9 @@
 #include "kernels/cpu/logits.h"
 
 #include <algorithm>
+#include <vector>
+
+#include "kernels/cpu/adapters.h"
 
 namespace bdh::cpu {
 
@@ -38,14 +41,28 @@ void project_block(const Kernels& kernels, const PackedParameters& packed, const
                     false});
 }
 
+// The adapter's part of one row.
+void add_adapter(const Kernels& kernels, const LowRank& update, const float* x, int64_t vocab,
+                 float* logits) {
+  std::vector<float> low(static_cast<size_t>(update.rank)), sum(static_cast<size_t>(update.right.stride));
+  reduce(kernels, update, 0, x, low.data());
+  expand(kernels, update, 0, low.data(), 0, update.right.stride, sum.data());
+  for (int64_t i = 0; i < vocab; ++i) logits[i] += sum[static_cast<size_t>(i)];
+}
+
 }  // namespace
 
 void project_logits(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, const float* x,
-                    int64_t rows, float* logits) {
+                    int64_t rows, const Adapter* adapter, float* logits) {
   const int64_t columns = (packed.dims.vocab + kColumnBlock - 1) / kColumnBlock;
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock * columns;
   pool.run(blocks, [&](int64_t i, int) {
     project_block(kernels, packed, x, rows, i / columns * kRowBlock, i % columns * kColumnBlock, logits);
+  });
+  if (!adapter || adapter->lm_head.rank == 0) return;
+  const int64_t vocab = packed.dims.vocab;
+  pool.run(rows, [&](int64_t i, int) {
+    add_adapter(kernels, adapter->lm_head, x + i * packed.stride, vocab, logits + i * vocab);
   });
 }
 

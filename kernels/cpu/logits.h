@@ -7,8 +7,8 @@
 
 namespace bdh::cpu {
 
-/// logits (rows, V) = x (rows, stride) lm_head.
+/// logits (rows, V) = x (rows, stride) lm_head, with what an adapter adds where there is one.
 void project_logits(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, const float* x,
-                    int64_t rows, float* logits);
+                    int64_t rows, const Adapter* adapter, float* logits);
 
 }  // namespace bdh::cpu

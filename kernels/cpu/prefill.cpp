@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/adapters.h"
 #include "kernels/cpu/embedding.h"
 #include "kernels/cpu/residual.h"
 #include "kernels/horizon.h"
@@ -79,6 +80,9 @@ struct Prefill {
   LayerActivity* activity;  // (groups)
   float* angles;            // (N, columns), where some segment's phases are not those of `positions`
   float* weights;           // for each segment that has one: (H, tokens + 1), exp(-(tokens - i) / horizon)
+  int64_t rank;             // padded: the largest of the adapters'; 0 where there are none
+  float* low;               // (H, rank, columns): what adapters make of x, or norm(a), transposed
+  float* low_partial;       // (groups, rows, rank): and of g, the group's part
 
   float* partial_of(int64_t group) const { return partial + group * rows * stride; }
   float* scratch_of(int thread) const { return worker + thread * worker_floats; }
@@ -182,13 +186,45 @@ double share_of(const Prefill& c, const NeuronBlock& block, int64_t active) {
   return static_cast<double>(active) / static_cast<double>(block.count * c.rows);
 }
 
+// What adapters make of the rows of one head, columns of `x` (stride, columns).
+void reduce(const Prefill& c, int64_t layer, LowRank LayerAdapter::*matrix, int64_t head, const float* x) {
+  for (const SegmentRows& segment : c.segments) {
+    if (!segment.adapter) continue;
+    const LowRank& update = segment.adapter->layer(layer).*matrix;
+    if (update.rank == 0) continue;
+    c.kernels.multiply({update.rank, segment.tokens, c.stride, update.left.row(head * update.rank), c.stride,
+                        1, plain(x + segment.first, c.columns),
+                        c.low + head * c.rank * c.columns + segment.first, c.columns, false});
+  }
+}
+
+// A block's product begins with what adapters add. neuron: the block's first within its head. Returns
+// whether there is anything to be added to.
+bool begin_with_adapters(const Prefill& c, const NeuronBlock& block, LowRank LayerAdapter::*matrix,
+                         int64_t neuron, float* out) {
+  if (c.rank == 0) return false;
+  std::fill(out, out + block.count * c.columns, 0.0f);
+  for (const SegmentRows& segment : c.segments) {
+    if (!segment.adapter) continue;
+    const LowRank& update = segment.adapter->layer(block.layer).*matrix;
+    if (update.rank == 0) continue;
+    const float* right = update.right.row(block.head * update.rank) + neuron;
+    const float* low = c.low + block.head * c.rank * c.columns + segment.first;
+    c.kernels.multiply({block.count, segment.tokens, update.rank, right, 1, update.right.stride,
+                        plain(low, c.columns), out + segment.first, c.columns, false});
+  }
+  return true;
+}
+
 // neuron: the block's first within its head.
 void encode_block(const Prefill& c, const NeuronBlock& block, int64_t neuron, float* a, float* buffer,
                   LayerActivity& activity) {
   const float* encoder = widened(c, c.packed.layer(block.layer).encoder, block.row, block.count, buffer);
+  float* n = c.neurons + block.row * c.columns;
+  const bool add = begin_with_adapters(c, block, &LayerAdapter::encoder, neuron, n);
   const Encoded active = c.kernels.encode(
-      {block.count, c.columns, c.stride, encoder, c.stride, 1, plain(c.x_columns, c.columns),
-       c.neurons + block.row * c.columns, c.columns, false},
+      {block.count, c.columns, c.stride, encoder, c.stride, 1, plain(c.x_columns, c.columns), n, c.columns,
+       add},
       {c.packed.freqs.data() + neuron, c.positions, c.angles ? c.angles + neuron * c.columns : nullptr},
       c.rotated + block.row * c.columns);
   activity.n += active.n;
@@ -316,14 +352,26 @@ void attend(const Prefill& c, const RowBlock& block, int64_t layer, int64_t head
   }
 }
 
-void gate_block(const Prefill& c, const NeuronBlock& block, float* mixed, float* buffer,
-                LayerActivity& activity) {
+// What adapters make of g, for the decoder's part of them.
+void reduce_gated(const Prefill& c, const NeuronBlock& block, const float* g, float* low) {
+  for (const SegmentRows& segment : c.segments) {
+    if (!segment.adapter || segment.adapter->layer(block.layer).decoder.rank == 0) continue;
+    const AdapterRows& left = segment.adapter->layer(block.layer).decoder.left;
+    c.kernels.multiply({segment.tokens, left.stride, block.count, g + segment.first, 1, c.columns,
+                        plain(left.row(block.row), left.stride), low + segment.first * c.rank, c.rank,
+                        !block.first});
+  }
+}
+
+void gate_block(const Prefill& c, const NeuronBlock& block, int64_t neuron, float* mixed, float* low,
+                float* buffer, LayerActivity& activity) {
   const PackedLayer& layer = c.packed.layer(block.layer);
   float* g = buffer + kNeuronBlock * c.stride;
   const float* encoder_v = widened(c, layer.encoder_v, block.row, block.count, buffer);
+  const bool add = begin_with_adapters(c, block, &LayerAdapter::encoder_v, neuron, g);
   const Gated active =
       c.kernels.gate({block.count, c.columns, c.stride, encoder_v, c.stride, 1,
-                      plain(c.attended + block.head * c.stride * c.columns, c.columns), g, c.columns, false},
+                      plain(c.attended + block.head * c.stride * c.columns, c.columns), g, c.columns, add},
                      c.neurons + block.row * c.columns, c.columns);
   activity.v += active.v;
   activity.g += active.g;
@@ -332,11 +380,13 @@ void gate_block(const Prefill& c, const NeuronBlock& block, float* mixed, float*
                    {c.rows, c.stride, block.count, g, 1, c.columns, plain(decoder, c.stride), mixed, c.stride,
                     !block.first},
                    share_of(c, block, active.g));
+  reduce_gated(c, block, g, low);
 }
 
 void gate(const Prefill& c, int64_t layer, int64_t group, int thread) {
-  for_blocks(c, layer, group, [&](const NeuronBlock& block, int64_t) {
-    gate_block(c, block, c.partial_of(group), c.scratch_of(thread), c.activity[group]);
+  float* low = c.low_partial + group * c.rows * c.rank;
+  for_blocks(c, layer, group, [&](const NeuronBlock& block, int64_t neuron) {
+    gate_block(c, block, neuron, c.partial_of(group), low, c.scratch_of(thread), c.activity[group]);
   });
 }
 
@@ -345,9 +395,28 @@ void transpose_row(const Prefill& c, int64_t row) {
   for (int64_t d = 0; d < c.stride; ++d) c.x_columns[d * c.columns + row] = x[d];
 }
 
-void mix(const Prefill& c, int64_t row, int thread) {
+const SegmentRows& segment_of(const Prefill& c, int64_t row) {
+  const auto after =
+      std::upper_bound(c.segments.begin(), c.segments.end(), row,
+                       [](int64_t at, const SegmentRows& segment) { return at < segment.first; });
+  return *std::prev(after);
+}
+
+// What an adapter adds to a row of g decoder.
+void adapt_mixed(const Prefill& c, int64_t layer, int64_t row, float* mixed) {
+  const Adapter* adapter = segment_of(c, row).adapter;
+  if (!adapter || adapter->layer(layer).decoder.rank == 0) return;
+  const LowRank& update = adapter->layer(layer).decoder;
+  float* low = c.low_partial + row * c.rank;
+  const Rows others = plain(low + c.rows * c.rank, c.rows * c.rank);
+  c.kernels.accumulate_rows(others, nullptr, nullptr, c.groups.count - 1, update.left.stride, low);
+  expand(c.kernels, update, 0, low, 0, c.stride, mixed);
+}
+
+void mix(const Prefill& c, int64_t layer, int64_t row, int thread) {
   float* mixed = c.scratch_of(thread);
   sum_parts(c, 0, c.groups.count, row, mixed);
+  if (c.rank > 0) adapt_mixed(c, layer, row, mixed);
   add_and_norm(c.kernels, c.packed, mixed, c.x + row * c.stride);
   transpose_row(c, row);
 }
@@ -359,7 +428,7 @@ int64_t place_segments(std::span<const Segment> segments, std::vector<SegmentRow
     const auto tokens = static_cast<int64_t>(segment.tokens.size());
     auto* state = static_cast<SequenceState*>(segment.state);
     const bool damped = state && !state->horizons().empty();
-    placed.push_back({state, rows, tokens, damped ? weights : -1});
+    placed.push_back({state, rows, tokens, damped ? weights : -1, segment.adapter});
     if (damped) weights += static_cast<int64_t>(state->horizons().size()) * (tokens + 1);
     rows += tokens;
   }
@@ -370,7 +439,7 @@ void embed(const Prefill& c, std::span<const Segment> segments) {
   int64_t row = 0;
   for (const Segment& segment : segments) {
     for (const int32_t token : segment.tokens) {
-      embed_token(c.kernels, c.packed, token, c.x + row * c.stride);
+      embed_token(c.kernels, c.packed, token, segment.adapter, c.x + row * c.stride);
       transpose_row(c, row++);
     }
   }
@@ -410,6 +479,13 @@ void set_angles(const Prefill& c, ThreadPool& pool) {
   });
 }
 
+int64_t most_rank(std::span<const SegmentRows> segments) {
+  int64_t most = 0;
+  for (const SegmentRows& segment : segments)
+    most = std::max(most, segment.adapter ? padded(segment.adapter->most_rank()) : 0);
+  return most;
+}
+
 int64_t weights_in(std::span<const SegmentRows> segments) {
   int64_t floats = 0;
   for (const SegmentRows& segment : segments) {
@@ -443,13 +519,17 @@ void keep_x(const Prefill& c, int64_t layer) {
 void read_layer(const Prefill& c, ThreadPool& pool, std::span<const RowBlock> blocks, int64_t layer) {
   const auto heads = c.packed.dims.heads;
   keep_x(c, layer);
+  for (int64_t head = 0; head < heads && c.rank > 0; ++head)
+    reduce(c, layer, &LayerAdapter::encoder, head, c.x_columns);
   pool.run(c.groups.count, [&](int64_t group, int thread) { encode(c, layer, group, thread); });
   pool.run(static_cast<int64_t>(blocks.size()) * heads,
            [&](int64_t i, int thread) { attend(c, blocks[i / heads], layer, i % heads, thread); });
+  for (int64_t head = 0; head < heads && c.rank > 0; ++head)
+    reduce(c, layer, &LayerAdapter::encoder_v, head, c.attended + head * c.stride * c.columns);
   pool.run(c.groups.count, [&](int64_t group, int thread) { gate(c, layer, group, thread); });
   pool.run((c.rows + kRowBlock - 1) / kRowBlock, [&](int64_t block, int thread) {
     const int64_t end = std::min(c.rows, (block + 1) * kRowBlock);
-    for (int64_t row = block * kRowBlock; row < end; ++row) mix(c, row, thread);
+    for (int64_t row = block * kRowBlock; row < end; ++row) mix(c, layer, row, thread);
   });
 }
 
@@ -468,7 +548,7 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
   const int64_t rows = place_segments(segments, scratch.segments);
   const Groups groups(packed.dims);
   const Sizes floats(packed.dims, rows);
-  const int64_t weights = weights_in(scratch.segments);
+  const int64_t weights = weights_in(scratch.segments), rank = most_rank(scratch.segments);
   const bool angles = std::any_of(scratch.segments.begin(), scratch.segments.end(),
                                   [&](const SegmentRows& segment) { return angles_given(packed, segment); });
   scratch.activity.assign(static_cast<size_t>(groups.count), {});
@@ -490,7 +570,10 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
                   floats.worker,
                   scratch.activity.data(),
                   angles ? scratch.angles.at_least(packed.dims.neurons * padded(rows)) : nullptr,
-                  scratch.weights.at_least(weights)};
+                  scratch.weights.at_least(weights),
+                  rank,
+                  scratch.low.at_least(packed.dims.heads * rank * padded(rows)),
+                  scratch.low_partial.at_least(groups.count * rows * rank)};
   std::fill(c.x_columns, c.x_columns + floats.x_columns, 0.0f);
   std::fill(c.attended, c.attended + floats.attended, 0.0f);
   embed(c, segments);

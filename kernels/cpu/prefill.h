@@ -17,11 +17,13 @@ struct SegmentRows {
   SequenceState* state;
   int64_t first;
   int64_t tokens;
-  int64_t weights;  // where its weights begin in the scratch memory; -1: no horizon
+  int64_t weights;         // where its weights begin in the scratch memory; -1: no horizon
+  const Adapter* adapter;  // or null
 };
 
 struct PrefillScratch {
-  Buffer<float> x, x_columns, positions, angles, weights, neurons, rotated, attended, partial, worker;
+  Buffer<float> x, x_columns, positions, angles, weights, neurons, rotated, attended, partial, worker, low,
+      low_partial;
   std::vector<LayerActivity> activity;
   std::vector<SegmentRows> segments;
 };

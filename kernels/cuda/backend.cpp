@@ -69,7 +69,7 @@ class CudaBackend : public Backend {
   }
 
   void read(const Packed& packed, const Read& read) override {
-    refuse_unbuilt(read);
+    refuse_adapters(read);
     if (read.provisional)
       fail(ErrorKind::unsupported, "the CUDA backend reads no provisional tokens; clone the session instead");
     const std::lock_guard lock(*mutex_);

@@ -63,8 +63,7 @@ struct CachedScheduler {
   explicit CachedScheduler(const StateStoreOptions& options, uint64_t prompt_bytes = kMuch)
       : store(std::make_shared<StateStore>(options)) {
     const SchedulerOptions with_cache{
-        .chunk = kChunk,
-        .prefix_cache = std::make_shared<PrefixCache>(small_weights(), store, kChunk, prompt_bytes)};
+        .chunk = kChunk, .prefix_cache = std::make_shared<PrefixCache>(store, kChunk, prompt_bytes)};
     scheduler = std::make_unique<Scheduler>(small_weights(), std::make_shared<ByteTokenizer>(), with_cache);
   }
 };

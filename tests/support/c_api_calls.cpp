@@ -273,7 +273,7 @@ class Calls {
     const bdh_adapter adapter{one_of<const char*>({"/nowhere", "", nullptr}), one_of<double>({0, 1, NAN})};
     bdh_model* merged = nullptr;
     const bool asked = !one_of<bool>({false, false, true});
-    const bdh_status status = checked(bdh_model_merge_adapters(
+    const bdh_status status = checked((below(2) == 0 ? bdh_model_merge_adapters : bdh_model_apply_adapters)(
         model(), or_null(&adapter), one_of<size_t>({0, 0, 1}), asked ? &merged : nullptr));
     expect((status == BDH_OK) == (merged != nullptr), "a merged model and a failure");
     bdh_model_free(merged);

@@ -131,6 +131,7 @@ HttpReply embed(Service& service, const HttpRequest& request, const std::string&
     one.prompt_tokens = prompt_tokens(service, *served, query.inputs[i], true);
     one.config.max_new_tokens = 0;
     one.wants_session = false;
+    one.weights = served->model->weights;
     one.config.horizon = served->model->generation.horizon;
     one.prompt_x = true;
     one.on_prompt = [means, i](const PromptPart& part) { means->add(i, part); };

@@ -98,7 +98,8 @@ ServedModel ServedModels::load_one(const std::string& given, const LoadOptions& 
   return served;
 }
 
-/// The model, and a copy of it with each of the adapters merged in.
+/// The model, and for each of the adapters the same with it beside the weights, or where the backend cannot,
+/// a copy with it merged in.
 ServedModels::List ServedModels::with_adapters(ServedModel base) const {
   List models;
   for (const std::string& given : options_.common.adapters) {
@@ -108,18 +109,35 @@ ServedModels::List ServedModels::with_adapters(ServedModel base) const {
     adapted.id = id.empty() ? short_name(adapter_path(source)) : id;
     adapted.parent = base.id;
     adapted.path = adapter_path(source);
-    adapted.model = std::make_shared<Model>(merged(*base.model, {&adapter, 1}));
+    const bool beside = base.model->weights->backend().applies_adapters();
+    adapted.model = std::make_shared<Model>((beside ? bdh::adapted : merged)(*base.model, {&adapter, 1}));
     models.push_back(std::make_shared<ServedModel>(std::move(adapted)));
   }
   models.insert(models.begin(), std::make_shared<ServedModel>(std::move(base)));
   return models;
 }
 
+/// The one whose weights an adapter is beside.
+const ServedModel* ServedModels::base_in(const List& models, const ServedModel& adapted) {
+  const Weights& weights = *adapted.model->weights;
+  const auto is_base = [&](const ServedModelPointer& served) {
+    return served->model->weights.get() == &weights.base();
+  };
+  const auto found = std::find_if(models.begin(), models.end(), is_base);
+  return weights.adapter() && found != models.end() ? found->get() : nullptr;
+}
+
+/// A session of each scheduler.
+uint64_t ServedModels::bytes_of_each(const List& models) const {
+  uint64_t bytes = 0;
+  for (const ServedModelPointer& served : models)
+    bytes += base_in(models, *served) ? 0 : most_session_bytes(*served->model->weights, state_dtype_);
+  return bytes;
+}
+
 /// As many texts at once as fit in three quarters of the memory for sessions; the rest is for those kept.
 void ServedModels::share_memory(const List& models) {
-  uint64_t each = 0;
-  for (const ServedModelPointer& served : models)
-    each += most_session_bytes(*served->model->weights, state_dtype_);
+  const uint64_t each = bytes_of_each(models);
   const uint64_t fit = options_.state_bytes / 4 * 3 / std::max<uint64_t>(each, 1);
   if (fit == 0) {
     fail(ErrorKind::out_of_memory, "--state-bytes ", options_.state_bytes, " is too little: one text ",
@@ -135,28 +153,32 @@ void ServedModels::share_memory(const List& models) {
 }
 
 void ServedModels::begin(const List& models) {
-  const uint64_t prompt_bytes = states_->max_bytes() / kPromptShare;
   List begun;
   for (const ServedModelPointer& loaded : models) {
-    if (loaded->scheduler) {
-      begun.push_back(loaded);
-      continue;
-    }
     ServedModel served = *loaded;
-    const auto& weights = served.model->weights;
-    weights->packed();
-    served.fingerprint = fingerprint_of(*served.model);
-    tokenizer_of(*served.model);
-    SchedulerOptions options{
-        .most_running = batch_, .most_queued = options_.queue, .chunk = kChunk, .state_dtype = state_dtype_};
-    options.prefix_cache = std::make_shared<PrefixCache>(
-        weights, states_, kChunk,
-        std::max<uint64_t>(prompt_bytes, most_session_bytes(*weights, state_dtype_)));
-    served.scheduler = std::make_shared<Scheduler>(weights, served.model->tokenizer, options);
-    begun.push_back(std::make_shared<ServedModel>(std::move(served)));
+    if (!served.scheduler) begin(served, base_in(begun, served));
+    begun.push_back(loaded->scheduler ? loaded : std::make_shared<ServedModel>(std::move(served)));
   }
   const std::lock_guard lock(mutex_);
   models_ = std::move(begun);
+}
+
+void ServedModels::begin(ServedModel& served, const ServedModel* base) const {
+  const auto& weights = served.model->weights;
+  weights->packed();
+  served.fingerprint = fingerprint_of(*served.model);
+  tokenizer_of(*served.model);
+  served.shares_scheduler = base;
+  if (base) {
+    served.scheduler = base->scheduler;
+    return;
+  }
+  SchedulerOptions options{
+      .most_running = batch_, .most_queued = options_.queue, .chunk = kChunk, .state_dtype = state_dtype_};
+  options.prefix_cache = std::make_shared<PrefixCache>(
+      states_, kChunk,
+      std::max<uint64_t>(states_->max_bytes() / kPromptShare, most_session_bytes(*weights, state_dtype_)));
+  served.scheduler = std::make_shared<Scheduler>(weights, served.model->tokenizer, options);
 }
 
 ServedModelPointer ServedModels::find(const std::string& id) const {
@@ -181,9 +203,8 @@ size_t ServedModels::most_session() const {
 
 void ServedModels::reload() {
   List models = load();
-  uint64_t each = 0;
+  const uint64_t each = bytes_of_each(models);
   for (ServedModelPointer& loaded : models) {
-    each += most_session_bytes(*loaded->model->weights, state_dtype_);
     for (const ServedModelPointer& served : list())
       if (same(*served, *loaded)) loaded = served;
   }

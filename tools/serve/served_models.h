@@ -31,7 +31,8 @@ struct ServedModel {
   std::string fingerprint;  // of weights and config
   std::shared_ptr<const Model> model;
   std::shared_ptr<Scheduler> scheduler;
-  int64_t created = 0;  // seconds since 1970
+  bool shares_scheduler = false;  // its parent's: their texts are read together
+  int64_t created = 0;            // seconds since 1970
 };
 using ServedModelPointer = std::shared_ptr<const ServedModel>;
 
@@ -65,6 +66,9 @@ class ServedModels {
   List with_adapters(ServedModel base) const;
   void share_memory(const List& models);
   void begin(const List& models);
+  void begin(ServedModel& served, const ServedModel* base) const;
+  static const ServedModel* base_in(const List& models, const ServedModel& adapted);
+  uint64_t bytes_of_each(const List& models) const;
 
   ServedModelsOptions options_;
   DType state_dtype_;

@@ -88,7 +88,7 @@ std::string density(const std::vector<std::pair<ServedModelPointer, SchedulerSta
 HttpReply metrics(Service& service, const HttpRequest&, const std::string&) {
   std::vector<std::pair<ServedModelPointer, SchedulerStatus>> models;
   for (const ServedModelPointer& served : service.models.list())
-    models.emplace_back(served, served->scheduler->status());
+    if (!served->shares_scheduler) models.emplace_back(served, served->scheduler->status());
   std::string text = service.metrics.text();
   for (const ModelNumber& number : kModelNumbers) {
     text += metric_head(number.name, number.kind, number.help);

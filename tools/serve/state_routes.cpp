@@ -102,6 +102,7 @@ std::unique_ptr<Session> session_after(Service& service, const HttpRequest& requ
   TextRequest read;
   read.prompt_tokens = std::move(tokens);
   read.config.max_new_tokens = 0;
+  read.weights = served.model->weights;
   read.config.horizon = served.model->generation.horizon;
   std::vector<TextRequest> requests;
   requests.push_back(std::move(read));

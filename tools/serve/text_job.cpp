@@ -77,6 +77,7 @@ void begin(Service& service, const HttpRequest& request, TextJob& job) {
       one.config = query.config;
       one.config.sampling.seed += requests.size();
       one.wants_session = query.return_state;
+      one.weights = job.served->model->weights;
       if (state) {
         one.from = state->session;
         one.continued.unread = state->text.unread;

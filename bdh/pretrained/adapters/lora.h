@@ -38,4 +38,9 @@ struct AppliedAdapter {
 /// finite.
 Model merged(const Model& model, std::span<const AppliedAdapter> adapters);
 
+/// The model with the adapters beside its weights, in float32, quantized ones too; its memory is shared, and
+/// sessions of both may be read together. Throws Error(unsupported) where the backend applies none or there
+/// are some already, Error(invalid_argument) for an adapter of other parameters or shapes.
+Model adapted(const Model& model, std::span<const AppliedAdapter> adapters);
+
 }  // namespace bdh

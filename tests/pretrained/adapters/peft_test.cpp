@@ -82,6 +82,7 @@ TEST_CASE("adapters of PEFT: its logits, of every kind of target, and the base s
     const AppliedAdapter whole{load_peft_adapter(kAdapters / name, model.config())};
     const Model with = merged(model, {&whole, 1});
     CHECK(test::relative_difference(logits_of(with, tokens), want) <= kTolerance);
+    CHECK(test::relative_difference(logits_of(adapted(model, {&whole, 1}), tokens), want) <= kTolerance);
     CHECK(test::relative_difference(before, want) > 1e-3);
     CHECK(logits_of(model, tokens) == before);
     const AppliedAdapter none{whole.adapter, 0}, both[] = {{whole.adapter, 0.25}, {whole.adapter, 0.75}};
