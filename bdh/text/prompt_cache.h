@@ -24,11 +24,12 @@ class PromptCache {
   /// Error(io) where there can be no such directory.
   PromptCache(const std::filesystem::path& directory, uint64_t max_bytes,
               std::function<void(const std::string&)> warn = {});
+  virtual ~PromptCache() = default;
 
   /// Reads all of `tokens` but a last part, at least one token, into a session that has read nothing: what is
   /// kept is restored, the rest read in chunks of `grid` tokens, and kept. Returns how many tokens the
-  /// session has then read.
-  int64_t read(Session& session, std::span<const int32_t> tokens, int64_t grid, ReadOptions options);
+  /// session has then read. Virtual, so that a program that makes no cache does not contain it.
+  virtual int64_t read(Session& session, std::span<const int32_t> tokens, int64_t grid, ReadOptions options);
 
  private:
   struct Points;

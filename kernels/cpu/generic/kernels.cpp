@@ -233,10 +233,13 @@ void dot_rows_any(const Rows& rows, const int32_t* index, int64_t count, int64_t
   }
 }
 
+#ifdef BDH_MINIMAL
+int64_t dot_rows_by_some(const Rows&, int64_t, int64_t, const float*, int64_t, float*, int64_t) { return 0; }
+#else
 // X: floats, one x after the other, or a DividedX for each.
 template <class Element, class X>
-void dot_rows_by_some(const Rows& rows, int64_t count, int64_t width, const X* x, float* out,
-                      int64_t out_stride) {
+void dot_rows_by_few(const Rows& rows, int64_t count, int64_t width, const X* x, float* out,
+                     int64_t out_stride) {
   const RowList<Element, Order::dense> list(rows, nullptr, count, width);
   for (int64_t i = 0; i + kTogether <= count; i += kTogether) {
     for (int j = 0; j < kTogether; ++j) list.prefetch_after(i + j);
@@ -244,21 +247,29 @@ void dot_rows_by_some(const Rows& rows, int64_t count, int64_t width, const X* x
   }
 }
 
-void dot_rows_by_all(const Rows& rows, int64_t count, int64_t width, const float* x, int64_t x_count,
-                     float* out, int64_t out_stride) {
+// Whole groups of kXs of the x; returns how many x that are.
+int64_t dot_rows_by_some(const Rows& rows, int64_t count, int64_t width, const float* x, int64_t x_count,
+                         float* out, int64_t out_stride) {
   const bool divided = rows.dtype == DType::bf16 && width <= kMostDivided;
-  const bool floats = rows.dtype == DType::f32;
+  if ((!divided && rows.dtype != DType::f32) || count % kTogether != 0) return 0;
   int64_t k = 0;
-  for (; (divided || floats) && count % kTogether == 0 && k + kXs <= x_count; k += kXs) {
+  for (; k + kXs <= x_count; k += kXs) {
     float* to = out + k * out_stride;
-    if (floats) {
-      dot_rows_by_some<float>(rows, count, width, x + k * width, to, out_stride);
+    if (!divided) {
+      dot_rows_by_few<float>(rows, count, width, x + k * width, to, out_stride);
       continue;
     }
     DividedX parts[kXs];
     for (int i = 0; i < kXs; ++i) parts[i].divide(x + (k + i) * width, width);
-    dot_rows_by_some<BFloat16>(rows, count, width, parts, to, out_stride);
+    dot_rows_by_few<BFloat16>(rows, count, width, parts, to, out_stride);
   }
+  return k;
+}
+#endif
+
+void dot_rows_by_all(const Rows& rows, int64_t count, int64_t width, const float* x, int64_t x_count,
+                     float* out, int64_t out_stride) {
+  int64_t k = dot_rows_by_some(rows, count, width, x, x_count, out, out_stride);
   for (; k < x_count; ++k) dot_rows_any(rows, nullptr, count, width, x + k * width, out + k * out_stride);
 }
 
