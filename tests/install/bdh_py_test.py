@@ -40,7 +40,11 @@ for case in json.loads((adapters / "expected.json").read_text()):
     merged = base.merged(adapters / case["adapter"])
     assert base.merged((adapters / case["adapter"], 0.0)).session().read(case["tokens"]) == plain != case["last"]
     assert base.session().read(case["tokens"]) == plain
-    del base
+    beside = base.adapted(adapters / case["adapter"])
+    together = bdh.read_batch([(one.session(), case["tokens"], "last") for one in (base, beside)])
+    assert together[0] == plain
+    assert max(abs(a - b) for a, b in zip(together[1], case["last"])) < 1e-5 * max(map(abs, case["last"]))
+    del base, beside
     adapted = merged.session().read(case["tokens"])
     assert max(abs(a - b) for a, b in zip(adapted, case["last"])) < 1e-5 * max(map(abs, case["last"]))
 

@@ -27,6 +27,7 @@ DATA = pathlib.Path(__file__).parent.parent / "data" / "adapters"
 TOLERANCE = 1e-5  # of the largest logit
 OWN_ERRORS = 10  # or so many times what PyTorch's float32 is off itself, for models that magnify rounding
 ROUNDED_SUMS = 1e-4  # where what is compared with was rounded three times
+ROUNDED_X = 1e-3  # beside weights of 8 and 4 bits, which decoding multiplies by x rounded to 16 bits
 MATRICES = ("decoder", "encoder", "encoder_v", "lm_head")
 REFUSED = {"use_dora": True, "rank_pattern": {"decoder": 2}, "alpha_pattern": {"decoder": 3}, "modules_to_save": ["embed"],
            "bias": "lora_only", "peft_type": "IA3", "init_lora_weights": "pissa", "layers_to_transform": [0], "of_a_later_peft": 1}
@@ -64,10 +65,10 @@ def base_model(command, folder, name, generator, **sizes):
     return plain, made, config
 
 
-def logits(command, model, tokens, *adapters):
+def logits(command, model, tokens, *adapters, options=("--dtype", "f32")):
     out = command.folder / "logits.safetensors"
     given = [word for adapter in adapters for word in ("--adapter", adapter)]
-    command.run("logits", model, "--tokens", ",".join(map(str, tokens)), "--out", out, "--dtype", "f32", "--device", "cpu", *given)
+    command.run("logits", model, "--tokens", ",".join(map(str, tokens)), "--out", out, "--device", "cpu", *options, *given)
     return load_file(out)["logits"]
 
 
@@ -159,6 +160,21 @@ def check_refusals(checks, command, made, adapter, folder):
         checks.that(key in said and said.count("\n") == 1, f"{key} = {value}: {said!r}")
 
 
+def check_quantized(checks, command, folder, where, model, plain, adapter, difference, tokens):
+    """An adapter beside weights of 8 and 4 bits, in every form, against PyTorch's sum of what those stand for and the adapter."""
+    model = copy.deepcopy(model)
+    for bits in (8, 4):
+        small, floats = folder / "small", folder / "floats"
+        command.run("quantize", plain, small, "--bits", bits, "--overwrite")
+        command.run("convert", small, floats, "--dequantize", "--overwrite")
+        model.load_state_dict({name: value + difference[name] for name, value in load_file(floats / "model.safetensors").items()})
+        want = logits_of(model, tokens)
+        own = relative_difference(want, logits_of(copy.deepcopy(model).double(), tokens))
+        for form in ("parallel", "recurrent"):
+            off = relative_difference(logits(command, small, tokens, adapter, options=("--form", form)), want)
+            checks.that(off <= max(ROUNDED_X, OWN_ERRORS * own), f"{where}, {bits} bits, {form}: {off}")
+
+
 def check_one(checks, command, folder, where, draw, generator, **sizes):
     plain, made, config = base_model(command, folder, where, generator, **sizes)
     model, _ = loaded(made, dtype=torch.float32)
@@ -186,6 +202,7 @@ def check_one(checks, command, folder, where, draw, generator, **sizes):
         again, unmatched = loaded(merged, dtype=torch.float32)
         checks.that(not unmatched and agree(logits_of(again, tokens), want, again, tokens), f"{what}: merged, in transformers")
         parts.append((adapter, {name: value - model.state_dict()[name] for name, value in by_peft.state_dict().items()}))
+    check_quantized(checks, command, folder, where, model, plain, *parts[2], tokens)
     sums = {name: value + 0.5 * parts[0][1][name] - 2 * parts[1][1][name] for name, value in model.state_dict().items()}
     model.load_state_dict(sums)
     got = logits(command, plain, tokens, f"{parts[0][0]}:0.5", f"{parts[1][0]}:-2")
