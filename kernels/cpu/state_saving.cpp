@@ -187,7 +187,7 @@ void SequenceState::take_s(const Tensor& from) {
 
 void SequenceState::restore(const SavedState& saved) {
   check(saved, dims_);
-  restore_aligned(aligned(saved));
+  restore_aligned(saved.position == 0 ? SavedState{} : aligned(saved));
 }
 
 void SequenceState::restore_aligned(const SavedState& saved) {

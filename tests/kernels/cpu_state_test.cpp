@@ -111,6 +111,15 @@ TEST_CASE("token form: what a text leaves is the same S, and begins anywhere") {
   }
 }
 
+TEST_CASE("token form: at position 0 nothing is remembered, whatever a state says it holds") {
+  const Text text;
+  Session session = text.begun(160, 1, {}), fresh(text.weights);
+  SavedSession saved = session.save();
+  saved.state = {.position = 0, .s = saved.state.s};
+  session.restore(saved);
+  CHECK(session.read(text.tokens) == fresh.read(text.tokens));
+}
+
 TEST_CASE("token form: provisional tokens, those where S is made among them, have the bits of single ones") {
   const Text text;
   std::mt19937 random(3);
