@@ -17,6 +17,7 @@ struct Work {
   double written = 0;  // of these: those that a CPU writes while it reads the others
   double cached = 0;   // bytes that a cache holds, however little else fits: a GPU's weights
   double flops = 0;    // a multiplication and an addition are two
+  double zeros = 0;    // of these, those of products whose zeros may be skipped: counted, not always done
   double working_set =
       0;              // bytes that come round again: they decide which cache's bandwidth is a CPU's limit
   double tokens = 0;  // read, by paths and peers

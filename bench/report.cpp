@@ -136,7 +136,9 @@ std::string kernels_table(const Report& report) {
 
 // What is wrong with the row's share; "" where nothing is.
 std::string impossible_share(const Row& row) {
-  if (row.share <= kMostShare) return "";
+  const Work& work = row.result.work;
+  const double done = work.flops > 0 ? 1 - work.zeros / work.flops : 1;
+  if (row.share * done <= kMostShare) return "";
   return concat(format_share(row.share), " of its limit (", row.bound.by,
                 "): that limit is too low, or less work was done than is counted");
 }

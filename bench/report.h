@@ -39,7 +39,7 @@ std::vector<Row> rows_of(const std::vector<Result>& results,
                          const std::function<Bound(const Result&)>& bound);
 
 /// No work takes less time than its limit: a share above this is an error of the bench, in the limit or in
-/// the work that it counts.
+/// the work that it counts. Work::zeros do not count for this.
 constexpr double kMostShare = 1.05;
 
 /// A line for each case with such a share: its id, the share, the limit.

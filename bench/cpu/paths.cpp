@@ -40,6 +40,13 @@ Work decode(benchmark::State& state, Subject& subject, int64_t position, int64_t
   return uncached(decode_work(sizes_of(subject), activity, static_cast<double>(batch), 1));
 }
 
+// The products of g with the decoder, and of r with S and x, skip zeros where there are many.
+Work sparse_prefill_work(const ModelSizes& m, double tokens, double chunk, double logits, bool with_state) {
+  Work work = prefill_work(m, tokens, chunk, logits, with_state);
+  work.zeros = 2 * m.layers * m.rows * m.width * tokens * (with_state ? 3 : 1);
+  return work;
+}
+
 struct Prefill {
   int64_t tokens;
   Form form;
@@ -65,7 +72,7 @@ Work prefill(benchmark::State& state, Subject& subject, const Prefill& how) {
     work.tokens = count;
     return work;
   }
-  return uncached(prefill_work(
+  return uncached(sparse_prefill_work(
       sizes, count, static_cast<double>(how.form == Form::parallel ? how.tokens : how.chunk), 1, true));
 }
 
@@ -75,7 +82,7 @@ Work forward_once(benchmark::State& state, Subject& subject, int64_t count) {
   subject.weights()->packed();
   time_each(state, [&] { benchmark::DoNotOptimize(forward(*subject.weights(), {&span, 1})); });
   const auto rows = static_cast<double>(count);
-  return uncached(prefill_work(sizes_of(subject), rows, rows, rows, false));
+  return uncached(sparse_prefill_work(sizes_of(subject), rows, rows, rows, false));
 }
 
 // Adds the cases of one subject.
