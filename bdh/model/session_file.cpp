@@ -17,6 +17,9 @@ namespace {
 constexpr const char* kPosition = "position";
 constexpr const char* kBase = "base";
 constexpr const char* kFirst = "first";
+constexpr const char* kHeld = "held";
+constexpr const char* kFlushed =
+    "flushed";  // the same without S, which versions before token form do not know
 constexpr const char* kModel = "model";
 constexpr const char* kDtype = "dtype";
 constexpr const char* kHorizon = "horizon";
@@ -28,7 +31,7 @@ constexpr const char* kStep = "step";
 template <class State>
 auto named_tensors(State& state) {
   return std::array{std::pair{"state", &state.s},
-                    std::pair{"held", &state.held},
+                    std::pair{kHeld, &state.held},
                     std::pair{"begin", &state.tokens.begin},
                     std::pair{"neuron", &state.tokens.neuron},
                     std::pair{"r", &state.tokens.r},
@@ -39,6 +42,10 @@ TensorMap tensors_of(const SavedSession& saved) {
   TensorMap tensors;
   for (const auto& [name, tensor] : named_tensors(saved.state)) {
     if (tensor->data && tensor->numel() > 0) tensors[name] = *tensor;
+  }
+  if (!saved.state.s.data && tensors.contains(kHeld)) {
+    tensors[kFlushed] = tensors[kHeld];
+    tensors.erase(kHeld);
   }
   if (!saved.text.unread.empty()) {
     std::byte* data = nullptr;
@@ -113,6 +120,7 @@ SavedSession session_in(const SafetensorsFile& file) {
     const auto place =
         std::find_if(places.begin(), places.end(), [&](const auto& p) { return info.name == p.first; });
     if (place != places.end()) *place->second = file.tensor(info.name);
+    if (info.name == kFlushed) saved.state.held = file.tensor(info.name);
     if (info.name == kUnread) saved.text.unread = unread_in(file.tensor(info.name), file);
   }
   return saved;

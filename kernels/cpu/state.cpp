@@ -24,10 +24,11 @@ size_t s_bytes(const Dimensions& dims, DType dtype) {
 }
 
 // Tokens that are read in columns before S is made of them: as many as make a row as long as half of one of
-// S, so that S is never read sooner.
+// S, so that S is never read sooner, and few beside the neurons, so that their x take little memory.
 int64_t columns_for(const Dimensions& dims) {
-  const int64_t most = padded(dims.width) / 2 / kPadding * kPadding;
-  return most / std::max<int64_t>(1, std::min(kColumnBlock, most)) * std::min(kColumnBlock, most);
+  const int64_t most = std::min(padded(dims.width) / 2, dims.heads * dims.neurons / 8);
+  const int64_t block = std::min(kColumnBlock, most / kPadding * kPadding);
+  return block == 0 ? 0 : most / block * block;
 }
 
 }  // namespace
