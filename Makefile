@@ -86,7 +86,7 @@ soak: ## what takes minutes each: the fuzzers, SECONDS=60 each, raw HTTP too; ki
 	@$(MAKE) fuzz
 
 parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxruntime and peft
-	$(packages) test
+	$(packages) test parity
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_command bdh_tests
 	@tests/parity/run.sh $$(tools/setup/python.sh) $(BUILD) $(DEMO) $(TEXTS)

@@ -32,6 +32,7 @@ checks=(
   "torch_checkpoint --tests $build/bdh_tests --bdh $build/bdh"
   "regex --tests $build/bdh_tests"
   "serve --bdh $build/bdh"
+  "replicas --bdh $build/bdh"
   "sampling"
 )
 

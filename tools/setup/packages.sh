@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian or Ubuntu packages that each purpose needs and that are missing; does nothing when none is.
-# usage: packages.sh PURPOSE...     purposes: build gcc clang mpi test arm package bench lint browser python
+# usage: packages.sh PURPOSE...     purposes: build gcc clang mpi test parity arm package bench lint browser python
 # NO_INSTALL=1 names what is missing and stops.
 set -eu
 
@@ -13,6 +13,7 @@ packages_for() {
     clang) echo clang ;;
     mpi) echo libopenmpi-dev openmpi-bin ;;
     test) echo doctest-dev ;;
+    parity) echo nginx-light ;;
     arm) echo g++-aarch64-linux-gnu qemu-user ;;
     package) echo dpkg-dev file ;;
     bench) echo libbenchmark-dev libopenblas-dev ;;
