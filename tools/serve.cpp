@@ -88,8 +88,6 @@ void reload(ServedModels& models) {
 
 /// Answers until a signal comes, and then what has been asked by then.
 void serve_until_interrupted(HttpServer& server, ServedModels& models, Service& service) {
-  catch_hangups();
-  catch_terminations();
   while (!interrupted()) {
     if (take_hangup()) reload(models);
     std::this_thread::sleep_for(kLook);
@@ -122,6 +120,8 @@ void run(Options options) {
   const uint64_t uploads = 2 * (models.most_session() + (uint64_t{1} << 20));
   options.http.most_body_bytes = std::max<uint64_t>(uint64_t{256} << 20, uploads);
   HttpServer server(api, options.http);
+  catch_hangups();
+  catch_terminations();
   server.start();
   for (const ServedModelPointer& served : models.list())
     note(concat(served->id, ": ", served->path, ", ", served->model->weights->backend().name(), ", ",

@@ -1,7 +1,13 @@
-// Files of sessions; a file's time is that of its last use.
+// Files of sessions. That a file was used is its time of access; its time of change stays that of its
+// writing.
 #include "bdh/model/session_directory.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <system_error>
 #include <utility>
 
@@ -21,9 +27,19 @@ bool drop(const fs::path& path) {
   return fs::remove(path, ignored);
 }
 
-void touch(const fs::path& path) {
-  std::error_code ignored;
-  fs::last_write_time(path, fs::file_time_type::clock::now(), ignored);
+int64_t nanoseconds(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
+
+std::optional<UsedFile> used_file(const fs::path& path) {
+  struct stat found {};
+  if (::stat(path.c_str(), &found) != 0) return {};
+  const auto bytes = static_cast<uint64_t>(found.st_size);
+  return UsedFile{nanoseconds(found.st_atim), {found.st_ino, bytes, nanoseconds(found.st_mtim)}, path};
+}
+
+/// A name that no other thread or process has.
+std::string part_of(const std::string& name) {
+  static std::atomic<uint64_t> count = 0;
+  return concat(".", name, ".", ::getpid(), ".", ++count, ".part");
 }
 
 }  // namespace
@@ -33,9 +49,7 @@ std::vector<UsedFile> files_by_use(const fs::path& directory, const char* extens
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
     if (entry->path().extension() != extension) continue;
-    std::error_code gone;
-    const UsedFile file{entry->last_write_time(gone), entry->file_size(gone), entry->path()};
-    if (!gone) found.push_back(file);
+    if (const std::optional<UsedFile> file = used_file(entry->path())) found.push_back(*file);
   }
   std::sort(found.begin(), found.end(), [](const UsedFile& a, const UsedFile& b) { return a.used < b.used; });
   return found;
@@ -51,30 +65,43 @@ SessionDirectory::SessionDirectory(fs::path directory, uint64_t max_bytes)
   }
 }
 
-bool SessionDirectory::contains(const std::string& name) const {
-  std::error_code ignored;
-  return fs::exists(file(name), ignored);
+std::optional<SessionDirectory::Identity> SessionDirectory::identity(const std::string& name) const {
+  const std::optional<UsedFile> found = used_file(file(name));
+  return found ? std::optional(found->identity) : std::nullopt;
 }
 
-bool SessionDirectory::write(const std::string& name, const SavedSession& saved) const {
+// The identity is taken before the file has the name, under which another process may put its own at once.
+std::optional<SessionDirectory::Identity> SessionDirectory::write(const std::string& name,
+                                                                  const SavedSession& saved) const {
   const uint64_t bytes = bytes_of(saved.state);
-  if (bytes > max_bytes_) return false;
+  if (bytes > max_bytes_) return {};
   const std::vector<UsedFile> all = files_by_use(directory_, kExtension);
   uint64_t kept = bytes;
-  for (const UsedFile& used : all) kept += used.bytes;
+  for (const UsedFile& used : all) kept += used.identity.bytes;
   for (const UsedFile& used : all) {
     if (kept <= max_bytes_) break;
     drop(used.path);
-    kept -= used.bytes;
+    kept -= used.identity.bytes;
   }
-  write_session(file(name), saved);
-  return true;
+  const fs::path part = directory_ / part_of(name);
+  write_session(part, saved);
+  const std::optional<UsedFile> written = used_file(part);
+  std::error_code error;
+  fs::rename(part, file(name), error);
+  if (!error && written) return written->identity;
+  drop(part);
+  fail(ErrorKind::io, "cannot write ", file(name).string(), ": ", error.message());
+}
+
+void SessionDirectory::touch(const std::string& name) const {
+  const timespec times[] = {{0, UTIME_NOW}, {0, UTIME_OMIT}};
+  ::utimensat(AT_FDCWD, file(name).c_str(), times, 0);
 }
 
 std::optional<SavedSession> SessionDirectory::read(const std::string& name) const {
   if (!contains(name)) return {};
   SavedSession saved = read_session(file(name));
-  touch(file(name));
+  touch(name);
   return saved;
 }
 
@@ -83,7 +110,7 @@ bool SessionDirectory::remove(const std::string& name) const { return drop(file(
 std::vector<SessionDirectory::Entry> SessionDirectory::list() const {
   std::vector<Entry> entries;
   for (const UsedFile& used : files_by_use(directory_, kExtension))
-    entries.push_back({used.path.stem().string(), used.bytes});
+    entries.push_back({used.path.stem().string(), used.identity});
   return entries;
 }
 

@@ -14,24 +14,35 @@ namespace bdh {
 /// NAME.session, as session_file.h says. Names are the caller's, fit for a file. Any thread may call.
 class SessionDirectory {
  public:
+  /// Tells a file from those that had or will have its name.
+  struct Identity {
+    uint64_t inode = 0, bytes = 0;
+    int64_t written = 0;  // nanoseconds since 1970
+    bool operator==(const Identity&) const = default;
+  };
+
   /// Makes the directory. At most max_bytes are kept there, those used last. Throws Error(io) where there can
   /// be no such directory.
   SessionDirectory(std::filesystem::path directory, uint64_t max_bytes);
 
   const std::filesystem::path& path() const { return directory_; }
   std::filesystem::path file(const std::string& name) const { return directory_ / (name + ".session"); }
-  bool contains(const std::string& name) const;
-  /// Drops what was used longest ago to make room. A session larger than max_bytes is not written: false.
+  /// Nothing where there is no such file.
+  std::optional<Identity> identity(const std::string& name) const;
+  bool contains(const std::string& name) const { return identity(name).has_value(); }
+  /// Drops what was used longest ago to make room. A session larger than max_bytes is not written: nothing.
   /// Throws Error(io).
-  bool write(const std::string& name, const SavedSession& saved) const;
+  std::optional<Identity> write(const std::string& name, const SavedSession& saved) const;
   /// Nothing where there is none. Throws as read_session.
   std::optional<SavedSession> read(const std::string& name) const;
+  /// Notes that it was used, as read does.
+  void touch(const std::string& name) const;
   /// Whether there was one.
   bool remove(const std::string& name) const;
 
   struct Entry {
     std::string name;
-    uint64_t bytes;
+    Identity identity;
   };
   /// Those used longest ago first.
   std::vector<Entry> list() const;
@@ -44,8 +55,8 @@ class SessionDirectory {
 /// The files of a directory with that extension, those used longest ago first. What other processes remove
 /// meanwhile is left out.
 struct UsedFile {
-  std::filesystem::file_time_type used;
-  uint64_t bytes;
+  int64_t used;  // nanoseconds since 1970
+  SessionDirectory::Identity identity;
   std::filesystem::path path;
 };
 std::vector<UsedFile> files_by_use(const std::filesystem::path& directory, const char* extension);

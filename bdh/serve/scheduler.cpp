@@ -86,7 +86,7 @@ std::unique_ptr<Scheduler::Job> Scheduler::job_of(TextRequest& request) const {
 }
 
 std::optional<Scheduler::Ticket> Scheduler::submit(TextRequest&& request) {
-  const auto is_full = [this] { return closed_ || queue_.size() >= options_.most_queued; };
+  const auto is_full = [this] { return closed_ || taken_ >= options_.most_running + options_.most_queued; };
   {
     const std::lock_guard lock(mutex_);
     if (is_full()) return std::nullopt;
@@ -99,6 +99,7 @@ std::optional<Scheduler::Ticket> Scheduler::submit(TextRequest&& request) {
   }
   job->id = ++last_id_;
   Ticket ticket{job->id, PendingText(job->promise.get_future())};
+  ++taken_;
   jobs_[job->id] = job.get();
   queue_.push_back(std::move(job));
   work_.notify_one();
@@ -363,6 +364,7 @@ void Scheduler::settle() {
   };
   {
     const std::lock_guard lock(mutex_);
+    taken_ -= ended.size();
     status_.ended += ended.size();
     status_.reading = count([](const Job& job) { return job.is_reading(); });
     status_.writing = count([](const Job& job) { return job.is_writing(); });

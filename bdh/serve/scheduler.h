@@ -170,7 +170,8 @@ class Scheduler {
   mutable std::mutex mutex_;  // of what follows, but what is the thread's alone
   std::condition_variable work_, idle_;
   std::deque<std::unique_ptr<Job>> queue_;
-  std::map<Id, Job*> jobs_;  // queued and running
+  std::map<Id, Job*> jobs_;  // queued and running, and those whose result is being given
+  size_t taken_ = 0;         // queued and running
   SchedulerStatus status_;
   Id last_id_ = 0;
   bool closed_ = false, stopping_ = false;

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <unordered_set>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -34,19 +33,20 @@ StateStore::~StateStore() {
   writer_.join();
 }
 
-bool StateStore::write(const std::string& name, const KeptState& state) const {
+std::optional<SessionDirectory::Identity> StateStore::write(const std::string& name,
+                                                            const KeptState& state) const {
   SavedSession saved = state.session->save();
   saved.text = state.text;
   return directory_->write(name, saved);
 }
 
 bool StateStore::keep(const std::string& name, KeptState state) {
-  const bool is_written = directory_ && write(name, state);
-  return put(name, std::move(state)) || is_written;
+  const auto file = directory_ ? write(name, state) : std::nullopt;
+  return put(name, std::move(state), file) || file;
 }
 
 bool StateStore::keep_soon(const std::string& name, KeptState state) {
-  if (!put(name, std::move(state))) return false;
+  if (!put(name, std::move(state), {})) return false;
   if (directory_) {
     const std::lock_guard lock(mutex_);
     waiting_.push_back(name);
@@ -65,22 +65,26 @@ void StateStore::write_waiting() {
     const auto found = kept_.find(name);
     if (found == kept_.end()) continue;
     const KeptState state = found->second.state;
+    std::optional<SessionDirectory::Identity> file;
     lock.unlock();
     try {
-      write(name, state);
+      file = write(name, state);
     } catch (const Error&) {  // it is still in memory, or read again
     }
     lock.lock();
+    const auto written = kept_.find(name);
+    if (written != kept_.end() && written->second.state.session == state.session) written->second.file = file;
   }
 }
 
-bool StateStore::put(const std::string& name, KeptState state) {
+bool StateStore::put(const std::string& name, KeptState state,
+                     std::optional<SessionDirectory::Identity> file) {
   const size_t bytes = state.session->bytes();
   const std::lock_guard lock(mutex_);
   if (const auto found = kept_.find(name); found != kept_.end()) drop(found);
   if (bytes > max_bytes_) return false;
   while (bytes_ + bytes > max_bytes_) drop(kept_.find(order_.front()));
-  kept_.emplace(name, Kept{std::move(state), bytes, order_.insert(order_.end(), name)});
+  kept_.emplace(name, Kept{std::move(state), bytes, file, order_.insert(order_.end(), name)});
   bytes_ += bytes;
   return true;
 }
@@ -93,25 +97,43 @@ void StateStore::drop(std::unordered_map<std::string, Kept>::iterator entry) {
 
 std::optional<KeptState> StateStore::find(const std::string& name,
                                           const std::shared_ptr<const Weights>& weights, DType state_dtype) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = kept_.find(name); found != kept_.end()) {
-      order_.splice(order_.end(), order_, found->second.place);
-      return found->second.state;
+  if (std::optional<KeptState> state = find_here(name)) return state;
+  return directory_ ? find_there(name, weights, state_dtype) : std::nullopt;
+}
+
+/// In memory, unless its file is another by now, or gone: then it is forgotten.
+std::optional<KeptState> StateStore::find_here(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const auto found = kept_.find(name);
+  if (found == kept_.end()) return {};
+  if (found->second.file) {
+    if (directory_->identity(name) != found->second.file) {
+      drop(found);
+      return {};
     }
+    directory_->touch(name);
   }
-  if (!directory_) return {};
+  order_.splice(order_.end(), order_, found->second.place);
+  return found->second.state;
+}
+
+/// In the directory. A file that was replaced while it was read is not kept in memory.
+std::optional<KeptState> StateStore::find_there(const std::string& name,
+                                                const std::shared_ptr<const Weights>& weights,
+                                                DType state_dtype) {
+  const auto before = directory_->identity(name);
   const std::optional<SavedSession> saved = directory_->read(name);
   if (!saved) return {};
   KeptState state{session_of(*saved, weights, state_dtype, name), saved->text};
-  put(name, state);
+  if (before && directory_->identity(name) == before) put(name, state, before);
   return state;
 }
 
 bool StateStore::contains(const std::string& name) const {
   {
     const std::lock_guard lock(mutex_);
-    if (kept_.contains(name)) return true;
+    const auto found = kept_.find(name);
+    if (found != kept_.end() && !found->second.file) return true;
   }
   return directory_ && directory_->contains(name);
 }
@@ -137,18 +159,19 @@ void StateStore::keep_those_of(std::span<const Weights* const> weights) {
 }
 
 std::vector<StateStore::Entry> StateStore::list() const {
+  const auto files = directory_ ? directory_->list() : std::vector<SessionDirectory::Entry>();
   std::vector<Entry> entries;
-  std::unordered_set<std::string> in_memory;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& [name, kept] : kept_) {
-      in_memory.insert(name);
-      entries.push_back({name, kept.bytes, kept.state.session->position()});
-    }
+  const std::lock_guard lock(mutex_);
+  for (const auto& [name, kept] : kept_) {
+    if (!kept.file) entries.push_back({name, kept.bytes, kept.state.session->position()});
   }
-  if (!directory_) return entries;
-  for (const SessionDirectory::Entry& file : directory_->list()) {
-    if (!in_memory.contains(file.name)) entries.push_back({file.name, file.bytes});
+  for (const SessionDirectory::Entry& file : files) {
+    const auto found = kept_.find(file.name);
+    if (found == kept_.end() || (found->second.file && found->second.file != file.identity)) {
+      entries.push_back({file.name, file.identity.bytes});
+    } else if (found->second.file) {
+      entries.push_back({file.name, found->second.bytes, found->second.state.session->position()});
+    }
   }
   return entries;
 }

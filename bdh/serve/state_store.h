@@ -33,7 +33,7 @@ struct StateStoreOptions {
 };
 
 /// At most so many bytes in memory and on disk: those used longest ago go first. Any thread may call, and any
-/// number of processes may share the directory.
+/// number of processes may share the directory: what one keeps, replaces or removes there is so for all.
 class StateStore {
  public:
   /// Throws Error(io) where there can be no such directory.
@@ -74,12 +74,16 @@ class StateStore {
   struct Kept {
     KeptState state;
     size_t bytes;
+    std::optional<SessionDirectory::Identity> file;  // that holds the same; none: it is in memory alone
     Order::iterator place;
   };
 
-  bool write(const std::string& name, const KeptState& state) const;
+  std::optional<SessionDirectory::Identity> write(const std::string& name, const KeptState& state) const;
   void write_waiting();
-  bool put(const std::string& name, KeptState state);
+  bool put(const std::string& name, KeptState state, std::optional<SessionDirectory::Identity> file);
+  std::optional<KeptState> find_here(const std::string& name);
+  std::optional<KeptState> find_there(const std::string& name, const std::shared_ptr<const Weights>& weights,
+                                      DType state_dtype);
   void drop(std::unordered_map<std::string, Kept>::iterator entry);
 
   uint64_t max_bytes_;

@@ -130,6 +130,31 @@ TEST_CASE("a directory keeps states for other processes, with the bits they had"
                        Error);
 }
 
+TEST_CASE("what one process keeps, replaces or removes in a directory is so for the others, at once") {
+  const test::TemporaryDirectory folder;
+  const auto position_in = [](StateStore& store, const char* name) {
+    const auto found = store.find(name, small_weights());
+    return found ? found->session->position() : -1;
+  };
+  StateStore one({.max_bytes = kMuch, .directory = folder / "states"});
+  StateStore other({.max_bytes = kMuch, .directory = folder / "states"});
+  for (int64_t turn = 40; turn < 46; ++turn) {  // of one conversation, here and there
+    StateStore& now = turn % 2 == 0 ? one : other;
+    CHECK(now.keep("s", state_after(static_cast<size_t>(turn))));
+    for (StateStore* store : {&one, &other}) CHECK(position_in(*store, "s") == turn);
+  }
+  CHECK(other.list().size() == 1);
+  CHECK(other.list().front().position == 45);
+  CHECK(one.keep("s", state_after(50)));
+  CHECK_FALSE(other.list().front().position);  // what is in its memory is another's by now
+  CHECK(one.remove("s"));
+  CHECK_FALSE(other.contains("s"));
+  CHECK(other.list().empty());
+  CHECK(position_in(other, "s") == -1);
+  CHECK_FALSE(other.remove("s"));
+  CHECK(other.bytes() == 0);
+}
+
 TEST_CASE("what is larger than memory may have is in the directory alone, which has a bound too") {
   const test::TemporaryDirectory folder;
   const KeptState state = state_after(40);
