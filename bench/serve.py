@@ -1,6 +1,6 @@
-"""Measures bdh serve: streams together against one, steps while a long prompt is read, the prefix cache, HTTP's own cost.
+"""Measures bdh serve, as JSON: streams together against one, steps while a long prompt is read, the prefix cache, HTTP's own cost.
 
-    bench/serve.py --bdh build/bdh MODEL [--dtype bf16] [--tokens 200] [--position 512] [--json]
+    bench/serve.py --bdh build/bdh MODEL [--dtype bf16] [--tokens 200] [--position 512]
 
 Python's standard library alone; the client runs on the same cores. Rates come from whole texts, latencies from streams.
 """
@@ -152,7 +152,6 @@ def main():
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-prompt", action="store_true", help="without the prompt of 100,000 tokens")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     options = ["--dtype", arguments.dtype] if arguments.dtype else []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
