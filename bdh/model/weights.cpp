@@ -9,8 +9,8 @@
 #include <random>
 
 #include "bdh/base/error.h"
-#include "bdh/base/sha256.h"
 #include "bdh/base/file.h"
+#include "bdh/base/sha256.h"
 #include "bdh/base/tensor_hash.h"
 #include "bdh/model/frequencies.h"
 #include "bdh/model/packed_layout.h"
