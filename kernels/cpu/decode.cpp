@@ -196,11 +196,13 @@ void combine(const Decode& d, int64_t layer, int64_t b, int64_t head, float* spa
   std::fill(out, out + d.stride, 0.0f);
   std::fill(space, space + d.stride, 0.0f);
   int64_t scores = 0;  // tiles that have such
-  for (int64_t tile = first, end = first; tile < last; tile = end) {
-    for (end = tile + 1; end < last && has_scores(end) == has_scores(tile);) ++end;
+  for (int64_t tile = first; tile < last;) {
+    int64_t end = tile + 1;
+    while (end < last && has_scores(end) == has_scores(tile)) ++end;
     const Rows parts{d.partial + d.index(b, tile) * d.stride, DType::f32, d.stride};
     d.kernels.accumulate_rows(parts, nullptr, nullptr, end - tile, d.stride, has_scores(tile) ? space : out);
     scores += has_scores(tile) ? end - tile : 0;
+    tile = end;
   }
   if (scores > 0) {
     const int64_t tokens = token.position - state.begin();
@@ -224,6 +226,16 @@ void adapt_v(const Decode& d, int64_t layer, int64_t b, const NeuronTile& tile, 
   for (int64_t j = 0; j < active; ++j) v[j] += added[index[j]];
 }
 
+// What an adapter makes of a tile's g.
+void reduce_gated(const Decode& d, int64_t layer, int64_t b, int64_t i, const int32_t* index, const float* g,
+                  int64_t gated) {
+  const LowRank& update = d.batch[b].adapter->layer(layer).decoder;
+  if (update.rank == 0) return;
+  float* low = d.low_partial + d.index(b, i) * d.rank;
+  std::fill(low, low + d.rank, 0.0f);
+  d.kernels.accumulate_rows(rows_of(update.left, d.tiles[i].row), index, g, gated, update.left.stride, low);
+}
+
 void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   const NeuronTile tile = d.tiles[i];
   const int64_t at = d.index(sequence, i);
@@ -242,13 +254,7 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   std::fill(mixed, mixed + d.stride, 0.0f);
   d.kernels.accumulate_rows(from_row(d.packed.layer(layer).decoder, tile.row), index, n, gated, d.stride,
                             mixed);
-  if (d.batch[sequence].adapter) {
-    const LowRank& update = d.batch[sequence].adapter->layer(layer).decoder;
-    float* low = d.low_partial + at * d.rank;
-    std::fill(low, low + d.rank, 0.0f);
-    if (update.rank > 0)
-      d.kernels.accumulate_rows(rows_of(update.left, tile.row), index, n, gated, update.left.stride, low);
-  }
+  if (d.batch[sequence].adapter) reduce_gated(d, layer, sequence, i, index, n, gated);
   d.activity[at].n += active;
   d.activity[at].g += gated;
 }

@@ -133,11 +133,13 @@ struct SequenceState::Pending {
   // To rows (count, stride) of the tile's neurons from `neuron` on. The slots are a ring.
   void add_to(const SequenceState& state, int64_t layer, int64_t neuron, int64_t neurons, float* rows) const {
     if (left != 1.0f) state.kernels_.decay(rows, neurons * state.stride_, left);
-    for (int64_t begin = 0, end = 0; begin < count; begin = end) {
-      for (end = begin + 1; end < count && slots[end] == slots[end - 1] + 1;) ++end;
+    for (int64_t begin = 0; begin < count;) {
+      int64_t end = begin + 1;
+      while (end < count && slots[end] == slots[end - 1] + 1) ++end;
       const Rows x{state.x(layer, slots[begin]), DType::f32, state.stride_};
       state.kernels_.add_sparse({neurons, state.stride_, end - begin, r + begin * kTileNeurons + neuron, 1,
                                  kTileNeurons, x, rows, state.stride_, true});
+      begin = end;
     }
   }
 };
