@@ -221,7 +221,7 @@ TEST_CASE("a full queue refuses and leaves the request as it was; so does a drai
 TEST_CASE("without a queue as many texts are taken as run at once") {
   const test::WeightsPointer weights = small_weights();
   Scheduler scheduler(weights, bytes(), {.most_running = 2, .most_queued = 0, .chunk = kChunk});
-  for (int round = 0; round < 5; ++round) {
+  for (uint64_t round = 0; round < 5; ++round) {
     std::vector<Scheduler::Ticket> tickets;
     for (uint64_t i = 0; i < 2; ++i) {
       auto ticket = scheduler.submit(request_of(5, i, 500));
@@ -231,7 +231,7 @@ TEST_CASE("without a queue as many texts are taken as run at once") {
     CHECK_FALSE(scheduler.submit(request_of(5, 3)));
     for (Scheduler::Ticket& ticket : tickets) scheduler.cancel(ticket.id);
     for (Scheduler::Ticket& ticket : tickets) ticket.text.get();
-    while (scheduler.status().ended < static_cast<uint64_t>(2 * (round + 1))) std::this_thread::yield();
+    while (scheduler.status().ended < uint64_t{2} * (round + 1)) std::this_thread::yield();
   }
 }
 
