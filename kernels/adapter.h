@@ -36,8 +36,7 @@ struct LayerAdapter {
   LowRank encoder, encoder_v, decoder;
 };
 
-class Adapter {
- public:
+struct Adapter {
   std::vector<LayerAdapter> layers;  // as many as Dimensions::sets
   LowRank embed;                     // left (V, rank), right (rank, D)
   LowRank lm_head;                   // left (rank, D), transposed, right (rank, V)

@@ -36,7 +36,7 @@
 
 namespace bdh {
 
-class Adapter;
+struct Adapter;
 class Training;
 struct TrainingOptions;
 

@@ -87,6 +87,12 @@ fs::path directory_of(const fs::path& path) {
 }
 
 // Another name for every call, in every process.
+int64_t nanoseconds(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
+
+FileIdentity identity_in(const struct stat& info) {
+  return {info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size), nanoseconds(info.st_mtim)};
+}
+
 fs::path temporary_beside(const fs::path& path) {
   static std::atomic<unsigned> counter = 0;
   return directory_of(path) / concat(kPrefix, ::getpid(), "-", counter++, kSuffix);
@@ -179,6 +185,21 @@ bool link_file(const fs::path& file, const fs::path& name) {
   return renamed;
 }
 
+FileIdentity identity_of(const fs::path& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? identity_in(info) : FileIdentity{};
+}
+
+int64_t last_read(const fs::path& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 ? nanoseconds(info.st_atim) : 0;
+}
+
+void note_read(const fs::path& path) {
+  const timespec times[] = {{0, UTIME_NOW}, {0, UTIME_OMIT}};
+  ::utimensat(AT_FDCWD, path.c_str(), times, 0);
+}
+
 // Whatever goes wrong here, new files can be written.
 void remove_abandoned_files(const fs::path& directory) {
   std::error_code error;
@@ -227,12 +248,15 @@ void AtomicFile::overwrite(uint64_t offset, std::span<const std::byte> bytes) {
   }
 }
 
-void AtomicFile::commit() {
+FileIdentity AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail_write(path_, errno);
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0) fail_write(path_, errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_write(path_, errno);
   temporary_.clear();
   ::close(std::exchange(descriptor_, -1));  // its lock kept others from removing the temporary name
   sync_directory(directory_of(path_));
+  return identity_in(info);
 }
 
 AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {

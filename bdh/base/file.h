@@ -1,6 +1,7 @@
 // Files: mapped for reading, written whole or not at all.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -42,6 +43,20 @@ void sync_directory(const std::filesystem::path& directory);
 /// where the file system has no such links, or does not allow one.
 bool link_file(const std::filesystem::path& file, const std::filesystem::path& name);
 
+/// What changes when another file takes a file's place; names of one content have the same.
+struct FileIdentity {
+  uint64_t device = 0, inode = 0, bytes = 0;
+  int64_t written = 0;  // nanoseconds since 1970
+  auto operator<=>(const FileIdentity&) const = default;
+};
+/// All zero where there is no such file.
+FileIdentity identity_of(const std::filesystem::path& path);
+
+/// When the file was last read, nanoseconds since 1970; 0 where there is no such file.
+int64_t last_read(const std::filesystem::path& path);
+/// Notes that the file was read, and leaves its identity.
+void note_read(const std::filesystem::path& path);
+
 /// Removes what killed programs left of AtomicFiles in the directory.
 void remove_abandoned_files(const std::filesystem::path& directory);
 
@@ -59,8 +74,9 @@ class AtomicFile {
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
   /// Replaces bytes written before; the next write() goes on at the end.
   void overwrite(uint64_t offset, std::span<const std::byte> bytes);
-  /// Syncs the file, renames it into place and syncs the directory.
-  void commit();
+  /// Syncs the file, renames it into place and syncs the directory. Returns the identity of what it wrote,
+  /// whatever has the name by then.
+  FileIdentity commit();
 
  private:
   bool open_temporary(unsigned mode);

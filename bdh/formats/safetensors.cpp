@@ -488,12 +488,13 @@ std::vector<TensorInfo> list_tensors(const std::filesystem::path& path) {
 
 Metadata read_metadata(const std::filesystem::path& path) { return SafetensorsFile::open(path).metadata(); }
 
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
-                       const std::function<void(size_t)>& written, size_t alignment) {
+FileIdentity write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                               const Metadata& metadata, const std::function<void(size_t)>& written,
+                               size_t alignment) {
   AtomicFile file(path);
   write_all([&](std::span<const std::byte> bytes) { file.write(bytes); }, path, tensors, metadata, alignment,
             written);
-  file.commit();
+  return file.commit();
 }
 
 std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata,

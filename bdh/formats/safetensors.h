@@ -85,13 +85,13 @@ inline constexpr size_t kSafetensorsAlignment = 8;
 
 /// Writes the tensors, widest elements first and by name within a type (as the reference package orders
 /// them), header padded with spaces to a multiple of 8. Tensors are made contiguous as needed. Atomic: see
-/// AtomicFile. `written` is told the bytes of each piece of a tensor, and may throw to stop. With an
-/// `alignment` above 8, a power of two, the data begins at a multiple of it, and each tensor at a multiple of
-/// the largest power of two up to it that divides the tensor's bytes: the order is by that first. Throws
-/// Error(invalid_argument) for what no reader would take back: names that are not UTF-8.
-void write_safetensors(const std::filesystem::path& path, const TensorMap& tensors, const Metadata& metadata,
-                       const std::function<void(size_t)>& written = {},
-                       size_t alignment = kSafetensorsAlignment);
+/// AtomicFile, whose identity it returns. `written` is told the bytes of each piece of a tensor, and may
+/// throw to stop. With an `alignment` above 8, a power of two, the data begins at a multiple of it, and each
+/// tensor at a multiple of the largest power of two up to it that divides the tensor's bytes: the order is by
+/// that first. Throws Error(invalid_argument) for what no reader would take back: names that are not UTF-8.
+FileIdentity write_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                               const Metadata& metadata, const std::function<void(size_t)>& written = {},
+                               size_t alignment = kSafetensorsAlignment);
 /// The same as bytes in memory.
 std::vector<std::byte> safetensors_bytes(const TensorMap& tensors, const Metadata& metadata,
                                          size_t alignment = kSafetensorsAlignment);

@@ -171,10 +171,14 @@ std::unique_ptr<State> Session::new_state() const {
   return weights_->backend().new_state(weights_->packed(), {horizons, options_.state_dtype});
 }
 
+Segment Session::segment_of(std::span<const int32_t> tokens) const {
+  return {.state = state_.get(), .tokens = tokens, .adapter = weights_->adapter()};
+}
+
 std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOptions& options) {
   std::vector<float> logits(static_cast<size_t>(weights_->config().vocab_size));
-  const Segment segment{
-      .state = state_.get(), .tokens = tokens, .logits = logits.data(), .adapter = weights_->adapter()};
+  Segment segment = segment_of(tokens);
+  segment.logits = logits.data();
   read_segments(*weights_, {&segment, 1}, options);
   know(tokens);
   return logits;
@@ -182,11 +186,9 @@ std::vector<float> Session::read(std::span<const int32_t> tokens, const ReadOpti
 
 std::vector<float> Session::read_all(std::span<const int32_t> tokens, const ReadOptions& options) {
   std::vector<float> logits(tokens.size() * static_cast<size_t>(weights_->config().vocab_size));
-  const Segment segment{.state = state_.get(),
-                        .tokens = tokens,
-                        .logits = logits.data(),
-                        .all_logits = true,
-                        .adapter = weights_->adapter()};
+  Segment segment = segment_of(tokens);
+  segment.logits = logits.data();
+  segment.all_logits = true;
   read_segments(*weights_, {&segment, 1}, options);
   know(tokens);
   return logits;
@@ -196,11 +198,9 @@ std::vector<float> Session::read_provisional(std::span<const int32_t> tokens,
                                              std::vector<LayerActivity>* activity) {
   const int64_t vocab = weights_->config().vocab_size;
   std::vector<float> logits(tokens.size() * static_cast<size_t>(vocab));
-  const Segment segment{.state = state_.get(),
-                        .tokens = tokens,
-                        .logits = logits.data(),
-                        .all_logits = true,
-                        .adapter = weights_->adapter()};
+  Segment segment = segment_of(tokens);
+  segment.logits = logits.data();
+  segment.all_logits = true;
   check_tokens(tokens, vocab);
   check_position(segment);
   ReadOptions options;
@@ -344,9 +344,7 @@ std::vector<float> read_batch(std::span<Session* const> sessions,
   std::vector<float> logits(options.draws.empty() ? sessions.size() * vocab : 0);
   std::vector<Segment> segments;
   for (size_t i = 0; i < sessions.size(); ++i) {
-    Segment& segment = segments.emplace_back(Segment{.state = sessions[i]->state_.get(),
-                                                     .tokens = tokens[i],
-                                                     .adapter = sessions[i]->weights().adapter()});
+    Segment& segment = segments.emplace_back(sessions[i]->segment_of(tokens[i]));
     if (!options.traces.empty()) segment.trace = options.traces[i];
     if (options.draws.empty()) {
       segment.logits = logits.data() + i * vocab;
@@ -374,12 +372,10 @@ void read_batch(std::span<const SessionRead> reads, const ReadOptions& options) 
            read.tokens.size(), " tokens have ", vocab, " for the last, or as many for each");
     }
     check_x(read, weights);
-    segments.push_back({.state = read.session->state_.get(),
-                        .tokens = read.tokens,
-                        .logits = rows > 0 ? read.logits.data() : nullptr,
-                        .all_logits = rows > 1,
-                        .x = read.x.empty() ? nullptr : read.x.data(),
-                        .adapter = read.session->weights().adapter()});
+    Segment& segment = segments.emplace_back(read.session->segment_of(read.tokens));
+    segment.logits = rows > 0 ? read.logits.data() : nullptr;
+    segment.all_logits = rows > 1;
+    segment.x = read.x.empty() ? nullptr : read.x.data();
   }
   read_segments(weights, segments, options);
   for (const SessionRead& read : reads) read.session->know(read.tokens);

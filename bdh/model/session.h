@@ -145,6 +145,7 @@ class Session {
                                        const ReadOptions&);
   friend void read_batch(std::span<const SessionRead>, const ReadOptions&);
   std::unique_ptr<State> new_state() const;
+  Segment segment_of(std::span<const int32_t> tokens) const;
   void know(std::span<const int32_t> tokens);
   SavedState state_of_tokens() const;
   std::shared_ptr<const Weights> weights_;

@@ -2,12 +2,7 @@
 // writing.
 #include "bdh/model/session_directory.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
 #include <system_error>
 #include <utility>
 
@@ -27,21 +22,6 @@ bool drop(const fs::path& path) {
   return fs::remove(path, ignored);
 }
 
-int64_t nanoseconds(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
-
-std::optional<UsedFile> used_file(const fs::path& path) {
-  struct stat found {};
-  if (::stat(path.c_str(), &found) != 0) return {};
-  const auto bytes = static_cast<uint64_t>(found.st_size);
-  return UsedFile{nanoseconds(found.st_atim), {found.st_ino, bytes, nanoseconds(found.st_mtim)}, path};
-}
-
-/// A name that no other thread or process has.
-std::string part_of(const std::string& name) {
-  static std::atomic<uint64_t> count = 0;
-  return concat(".", name, ".", ::getpid(), ".", ++count, ".part");
-}
-
 }  // namespace
 
 std::vector<UsedFile> files_by_use(const fs::path& directory, const char* extension) {
@@ -49,7 +29,8 @@ std::vector<UsedFile> files_by_use(const fs::path& directory, const char* extens
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
     if (entry->path().extension() != extension) continue;
-    if (const std::optional<UsedFile> file = used_file(entry->path())) found.push_back(*file);
+    const FileIdentity identity = identity_of(entry->path());
+    if (identity != FileIdentity{}) found.push_back({last_read(entry->path()), identity, entry->path()});
   }
   std::sort(found.begin(), found.end(), [](const UsedFile& a, const UsedFile& b) { return a.used < b.used; });
   return found;
@@ -65,14 +46,8 @@ SessionDirectory::SessionDirectory(fs::path directory, uint64_t max_bytes)
   }
 }
 
-std::optional<SessionDirectory::Identity> SessionDirectory::identity(const std::string& name) const {
-  const std::optional<UsedFile> found = used_file(file(name));
-  return found ? std::optional(found->identity) : std::nullopt;
-}
-
-// The identity is taken before the file has the name, under which another process may put its own at once.
-std::optional<SessionDirectory::Identity> SessionDirectory::write(const std::string& name,
-                                                                  const SavedSession& saved) const {
+std::optional<FileIdentity> SessionDirectory::write(const std::string& name,
+                                                    const SavedSession& saved) const {
   const uint64_t bytes = bytes_of(saved.state);
   if (bytes > max_bytes_) return {};
   const std::vector<UsedFile> all = files_by_use(directory_, kExtension);
@@ -83,20 +58,10 @@ std::optional<SessionDirectory::Identity> SessionDirectory::write(const std::str
     drop(used.path);
     kept -= used.identity.bytes;
   }
-  const fs::path part = directory_ / part_of(name);
-  write_session(part, saved);
-  const std::optional<UsedFile> written = used_file(part);
-  std::error_code error;
-  fs::rename(part, file(name), error);
-  if (!error && written) return written->identity;
-  drop(part);
-  fail(ErrorKind::io, "cannot write ", file(name).string(), ": ", error.message());
+  return write_session(file(name), saved);
 }
 
-void SessionDirectory::touch(const std::string& name) const {
-  const timespec times[] = {{0, UTIME_NOW}, {0, UTIME_OMIT}};
-  ::utimensat(AT_FDCWD, file(name).c_str(), times, 0);
-}
+void SessionDirectory::touch(const std::string& name) const { note_read(file(name)); }
 
 std::optional<SavedSession> SessionDirectory::read(const std::string& name) const {
   if (!contains(name)) return {};

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "bdh/base/file.h"
 #include "bdh/model/session.h"
 
 namespace bdh {
@@ -14,25 +15,17 @@ namespace bdh {
 /// NAME.session, as session_file.h says. Names are the caller's, fit for a file. Any thread may call.
 class SessionDirectory {
  public:
-  /// Tells a file from those that had or will have its name.
-  struct Identity {
-    uint64_t inode = 0, bytes = 0;
-    int64_t written = 0;  // nanoseconds since 1970
-    bool operator==(const Identity&) const = default;
-  };
-
   /// Makes the directory. At most max_bytes are kept there, those used last. Throws Error(io) where there can
   /// be no such directory.
   SessionDirectory(std::filesystem::path directory, uint64_t max_bytes);
 
   const std::filesystem::path& path() const { return directory_; }
   std::filesystem::path file(const std::string& name) const { return directory_ / (name + ".session"); }
-  /// Nothing where there is no such file.
-  std::optional<Identity> identity(const std::string& name) const;
-  bool contains(const std::string& name) const { return identity(name).has_value(); }
+  FileIdentity identity(const std::string& name) const { return identity_of(file(name)); }
+  bool contains(const std::string& name) const { return identity(name) != FileIdentity{}; }
   /// Drops what was used longest ago to make room. A session larger than max_bytes is not written: nothing.
   /// Throws Error(io).
-  std::optional<Identity> write(const std::string& name, const SavedSession& saved) const;
+  std::optional<FileIdentity> write(const std::string& name, const SavedSession& saved) const;
   /// Nothing where there is none. Throws as read_session.
   std::optional<SavedSession> read(const std::string& name) const;
   /// Notes that it was used, as read does.
@@ -42,7 +35,7 @@ class SessionDirectory {
 
   struct Entry {
     std::string name;
-    Identity identity;
+    FileIdentity identity;
   };
   /// Those used longest ago first.
   std::vector<Entry> list() const;
@@ -56,7 +49,7 @@ class SessionDirectory {
 /// meanwhile is left out.
 struct UsedFile {
   int64_t used;  // nanoseconds since 1970
-  SessionDirectory::Identity identity;
+  FileIdentity identity;
   std::filesystem::path path;
 };
 std::vector<UsedFile> files_by_use(const std::filesystem::path& directory, const char* extension);

@@ -128,8 +128,8 @@ SavedSession session_in(const SafetensorsFile& file) {
 
 }  // namespace
 
-void write_session(const std::filesystem::path& path, const SavedSession& saved) {
-  write_safetensors(path, tensors_of(saved), metadata_of(saved));
+FileIdentity write_session(const std::filesystem::path& path, const SavedSession& saved) {
+  return write_safetensors(path, tensors_of(saved), metadata_of(saved));
 }
 
 std::vector<std::byte> session_bytes(const SavedSession& saved) {

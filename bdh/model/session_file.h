@@ -12,12 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "bdh/base/file.h"
 #include "bdh/model/session.h"
 
 namespace bdh {
 
 /// Whole or not at all. Throws Error(io).
-void write_session(const std::filesystem::path& path, const SavedSession& saved);
+FileIdentity write_session(const std::filesystem::path& path, const SavedSession& saved);
 std::vector<std::byte> session_bytes(const SavedSession& saved);
 
 /// The tensors are mapped, not read; in a buffer they are copied. `name` stands for the buffer in errors.

@@ -26,11 +26,6 @@ constexpr const char* kDecoder = "decoder";
 constexpr const char* kLmHead = "lm_head";
 constexpr const char* kEmbed = "embed.weight";
 
-/// "encoder", or "encoder.3" where each layer has its own.
-std::string layer_name(const Config& config, const std::string& name, int64_t layer) {
-  return config.tie_layers ? name : concat(name, ".", layer);
-}
-
 bool drop_prefix(std::string_view& name, std::string_view prefix) {
   if (!name.starts_with(prefix)) return false;
   name.remove_prefix(prefix.size());
@@ -209,7 +204,7 @@ NamedShapes float_shapes(const Config& config) {
   const auto [layers, width, heads, neurons, vocab, sets] = config.dimensions();
   NamedShapes shapes;
   const auto add = [&](const std::string& name, const Shape& shape) {
-    for (int64_t i = 0; i < config.sets(); ++i) shapes.emplace_back(layer_name(config, name, i), shape);
+    for (int64_t i = 0; i < config.sets(); ++i) shapes.emplace_back(layer_parameter(config, name, i), shape);
   };
   add(kDecoder, {heads * neurons, width});
   add(kEncoder, {heads, width, neurons});
@@ -270,7 +265,7 @@ Weights::Weights(Config config, const TensorMap& state_dict, std::shared_ptr<Bac
   };
   parameters_.dims = config_.dimensions();
   for (int64_t i = 0; i < config_.sets(); ++i) {
-    const auto of_layer = [&](const char* name) { return take(layer_name(config_, name, i)); };
+    const auto of_layer = [&](const char* name) { return take(layer_parameter(config_, name, i)); };
     parameters_.layers.push_back({of_layer(kEncoder), of_layer(kEncoderV), of_layer(kDecoder)});
   }
   parameters_.embed = take(kEmbed);
@@ -300,6 +295,10 @@ Weights::Weights(std::shared_ptr<const Weights> base, std::shared_ptr<const Adap
     fail(ErrorKind::unsupported, backend_->name(),
          ": this backend applies no adapters beside the weights; merge them (bdh adapter merge)");
   }
+}
+
+std::string layer_parameter(const Config& config, const std::string& name, int64_t set) {
+  return config.tie_layers ? name : concat(name, ".", set);
 }
 
 std::string_view Weights::dtype_name() const {
@@ -342,9 +341,9 @@ TensorMap Weights::state_dict() const {
   add(kEmbed, parameters_.embed);
   for (int64_t i = 0; i < config_.sets(); ++i) {
     const Layer& layer = parameters_.layers[static_cast<size_t>(i)];
-    add(layer_name(config_, kEncoder, i), layer.encoder);
-    add(layer_name(config_, kEncoderV, i), layer.encoder_v);
-    add(layer_name(config_, kDecoder, i), layer.decoder);
+    add(layer_parameter(config_, kEncoder, i), layer.encoder);
+    add(layer_parameter(config_, kEncoderV, i), layer.encoder_v);
+    add(layer_parameter(config_, kDecoder, i), layer.decoder);
   }
   return tensors;
 }

@@ -80,6 +80,9 @@ inline constexpr const char* kFreqs = "attn.freqs";
 /// quantized, rows and padding where they are packed.
 std::vector<std::pair<std::string, Shape>> parameter_shapes(const Config& config);
 
+/// "encoder", or "encoder.3" where each layer has its own: a layer parameter's name in the state_dict.
+std::string layer_parameter(const Config& config, const std::string& name, int64_t set);
+
 /// The name without the prefixes `_orig_mod.`, `module.`, `network.`, `backbone.` and `model.`, in any order,
 /// however often they are repeated.
 std::string_view plain_name(std::string_view name);

@@ -1,8 +1,6 @@
 // Model::from_pretrained: puts together what the files of a model directory hold. Computes nothing itself.
 #include "bdh/pretrained/model.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -11,7 +9,6 @@
 #include <string_view>
 #include <system_error>
 #include <thread>
-#include <tuple>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -42,14 +39,6 @@ void refuse_strangers(const ImportedTensors& weights, const std::string& source)
        " is not part of a BDH model; load without strict to ignore it");
 }
 
-/// What changes when another file takes a file's place.
-using FileIdentity = std::tuple<uint64_t, uint64_t, int64_t, int64_t, int64_t>;
-FileIdentity identity_of(const fs::path& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return {};
-  return {info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec, info.st_mtim.tv_nsec};
-}
-
 /// Where the hash of the weights in these files is kept: in the user's cache, named by their sizes and times.
 /// Empty where there is no such place.
 fs::path hash_file_of(const std::vector<fs::path>& paths) {
@@ -58,9 +47,9 @@ fs::path hash_file_of(const std::vector<fs::path>& paths) {
   if (!(cache && *cache) && !(home && *home)) return {};
   Sha256 sum;
   for (const fs::path& path : paths) {
-    const auto [device, inode, size, seconds, nanoseconds] = identity_of(path);
-    const std::string line = concat(fs::absolute(path).string(), " ", device, " ", inode, " ", size, " ",
-                                    seconds, " ", nanoseconds, "\n");
+    const auto [device, inode, size, written] = identity_of(path);
+    const std::string line =
+        concat(fs::absolute(path).string(), " ", device, " ", inode, " ", size, " ", written, "\n");
     sum.add(std::as_bytes(std::span(line)));
   }
   return (cache && *cache ? fs::path(cache) : fs::path(home) / ".cache") / "bdh" / "hashes" / sum.finish();

@@ -33,8 +33,7 @@ StateStore::~StateStore() {
   writer_.join();
 }
 
-std::optional<SessionDirectory::Identity> StateStore::write(const std::string& name,
-                                                            const KeptState& state) const {
+std::optional<FileIdentity> StateStore::write(const std::string& name, const KeptState& state) const {
   SavedSession saved = state.session->save();
   saved.text = state.text;
   return directory_->write(name, saved);
@@ -65,7 +64,7 @@ void StateStore::write_waiting() {
     const auto found = kept_.find(name);
     if (found == kept_.end()) continue;
     const KeptState state = found->second.state;
-    std::optional<SessionDirectory::Identity> file;
+    std::optional<FileIdentity> file;
     lock.unlock();
     try {
       file = write(name, state);
@@ -77,8 +76,7 @@ void StateStore::write_waiting() {
   }
 }
 
-bool StateStore::put(const std::string& name, KeptState state,
-                     std::optional<SessionDirectory::Identity> file) {
+bool StateStore::put(const std::string& name, KeptState state, std::optional<FileIdentity> file) {
   const size_t bytes = state.session->bytes();
   const std::lock_guard lock(mutex_);
   if (const auto found = kept_.find(name); found != kept_.end()) drop(found);
@@ -107,7 +105,7 @@ std::optional<KeptState> StateStore::find_here(const std::string& name) {
   const auto found = kept_.find(name);
   if (found == kept_.end()) return {};
   if (found->second.file) {
-    if (directory_->identity(name) != found->second.file) {
+    if (directory_->identity(name) != *found->second.file) {
       drop(found);
       return {};
     }
@@ -121,11 +119,11 @@ std::optional<KeptState> StateStore::find_here(const std::string& name) {
 std::optional<KeptState> StateStore::find_there(const std::string& name,
                                                 const std::shared_ptr<const Weights>& weights,
                                                 DType state_dtype) {
-  const auto before = directory_->identity(name);
+  const FileIdentity before = directory_->identity(name);
   const std::optional<SavedSession> saved = directory_->read(name);
   if (!saved) return {};
   KeptState state{session_of(*saved, weights, state_dtype, name), saved->text};
-  if (before && directory_->identity(name) == before) put(name, state, before);
+  if (directory_->identity(name) == before) put(name, state, before);
   return state;
 }
 
@@ -167,7 +165,7 @@ std::vector<StateStore::Entry> StateStore::list() const {
   }
   for (const SessionDirectory::Entry& file : files) {
     const auto found = kept_.find(file.name);
-    if (found == kept_.end() || (found->second.file && found->second.file != file.identity)) {
+    if (found == kept_.end() || (found->second.file && *found->second.file != file.identity)) {
       entries.push_back({file.name, file.identity.bytes});
     } else if (found->second.file) {
       entries.push_back({file.name, found->second.bytes, found->second.state.session->position()});

@@ -74,13 +74,13 @@ class StateStore {
   struct Kept {
     KeptState state;
     size_t bytes;
-    std::optional<SessionDirectory::Identity> file;  // that holds the same; none: it is in memory alone
+    std::optional<FileIdentity> file;  // that holds the same; none: it is in memory alone
     Order::iterator place;
   };
 
-  std::optional<SessionDirectory::Identity> write(const std::string& name, const KeptState& state) const;
+  std::optional<FileIdentity> write(const std::string& name, const KeptState& state) const;
   void write_waiting();
-  bool put(const std::string& name, KeptState state, std::optional<SessionDirectory::Identity> file);
+  bool put(const std::string& name, KeptState state, std::optional<FileIdentity> file);
   std::optional<KeptState> find_here(const std::string& name);
   std::optional<KeptState> find_there(const std::string& name, const std::shared_ptr<const Weights>& weights,
                                       DType state_dtype);

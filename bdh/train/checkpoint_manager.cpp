@@ -2,8 +2,6 @@
 // write.
 #include "bdh/train/checkpoint_manager.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <exception>
 #include <map>
@@ -41,14 +39,6 @@ fs::path file_of(const fs::path& folder, std::string_view name) { return folder 
 
 bool has_number(const CheckpointEntry& entry) {
   return entry.name.starts_with(kStep) || entry.name.starts_with(kEpoch);
-}
-
-// Names of one content have one.
-using FileIdentity = std::pair<uint64_t, uint64_t>;
-FileIdentity identity_of(const fs::path& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return {};
-  return {info.st_dev, info.st_ino};
 }
 
 // Those in the folder that end so, without the ending.

@@ -139,17 +139,18 @@ void encode(const Decode& d, int64_t layer, int64_t i) {
 }
 
 // What an adapter adds to x E, or to norm(a) E_v, in a tile.
-void add_low(const Decode& d, const LowRank& update, int64_t b, const NeuronTile& tile, float* out) {
-  expand(d.kernels, update, tile.head, d.low_of(b, tile.head), tile.begin, padded(tile.count), out);
+void add_low(const Decode& d, const LowRank* update, int64_t b, const NeuronTile& tile, float* out) {
+  if (update)
+    expand(d.kernels, *update, tile.head, d.low_of(b, tile.head), tile.begin, padded(tile.count), out);
 }
 
-// x: (B, H or 1, stride), `step` numbers from head to head.
-void reduce_all(const Decode& d, int64_t layer, LowRank LayerAdapter::*matrix, const float* x, int64_t step) {
-  for (int64_t b = 0; b < std::ssize(d.batch) && d.rank > 0; ++b) {
-    for (int64_t head = 0; head < d.packed.dims.heads && d.batch[b].adapter; ++head) {
-      const float* from = x + b * (step == 0 ? d.stride : d.packed.dims.heads * step) + head * step;
-      reduce(d.kernels, d.batch[b].adapter->layer(layer).*matrix, head, from, d.low_of(b, head));
-    }
+// x: `step` numbers from token to token, and head_step from head to head.
+void reduce_all(const Decode& d, int64_t layer, LowRank LayerAdapter::*matrix, const float* x, int64_t step,
+                int64_t head_step) {
+  for (int64_t b = 0; b < std::ssize(d.batch); ++b) {
+    const LowRank* update = update_of(d.batch[b].adapter, layer, matrix);
+    for (int64_t head = 0; head < d.packed.dims.heads && update; ++head)
+      reduce(d.kernels, *update, head, x + b * step + head * head_step, d.low_of(b, head));
   }
 }
 
@@ -161,7 +162,7 @@ void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   if (d.flushed && token.position == state.position())
     std::fill_n(d.known + i * kTileNeurons, kTileNeurons, uint8_t{0});
   float* n = d.neurons + at * kTileNeurons;
-  if (token.adapter) add_low(d, token.adapter->layer(layer).encoder, b, tile, n);
+  add_low(d, update_of(token.adapter, layer, &LayerAdapter::encoder), b, tile, n);
   float* r = state.r(layer, SequenceState::slot(token.position), i);
   float* a = d.partial + at * d.stride;
 
@@ -175,7 +176,7 @@ void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
 
   std::fill(a, a + d.stride, 0.0f);
   const bool due = SequenceState::is_flush_due(i, token.position);
-  if (due && (!d.flushed || state.adds_columns(token.position))) state.flush(layer, i, token.position);
+  if (due && (!d.flushed || state.are_columns(token.position))) state.flush(layer, i, token.position);
   if (state.reads_columns(i, token.position)) {
     score_tokens(d, token, layer, i, r, a);
   } else {
@@ -222,18 +223,18 @@ void note_fired(const NeuronTile& tile, const int32_t* index, const float* n, co
 void adapt_v(const Decode& d, int64_t layer, int64_t b, const NeuronTile& tile, const int32_t* index,
              int64_t active, float* v) {
   alignas(64) float added[kTileNeurons] = {};
-  add_low(d, d.batch[b].adapter->layer(layer).encoder_v, b, tile, added);
+  add_low(d, update_of(d.batch[b].adapter, layer, &LayerAdapter::encoder_v), b, tile, added);
   for (int64_t j = 0; j < active; ++j) v[j] += added[index[j]];
 }
 
 // What an adapter makes of a tile's g.
 void reduce_gated(const Decode& d, int64_t layer, int64_t b, int64_t i, const int32_t* index, const float* g,
                   int64_t gated) {
-  const LowRank& update = d.batch[b].adapter->layer(layer).decoder;
-  if (update.rank == 0) return;
+  const LowRank* update = update_of(d.batch[b].adapter, layer, &LayerAdapter::decoder);
+  if (!update) return;
   float* low = d.low_partial + d.index(b, i) * d.rank;
   std::fill(low, low + d.rank, 0.0f);
-  d.kernels.accumulate_rows(rows_of(update.left, d.tiles[i].row), index, g, gated, update.left.stride, low);
+  d.kernels.accumulate_rows(rows_of(update->left, d.tiles[i].row), index, g, gated, update->left.stride, low);
 }
 
 void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
@@ -254,20 +255,20 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   std::fill(mixed, mixed + d.stride, 0.0f);
   d.kernels.accumulate_rows(from_row(d.packed.layer(layer).decoder, tile.row), index, n, gated, d.stride,
                             mixed);
-  if (d.batch[sequence].adapter) reduce_gated(d, layer, sequence, i, index, n, gated);
+  reduce_gated(d, layer, sequence, i, index, n, gated);
   d.activity[at].n += active;
   d.activity[at].g += gated;
 }
 
 // What an adapter adds to g decoder.
 void adapt_mixed(const Decode& d, int64_t layer, int64_t b, float* mixed) {
-  const LowRank& update = d.batch[b].adapter->layer(layer).decoder;
-  if (update.rank == 0) return;
+  const LowRank* update = update_of(d.batch[b].adapter, layer, &LayerAdapter::decoder);
+  if (!update) return;
   float* low = d.low_of(b, 0);
   std::fill(low, low + d.rank, 0.0f);
   const Rows parts{d.low_partial + d.index(b, 0) * d.rank, DType::f32, d.rank};
   d.kernels.accumulate_rows(parts, nullptr, nullptr, d.tiles.count, d.rank, low);
-  expand(d.kernels, update, 0, low, 0, d.stride, mixed);
+  expand(d.kernels, *update, 0, low, 0, d.stride, mixed);
 }
 
 void mix(const Decode& d, int64_t layer, int64_t sequence, float* mixed) {
@@ -275,7 +276,7 @@ void mix(const Decode& d, int64_t layer, int64_t sequence, float* mixed) {
   const Rows parts{d.partial + d.index(sequence, 0) * d.stride, DType::f32, d.stride};
   std::fill(mixed, mixed + d.stride, 0.0f);
   d.kernels.accumulate_rows(parts, nullptr, nullptr, d.tiles.count, d.stride, mixed);
-  if (d.batch[sequence].adapter) adapt_mixed(d, layer, sequence, mixed);
+  adapt_mixed(d, layer, sequence, mixed);
   add_and_norm(d.kernels, d.packed, mixed, x);
 }
 
@@ -348,9 +349,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
   for (const Token& token : batch) {
     if (token.trace) token.trace->assign(static_cast<size_t>(packed.dims.layers), {});
   }
-  int64_t rank = 0;
-  for (const Token& token : batch)
-    rank = std::max(rank, token.adapter ? padded(token.adapter->most_rank()) : 0);
+  const int64_t rank = padded_rank(batch);
   if (provisional) scratch.known.resize(static_cast<size_t>(tiles.count * kTileNeurons));
   const Decode d{kernels,
                  packed,
@@ -375,7 +374,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
     embed_token(kernels, packed, batch[b].token, batch[b].adapter, d.x + b * packed.stride);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
     keep_x(d, layer);
-    reduce_all(d, layer, &LayerAdapter::encoder, d.x, 0);
+    reduce_all(d, layer, &LayerAdapter::encoder, d.x, d.stride, 0);
     pool.run(tiles.count, [&](int64_t i, int) {
       encode(d, layer, i);
       for (int64_t b = 0; b < count; ++b) attend(d, layer, b, i);
@@ -383,7 +382,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
     for (int64_t b = 0; b < count; ++b) {
       for (int64_t head = 0; head < packed.dims.heads; ++head) combine(d, layer, b, head, mixed);
     }
-    reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, d.stride);
+    reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, packed.dims.heads * d.stride, d.stride);
     pool.run(tiles.count, [&](int64_t i, int) {
       for (int64_t b = 0; b < count; ++b) gate(d, layer, b, i);
     });

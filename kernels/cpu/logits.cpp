@@ -44,10 +44,14 @@ void project_block(const Kernels& kernels, const PackedParameters& packed, const
 // The adapter's part of one row.
 void add_adapter(const Kernels& kernels, const LowRank& update, const float* x, int64_t vocab,
                  float* logits) {
-  std::vector<float> low(static_cast<size_t>(update.rank)), sum(static_cast<size_t>(update.right.stride));
+  std::vector<float> low(static_cast<size_t>(update.rank));
   reduce(kernels, update, 0, x, low.data());
-  expand(kernels, update, 0, low.data(), 0, update.right.stride, sum.data());
-  for (int64_t i = 0; i < vocab; ++i) logits[i] += sum[static_cast<size_t>(i)];
+  const int64_t whole = vocab / kPadding * kPadding;
+  float rest[kPadding] = {};
+  std::copy_n(logits + whole, vocab - whole, rest);
+  expand(kernels, update, 0, low.data(), 0, whole, logits);
+  if (whole < vocab) expand(kernels, update, 0, low.data(), whole, kPadding, rest);
+  std::copy_n(rest, vocab - whole, logits + whole);
 }
 
 }  // namespace

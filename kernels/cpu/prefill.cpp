@@ -189,11 +189,10 @@ double share_of(const Prefill& c, const NeuronBlock& block, int64_t active) {
 // What adapters make of the rows of one head, columns of `x` (stride, columns).
 void reduce(const Prefill& c, int64_t layer, LowRank LayerAdapter::*matrix, int64_t head, const float* x) {
   for (const SegmentRows& segment : c.segments) {
-    if (!segment.adapter) continue;
-    const LowRank& update = segment.adapter->layer(layer).*matrix;
-    if (update.rank == 0) continue;
-    c.kernels.multiply({update.rank, segment.tokens, c.stride, update.left.row(head * update.rank), c.stride,
-                        1, plain(x + segment.first, c.columns),
+    const LowRank* update = update_of(segment.adapter, layer, matrix);
+    if (!update) continue;
+    c.kernels.multiply({update->rank, segment.tokens, c.stride, update->left.row(head * update->rank),
+                        c.stride, 1, plain(x + segment.first, c.columns),
                         c.low + head * c.rank * c.columns + segment.first, c.columns, false});
   }
 }
@@ -205,12 +204,11 @@ bool begin_with_adapters(const Prefill& c, const NeuronBlock& block, LowRank Lay
   if (c.rank == 0) return false;
   std::fill(out, out + block.count * c.columns, 0.0f);
   for (const SegmentRows& segment : c.segments) {
-    if (!segment.adapter) continue;
-    const LowRank& update = segment.adapter->layer(block.layer).*matrix;
-    if (update.rank == 0) continue;
-    const float* right = update.right.row(block.head * update.rank) + neuron;
+    const LowRank* update = update_of(segment.adapter, block.layer, matrix);
+    if (!update) continue;
+    const float* right = update->right.row(block.head * update->rank) + neuron;
     const float* low = c.low + block.head * c.rank * c.columns + segment.first;
-    c.kernels.multiply({block.count, segment.tokens, update.rank, right, 1, update.right.stride,
+    c.kernels.multiply({block.count, segment.tokens, update->rank, right, 1, update->right.stride,
                         plain(low, c.columns), out + segment.first, c.columns, false});
   }
   return true;
@@ -355,8 +353,9 @@ void attend(const Prefill& c, const RowBlock& block, int64_t layer, int64_t head
 // What adapters make of g, for the decoder's part of them.
 void reduce_gated(const Prefill& c, const NeuronBlock& block, const float* g, float* low) {
   for (const SegmentRows& segment : c.segments) {
-    if (!segment.adapter || segment.adapter->layer(block.layer).decoder.rank == 0) continue;
-    const AdapterRows& left = segment.adapter->layer(block.layer).decoder.left;
+    const LowRank* update = update_of(segment.adapter, block.layer, &LayerAdapter::decoder);
+    if (!update) continue;
+    const AdapterRows& left = update->left;
     c.kernels.multiply({segment.tokens, left.stride, block.count, g + segment.first, 1, c.columns,
                         plain(left.row(block.row), left.stride), low + segment.first * c.rank, c.rank,
                         !block.first});
@@ -404,13 +403,12 @@ const SegmentRows& segment_of(const Prefill& c, int64_t row) {
 
 // What an adapter adds to a row of g decoder.
 void adapt_mixed(const Prefill& c, int64_t layer, int64_t row, float* mixed) {
-  const Adapter* adapter = segment_of(c, row).adapter;
-  if (!adapter || adapter->layer(layer).decoder.rank == 0) return;
-  const LowRank& update = adapter->layer(layer).decoder;
+  const LowRank* update = update_of(segment_of(c, row).adapter, layer, &LayerAdapter::decoder);
+  if (!update) return;
   float* low = c.low_partial + row * c.rank;
   const Rows others = plain(low + c.rows * c.rank, c.rows * c.rank);
-  c.kernels.accumulate_rows(others, nullptr, nullptr, c.groups.count - 1, update.left.stride, low);
-  expand(c.kernels, update, 0, low, 0, c.stride, mixed);
+  c.kernels.accumulate_rows(others, nullptr, nullptr, c.groups.count - 1, update->left.stride, low);
+  expand(c.kernels, *update, 0, low, 0, c.stride, mixed);
 }
 
 void mix(const Prefill& c, int64_t layer, int64_t row, int thread) {
@@ -479,13 +477,6 @@ void set_angles(const Prefill& c, ThreadPool& pool) {
   });
 }
 
-int64_t most_rank(std::span<const SegmentRows> segments) {
-  int64_t most = 0;
-  for (const SegmentRows& segment : segments)
-    most = std::max(most, segment.adapter ? padded(segment.adapter->most_rank()) : 0);
-  return most;
-}
-
 int64_t weights_in(std::span<const SegmentRows> segments) {
   int64_t floats = 0;
   for (const SegmentRows& segment : segments) {
@@ -548,7 +539,7 @@ const float* prefill(const Kernels& kernels, const PackedParameters& packed, Thr
   const int64_t rows = place_segments(segments, scratch.segments);
   const Groups groups(packed.dims);
   const Sizes floats(packed.dims, rows);
-  const int64_t weights = weights_in(scratch.segments), rank = most_rank(scratch.segments);
+  const int64_t weights = weights_in(scratch.segments), rank = padded_rank(scratch.segments);
   const bool angles = std::any_of(scratch.segments.begin(), scratch.segments.end(),
                                   [&](const SegmentRows& segment) { return angles_given(packed, segment); });
   scratch.activity.assign(static_cast<size_t>(groups.count), {});

@@ -23,8 +23,8 @@ size_t s_bytes(const Dimensions& dims, DType dtype) {
   return static_cast<size_t>(dims.layers * dims.heads * dims.neurons * padded(dims.width)) * size_of(dtype);
 }
 
-// Tokens that are read in columns before S is made of them: as many as make a row as long as half of one of
-// S, so that S is never read sooner, and few beside the neurons, so that their x take little memory.
+// Tokens that are read in columns before S is made of them: up to half the length of a row of S, where
+// columns are still the less to read, and few beside the neurons, so that their x take little memory.
 int64_t columns_for(const Dimensions& dims) {
   const int64_t most = std::min(padded(dims.width) / 2, dims.heads * dims.neurons / 8);
   const int64_t block = std::min(kColumnBlock, most / kPadding * kPadding);
@@ -157,7 +157,7 @@ void SequenceState::keep_s(int64_t layer, int64_t row, int64_t count, const floa
 }
 
 void SequenceState::flush(int64_t layer, int64_t tile, int64_t position) {
-  if (adds_columns(position)) return flush_to_columns(layer, tile, position);
+  if (are_columns(position)) return flush_to_columns(layer, tile, position);
   const int64_t held = first_pending(tile, position);
   if (are_columns(held)) to_s(layer, tile, held);
   flush_to_s(layer, tile, position);

@@ -66,9 +66,10 @@ class SequenceState : public State {
   /// Makes columns of a tile's pending tokens, or adds them to S, which is first made of the columns there
   /// are when they would become too many.
   void flush(int64_t layer, int64_t tile, int64_t position);
-  /// A flush that only adds columns: they count once all tokens before them are read, so that it may be done
-  /// for provisional tokens.
-  bool adds_columns(int64_t position) const { return are_columns(position); }
+  /// Whether a tile that holds the tokens before this one holds them as columns. A flush that leaves columns
+  /// only adds such: they count once all tokens before them are read, so that it may be done for provisional
+  /// tokens.
+  bool are_columns(int64_t held) const { return begin_ >= 0 && held - begin_ <= columns_; }
   /// Rows of S as a flush at that position will leave them: those of the tile's neurons given, in their
   /// places in `rows` (kTileNeurons, stride).
   void flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons, int64_t count,
@@ -141,7 +142,6 @@ class SequenceState : public State {
   }
   static int64_t first_pending(int64_t tile, int64_t position, int64_t flushed);
   int64_t most_distance() const { return columns_ + kSlots; }
-  bool are_columns(int64_t held) const { return begin_ >= 0 && held - begin_ <= columns_; }
   bool has_columns(int64_t tile) const { return are_columns(first_pending(tile)); }
   bool has_columns() const;
   bool has_s() const;

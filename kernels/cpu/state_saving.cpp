@@ -72,13 +72,14 @@ KeptTokens SequenceState::kept_from(int64_t first) const {
   std::vector<int32_t> neurons;
   std::vector<float> values;
   float space[kTileNeurons];
+  const bool columns = has_columns();
   for (int64_t layer = 0; layer < dims_.layers; ++layer) {
     *begin++ = static_cast<int64_t>(values.size());
     for (int64_t t = first; t < position_; ++t, to += width) {
       for (int64_t i = 0; i < tiles_.count; ++i)
         append_active(r_of(layer, i, t, space), tiles_[i], neurons, values);
       *begin++ = static_cast<int64_t>(values.size());
-      std::copy_n(has_columns() ? x_of_token(layer, t) : x(layer, slot(t)), width, to);
+      std::copy_n(columns ? x_of_token(layer, t) : x(layer, slot(t)), width, to);
     }
   }
   kept.neuron = tensor_of(DType::i32, neurons);
@@ -161,6 +162,7 @@ void SequenceState::take_tokens(const KeptTokens& tokens) {
   const auto* neuron = reinterpret_cast<const int32_t*>(tokens.neuron.data);
   const auto* values = reinterpret_cast<const float*>(tokens.r.data);
   const auto* from = reinterpret_cast<const float*>(tokens.x.data);
+  const bool columns = has_columns();
   for (int64_t layer = 0; layer < dims_.layers; ++layer, ++begin) {
     for (int64_t t = position_ - count; t < position_; ++t, ++begin, from += dims_.width) {
       std::fill_n(r(layer, slot(t), 0), slot_stride(), 0.0f);
@@ -168,7 +170,7 @@ void SequenceState::take_tokens(const KeptTokens& tokens) {
       for (int64_t tile = 0; tile < tiles_.count; ++tile)
         if (has_columns(tile) && t < first_pending(tile)) slot_to_column(layer, tile, t);
       std::copy_n(from, dims_.width, x(layer, slot(t)));
-      if (has_columns()) std::copy_n(from, dims_.width, x_of_token(layer, t));
+      if (columns) std::copy_n(from, dims_.width, x_of_token(layer, t));
     }
   }
 }

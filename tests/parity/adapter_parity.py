@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from huggingface_parity import Checks, loaded  # first: it sets what transformers reads when imported
+from huggingface_parity import loaded  # first: it sets what transformers reads when imported
 
 import peft
 import torch
@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
 import bdh_torch
+from checks import Checks
 from logits_parity import Command, relative_difference, write_model
 
 DATA = pathlib.Path(__file__).parent.parent / "data" / "adapters"

@@ -18,7 +18,7 @@ import time
 import warnings
 from unittest import mock
 
-from huggingface_parity import Checks, loaded, run_python, snippets, trained_tokenizer  # first: it sets what transformers reads when imported
+from huggingface_parity import loaded, run_python, snippets, trained_tokenizer  # first: it sets what transformers reads when imported
 
 import huggingface_hub
 import onnxruntime
@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, Trainer, TrainingArguments, pipeline
 
 import bdh_torch
+from checks import Checks
 from logits_parity import Command, relative_difference, write_model
 
 logging.getLogger("torch.onnx").setLevel(logging.ERROR)

@@ -32,6 +32,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, logging
 
 import bdh_torch
+from checks import Checks
 from logits_parity import Command, random_model, relative_difference, write_model
 
 logging.set_verbosity_error()
@@ -41,19 +42,6 @@ SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 HOSTILE = ["---", "a: b", "x\n---\n# y", "\"quoted\" and \\", "no", "1.0", "~", "- a", "#", "{a: [b", "|", "\u2028\u0085\x7f\x01",
            "\ufeffя 🦉 \U0001fffe", "<script>", "{{ content }}", "%", "@x", "`", "!!python/object:os.system"]
-
-
-class Checks:
-    """What was checked, and what failed."""
-
-    def __init__(self):
-        self.done, self.failed = 0, []
-
-    def that(self, right, what):
-        self.done += 1
-        if not right:
-            self.failed.append(what)
-            print("FAILED:", what)
 
 
 def loaded(directory, kind=AutoModelForCausalLM, **options):

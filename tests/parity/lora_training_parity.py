@@ -14,7 +14,7 @@ import random
 import sys
 import tempfile
 
-from huggingface_parity import Checks, loaded  # first: it sets what transformers reads when imported
+from huggingface_parity import loaded  # first: it sets what transformers reads when imported
 
 import peft
 import torch
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers.utils import logging
 
+from checks import Checks
 from adapter_parity import DATA as ADAPTERS, agree, base_model, logits, logits_of, save, targets_of
 from logits_parity import Command, relative_difference
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 
-from huggingface_parity import Checks  # first: it sets what transformers reads when imported
+import huggingface_parity  # first: it sets what transformers reads when imported
 
 import torch
 from safetensors import safe_open
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import bdh_torch
+from checks import Checks
 from logits_parity import Command, relative_difference, write_model
 from quantization_parity import GROUP, floats_of, logits, refusal
 

@@ -8,13 +8,14 @@ import random
 import sys
 import tempfile
 
-from huggingface_parity import Checks  # first: it sets what transformers reads when imported
+import huggingface_parity  # first: it sets what transformers reads when imported
 
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import bdh_torch
+from checks import Checks
 from logits_parity import Command, relative_difference, write_model
 
 GROUP = 32

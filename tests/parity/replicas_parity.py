@@ -23,6 +23,8 @@ import tempfile
 import threading
 import time
 
+from checks import Checks
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONF = ROOT / "tools/examples/serve/nginx.conf"
 PORTS = ("8080", "8081", "8082")  # of nginx, and of the replicas, in CONF
@@ -32,19 +34,6 @@ MANY = 200  # replies to them
 ENDLESS = 1_000_000  # tokens of a text that nobody waits for
 TEXT = {"prompt": "ROMEO:\nWhat", "max_tokens": 24, "seed": 5}
 COMPLETIONS = "/v1/completions"
-
-
-class Checks:
-    """What was checked, and what failed."""
-
-    def __init__(self):
-        self.done, self.failed = 0, []
-
-    def that(self, right, what):
-        self.done += 1
-        if not right:
-            self.failed.append(what)
-            print("FAILED:", what)
 
 
 def wait_until(true, what, pause=0.01):

@@ -16,13 +16,14 @@ import tempfile
 import time
 import urllib.request
 
-from huggingface_parity import Checks, trained_tokenizer  # first: it sets what transformers reads when imported
+from huggingface_parity import trained_tokenizer  # first: it sets what transformers reads when imported
 
 import openai
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
 import bdh_torch
+from checks import Checks
 from adapter_parity import head_adapter, save_head_adapter
 from logits_parity import Command, write_model
 

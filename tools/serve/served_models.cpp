@@ -156,19 +156,19 @@ void ServedModels::begin(const List& models) {
   List begun;
   for (const ServedModelPointer& loaded : models) {
     ServedModel served = *loaded;
-    if (!served.scheduler) begin(served, base_in(begun, served));
+    if (!served.scheduler) begin_scheduler(served, base_in(begun, served));
     begun.push_back(loaded->scheduler ? loaded : std::make_shared<ServedModel>(std::move(served)));
   }
   const std::lock_guard lock(mutex_);
   models_ = std::move(begun);
 }
 
-void ServedModels::begin(ServedModel& served, const ServedModel* base) const {
+void ServedModels::begin_scheduler(ServedModel& served, const ServedModel* base) const {
   const auto& weights = served.model->weights;
   weights->packed();
   served.fingerprint = fingerprint_of(*served.model);
   tokenizer_of(*served.model);
-  served.shares_scheduler = base;
+  served.shares_scheduler = base != nullptr;
   if (base) {
     served.scheduler = base->scheduler;
     return;
@@ -203,12 +203,11 @@ size_t ServedModels::most_session() const {
 
 void ServedModels::reload() {
   List models = load();
-  const uint64_t each = bytes_of_each(models);
   for (ServedModelPointer& loaded : models) {
     for (const ServedModelPointer& served : list())
       if (same(*served, *loaded)) loaded = served;
   }
-  if (batch_ * each > options_.state_bytes)
+  if (batch_ * bytes_of_each(models) > options_.state_bytes)
     fail(ErrorKind::out_of_memory, "the new models' sessions take more than --state-bytes; start anew");
   begin(models);
   std::vector<const Weights*> current;

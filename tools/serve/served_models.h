@@ -66,7 +66,7 @@ class ServedModels {
   List with_adapters(ServedModel base) const;
   void share_memory(const List& models);
   void begin(const List& models);
-  void begin(ServedModel& served, const ServedModel* base) const;
+  void begin_scheduler(ServedModel& served, const ServedModel* base) const;
   static const ServedModel* base_in(const List& models, const ServedModel& adapted);
   uint64_t bytes_of_each(const List& models) const;
 

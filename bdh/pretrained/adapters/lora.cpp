@@ -3,34 +3,20 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <memory>
 
 #include "bdh/base/error.h"
 #include "bdh/model/quantization.h"
+#include "bdh/pretrained/adapters/shares.h"
 
 namespace bdh {
 
 namespace {
 
-// A parameter as heads of rows.
-struct Rows {
-  int64_t heads, rows, columns;
-
-  explicit Rows(const Shape& shape)
-      : heads(shape.size() == 3 ? shape[0] : 1), rows(shape[shape.size() - 2]), columns(shape.back()) {}
-};
-
 const float* floats_of(const Tensor& tensor) { return reinterpret_cast<const float*>(tensor.data); }
 
-bool fits(const LowRankUpdate& update, const Rows& of) {
-  const Rows left(update.left.shape), right(update.right.shape);
-  return left.heads == of.heads && right.heads == of.heads && left.rows == of.rows &&
-         right.columns == of.columns && left.columns == update.rank && right.rows == update.rank;
-}
-
 // row += scale * left right, for row `row` of head `head`.
-void add_row(const LowRankUpdate& update, double scale, const Rows& of, int64_t head, int64_t row,
+void add_row(const LowRankUpdate& update, double scale, const ByHead& of, int64_t head, int64_t row,
              std::vector<double>& sum, std::vector<double>& to) {
   const float* left = floats_of(update.left) + (head * of.rows + row) * update.rank;
   const float* right = floats_of(update.right) + head * update.rank * of.columns;
@@ -41,13 +27,8 @@ void add_row(const LowRankUpdate& update, double scale, const Rows& of, int64_t 
   for (size_t i = 0; i < sum.size(); ++i) to[i] += scale * update.scale * sum[i];
 }
 
-struct Share {
-  const LowRankUpdate* update;
-  double scale;
-};
-
-Tensor updated(const std::string& parameter, const Tensor& given, std::span<const Share> shares) {
-  const Rows of(given.shape);
+Tensor updated(const std::string& parameter, const Tensor& given, std::span<const UpdateShare> shares) {
+  const ByHead of(given.shape);
   const size_t row_bytes = static_cast<size_t>(of.columns) * size_of(given.dtype);
   std::byte* data = nullptr;
   Tensor tensor = make_tensor(given.dtype, given.shape, &data);
@@ -56,7 +37,7 @@ Tensor updated(const std::string& parameter, const Tensor& given, std::span<cons
     std::byte* stored = data + static_cast<size_t>(i) * row_bytes;
     copy_row_major(given, i * of.columns, of.columns, stored);
     convert(given.dtype, stored, DType::f64, row.data(), row.size());
-    for (const Share& share : shares)
+    for (const UpdateShare& share : shares)
       add_row(*share.update, share.scale, of, i / of.rows, i % of.rows, sum, row);
     convert(DType::f64, row.data(), given.dtype, stored, row.size());
     convert(given.dtype, stored, DType::f64, row.data(), row.size());
@@ -72,18 +53,10 @@ Tensor updated(const std::string& parameter, const Tensor& given, std::span<cons
 Model merged(const Model& model, std::span<const AppliedAdapter> adapters) {
   require_floats(model.config(), "merging an adapter");
   TensorMap state_dict = model.weights->state_dict();
-  std::map<std::string, std::vector<Share>> shares;
-  for (const AppliedAdapter& applied : adapters) {
-    for (const LowRankUpdate& update : applied.adapter.updates) {
-      const auto found = state_dict.find(update.parameter);
-      if (found == state_dict.end() || !fits(update, Rows(found->second.shape)))
-        fail(ErrorKind::invalid_argument, "the adapter's update of '", update.parameter,
-             "' does not fit this model: it was made for another");
-      shares[update.parameter].push_back({&update, applied.scale});
-    }
+  for (const auto& [parameter, of_parameter] : shares_of(model.config(), adapters)) {
+    Tensor& tensor = state_dict.at(parameter);
+    tensor = updated(parameter, tensor, of_parameter.shares);
   }
-  for (const auto& [parameter, of_parameter] : shares)
-    state_dict[parameter] = updated(parameter, state_dict[parameter], of_parameter);
   Model other = model;
   other.packed = false;
   other.weights = std::make_shared<Weights>(model.config(), state_dict, model.weights->shared_backend(),
