@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <optional>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -183,6 +184,11 @@ bool link_file(const fs::path& file, const fs::path& name) {
   ::unlink(temporary.c_str());
   if (renamed) sync_directory(directory_of(name));
   return renamed;
+}
+
+bool FileIdentity::operator<(const FileIdentity& other) const {
+  return std::tie(device, inode, bytes, written) <
+         std::tie(other.device, other.inode, other.bytes, other.written);
 }
 
 FileIdentity identity_of(const fs::path& path) {

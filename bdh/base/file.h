@@ -1,7 +1,6 @@
 // Files: mapped for reading, written whole or not at all.
 #pragma once
 
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -47,7 +46,8 @@ bool link_file(const std::filesystem::path& file, const std::filesystem::path& n
 struct FileIdentity {
   uint64_t device = 0, inode = 0, bytes = 0;
   int64_t written = 0;  // nanoseconds since 1970
-  auto operator<=>(const FileIdentity&) const = default;
+  bool operator==(const FileIdentity&) const = default;
+  bool operator<(const FileIdentity& other) const;
 };
 /// All zero where there is no such file.
 FileIdentity identity_of(const std::filesystem::path& path);

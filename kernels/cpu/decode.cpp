@@ -237,16 +237,21 @@ void reduce_gated(const Decode& d, int64_t layer, int64_t b, int64_t i, const in
   d.kernels.accumulate_rows(rows_of(update->left, d.tiles[i].row), index, g, gated, update->left.stride, low);
 }
 
-void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
+int64_t active_neurons(const Decode& d, int64_t sequence, int64_t i, float* n, int32_t* index) {
+  return d.kernels.compact(d.neurons + d.index(sequence, i) * kTileNeurons, nullptr, d.tiles[i].count, n,
+                           index);
+}
+
+const float* attended_by(const Decode& d, int64_t sequence, int64_t i) {
+  return d.attended + (sequence * d.packed.dims.heads + d.tiles[i].head) * d.stride;
+}
+
+// The gate when v of the active neurons is known. index, n, v: theirs, which are overwritten.
+void gate_by(const Decode& d, int64_t layer, int64_t sequence, int64_t i, int32_t* index, float* n, float* v,
+             int64_t active) {
   const NeuronTile tile = d.tiles[i];
   const int64_t at = d.index(sequence, i);
   float* mixed = d.partial + at * d.stride;
-  int32_t index[kTileNeurons];
-  float n[kTileNeurons], v[kTileNeurons];
-  const int64_t active = d.kernels.compact(d.neurons + at * kTileNeurons, nullptr, tile.count, n, index);
-  const float* attended = d.attended + (sequence * d.packed.dims.heads + tile.head) * d.stride;
-  d.kernels.dot_rows(from_row(d.packed.layer(layer).encoder_v, tile.row), index, active, d.stride, attended,
-                     v);
   if (d.batch[sequence].adapter) adapt_v(d, layer, sequence, tile, index, active, v);
 
   if (d.batch[sequence].trace) note_fired(tile, index, n, v, active, d.fired[at]);
@@ -258,6 +263,55 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   reduce_gated(d, layer, sequence, i, index, n, gated);
   d.activity[at].n += active;
   d.activity[at].g += gated;
+}
+
+void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
+  int32_t index[kTileNeurons];
+  float n[kTileNeurons], v[kTileNeurons];
+  const int64_t active = active_neurons(d, sequence, i, n, index);
+  const Rows encoder_v = from_row(d.packed.layer(layer).encoder_v, d.tiles[i].row);
+  d.kernels.dot_rows(encoder_v, index, active, d.stride, attended_by(d, sequence, i), v);
+  gate_by(d, layer, sequence, i, index, n, v, active);
+}
+
+// How many sequences a row of E_v is read for at once.
+int64_t gated_together(const Kernels& kernels, const PackedParameters& packed) {
+  if (packed.is_quantized() || !kernels.dot_pairs) return 1;
+  const int64_t width = padded(packed.stride / 2) * 2;
+  return std::clamp<int64_t>(kMostNumbersOfX / width, 1, kMostGated);
+}
+
+// Pairs of a neuron and a sequence in which it is active, in the order of neurons.
+int64_t pair_up(GateScratch& scratch, int64_t sequences) {
+  int32_t place[kTileNeurons + 1] = {};
+  for (int64_t b = 0; b < sequences; ++b) {
+    for (int64_t j = 0; j < scratch.active[b]; ++j) ++place[scratch.index[b][j] + 1];
+  }
+  for (int64_t neuron = 0; neuron < kTileNeurons; ++neuron) place[neuron + 1] += place[neuron];
+  const int64_t pairs = place[kTileNeurons];
+  for (int64_t b = 0; b < sequences; ++b) {
+    for (int64_t j = 0; j < scratch.active[b]; ++j) {
+      const int32_t neuron = scratch.index[b][j];
+      scratch.pairs[place[neuron]++] = {static_cast<int16_t>(neuron), static_cast<int16_t>(b)};
+    }
+  }
+  return pairs;
+}
+
+// The same for several sequences, from `first` on.
+void gate_together(const Decode& d, int64_t layer, int64_t first, int64_t sequences, int64_t i,
+                   GateScratch& scratch) {
+  for (int64_t b = 0; b < sequences; ++b)
+    scratch.active[b] = active_neurons(d, first + b, i, scratch.n[b], scratch.index[b]);
+  const Rows encoder_v = from_row(d.packed.layer(layer).encoder_v, d.tiles[i].row);
+  d.kernels.dot_pairs(encoder_v, scratch.pairs, pair_up(scratch, sequences), d.stride,
+                      attended_by(d, first, i), d.packed.dims.heads * d.stride, sequences, scratch.v[0],
+                      kTileNeurons);
+  for (int64_t b = 0; b < sequences; ++b) {
+    float v[kTileNeurons];
+    for (int64_t j = 0; j < scratch.active[b]; ++j) v[j] = scratch.v[b][scratch.index[b][j]];
+    gate_by(d, layer, first + b, i, scratch.index[b], scratch.n[b], v, scratch.active[b]);
+  }
 }
 
 // What an adapter adds to g decoder.
@@ -321,6 +375,15 @@ void add_activity(const Decode& d, int64_t sequences, LayerActivity& total) {
   }
 }
 
+// Of a few sequences it is less work than waking threads for it.
+template <class Body>
+void for_each(ThreadPool& pool, int64_t sequences, int64_t parts, const Body& body) {
+  constexpr int64_t kFewSequences = 3;
+  const auto one = [&](int64_t i, int worker) { body(i / parts, i % parts, worker); };
+  if (sequences > kFewSequences) return pool.run(sequences * parts, one);
+  for (int64_t i = 0; i < sequences * parts; ++i) one(i, 0);
+}
+
 /// The tiles' lists as one.
 void add_to_traces(const Decode& d, int64_t layer) {
   for (int64_t b = 0; b < std::ssize(d.batch); ++b) {
@@ -358,7 +421,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  tiles,
                  packed.stride,
                  scratch.attended.at_least(count * packed.dims.heads * packed.stride),
-                 scratch.partial.at_least((count * tiles.count + 1) * packed.stride),
+                 scratch.partial.at_least((count * tiles.count + pool.threads()) * packed.stride),
                  scratch.neurons.at_least(count * tiles.count * kTileNeurons),
                  scratch.activity.data(),
                  scratch.angles.at_least(count * padded(packed.dims.neurons)),
@@ -368,8 +431,10 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  rank,
                  scratch.low.at_least(count * packed.dims.heads * rank),
                  scratch.low_partial.at_least(count * tiles.count * rank)};
+  const int64_t together = std::min(count, gated_together(kernels, packed));
+  GateScratch* gates = together > 1 ? scratch.gates.at_least(pool.threads()) : nullptr;
   set_angles(d);
-  float* mixed = d.partial + count * tiles.count * packed.stride;
+  const auto space_of = [&](int worker) { return d.partial + (count * tiles.count + worker) * d.stride; };
   for (int64_t b = 0; b < count; ++b)
     embed_token(kernels, packed, batch[b].token, batch[b].adapter, d.x + b * packed.stride);
   for (int64_t layer = 0; layer < packed.dims.layers; ++layer) {
@@ -379,14 +444,20 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
       encode(d, layer, i);
       for (int64_t b = 0; b < count; ++b) attend(d, layer, b, i);
     });
-    for (int64_t b = 0; b < count; ++b) {
-      for (int64_t head = 0; head < packed.dims.heads; ++head) combine(d, layer, b, head, mixed);
-    }
+    for_each(pool, count, packed.dims.heads,
+             [&](int64_t b, int64_t head, int worker) { combine(d, layer, b, head, space_of(worker)); });
     reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, packed.dims.heads * d.stride, d.stride);
-    pool.run(tiles.count, [&](int64_t i, int) {
-      for (int64_t b = 0; b < count; ++b) gate(d, layer, b, i);
+    pool.run(tiles.count, [&](int64_t i, int worker) {
+      for (int64_t b = 0; b < count; b += together) {
+        const int64_t sequences = std::min(together, count - b);
+        if (sequences == 1) {
+          gate(d, layer, b, i);
+        } else {
+          gate_together(d, layer, b, sequences, i, gates[worker]);
+        }
+      }
     });
-    for (int64_t b = 0; b < count; ++b) mix(d, layer, b, mixed);
+    for_each(pool, count, 1, [&](int64_t b, int64_t, int worker) { mix(d, layer, b, space_of(worker)); });
     if (is_traced) add_to_traces(d, layer);
     if (!activity.empty()) add_activity(d, count, activity[layer]);
   }

@@ -9,11 +9,24 @@
 #include "kernels/cpu/packed.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/state.h"
+#include "kernels/cpu/tiles.h"
 
 namespace bdh::cpu {
 
+constexpr int64_t kMostGated = 16;  // sequences whose v are made together
+
+/// A thread's: a tile's active neurons of several sequences, and v of each neuron that is active.
+struct GateScratch {
+  int32_t index[kMostGated][kTileNeurons];
+  float n[kMostGated][kTileNeurons];
+  float v[kMostGated][kTileNeurons];
+  DotPair pairs[kMostGated * kTileNeurons];
+  int64_t active[kMostGated];
+};
+
 struct DecodeScratch {
   Buffer<float> x, attended, partial, neurons, angles, flushed, low, low_partial;
+  Buffer<GateScratch> gates;
   std::vector<LayerActivity> activity;
   std::vector<uint8_t> known;
   std::vector<std::vector<FiredNeuron>> fired;

@@ -15,6 +15,7 @@ namespace bdh::cpu {
 
 constexpr int64_t kPadding = 16;           // floats in the widest vector there is
 constexpr int64_t kQuantizedPadding = 64;  // numbers
+constexpr int64_t kMostNumbersOfX = 4096;  // of several x, padded, that stay in the first cache
 /// Below this share of elements of A that are not zero Kernels::add_sparse is faster than multiply. On
 /// AVX-512, in blocks of 128 neurons and 256 tokens, they meet between 0.4 and 0.5 at D 128 and 256, at 0.3
 /// at D 512; on AVX2 above 0.5 at all of these.
@@ -62,6 +63,11 @@ struct Gated {
   int64_t v, g;
 };
 
+/// A product that dot_pairs makes.
+struct DotPair {
+  int16_t row, x;
+};
+
 struct Kernels {
   const char* name;
 
@@ -74,6 +80,12 @@ struct Kernels {
   /// width.
   void (*dot_rows_by_all)(const Rows& rows, int64_t count, int64_t width, const float* x, int64_t x_count,
                           float* out, int64_t out_stride);
+
+  /// out[pair.x * out_stride + pair.row] = row(pair.row) . x(pair.x) of rows of floats for pairs in the order
+  /// of their rows, with the bits of dot_rows; x(k): x + k * x_stride. The x have at most kMostNumbersOfX
+  /// numbers. Null in a minimal build.
+  void (*dot_pairs)(const Rows& rows, const DotPair* pairs, int64_t count, int64_t width, const float* x,
+                    int64_t x_stride, int64_t x_count, float* out, int64_t out_stride);
 
   /// out += sum over i < count of scale[i] * row(index[i]); index null: row(i); scale null: 1.
   void (*accumulate_rows)(const Rows& rows, const int32_t* index, const float* scale, int64_t count,

@@ -77,11 +77,43 @@ TEST_CASE("dot_rows_by_all gives each x the bits that it has alone") {
   });
 }
 
-TEST_CASE("dot_rows and accumulate_rows, dense and gathered") {
+TEST_CASE("dot_pairs gives each pair the bits of dot_rows") {
   Random random;
   for_each_isa([&](const Kernels& kernels) {
     for (DType dtype : kDTypes) {
       for (int64_t width : {16, 48, 256}) {
+        for (int64_t xs : {2, 3, 16}) {
+          constexpr int64_t kRows = 37;
+          const Stored rows(random.floats(kRows * width), dtype);
+          const int64_t x_stride = width + 16, stride = kRows + 3;
+          const std::vector<float> x = random.floats(xs * x_stride);
+          const Rows view{rows.bytes.data(), dtype, width};
+          for (int every : {1, 2, 5, 1000}) {  // of the pairs that there are one in so many is asked for
+            std::vector<DotPair> pairs;
+            std::vector<float> dots(static_cast<size_t>(xs * stride), -1), alone(dots);
+            for (int32_t row = 0, seen = 0; row < kRows; ++row) {
+              for (int64_t k = 0; k < xs; ++k) {
+                if (seen++ % every != every - 1) continue;
+                pairs.push_back({static_cast<int16_t>(row), static_cast<int16_t>(k)});
+                kernels.dot_rows(view, &row, 1, width, x.data() + k * x_stride,
+                                 alone.data() + k * stride + row);
+              }
+            }
+            kernels.dot_pairs(view, pairs.data(), std::ssize(pairs), width, x.data(), x_stride, xs,
+                              dots.data(), stride);
+            CHECK(dots == alone);
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("dot_rows and accumulate_rows, dense and gathered") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    for (DType dtype : kDTypes) {
+      for (int64_t width : {16, 48, 256, 272}) {
         for (int64_t count : {0, 1, 3, 4, 9, 37}) {
           const Stored rows(random.floats(40 * width), dtype);
           const std::vector<float> x = random.floats(width), scale = random.floats(count);
