@@ -58,7 +58,7 @@ TEST_CASE("dot_rows_by_all gives each x the bits that it has alone") {
   Random random;
   for_each_isa([&](const Kernels& kernels) {
     for (DType dtype : kDTypes) {
-      for (int64_t width : {16, 48, 256}) {
+      for (int64_t width : {16, 48, 256, 4112}) {
         for (int64_t count : {1, 4, 30, 32}) {
           for (int64_t xs : {1, 2, 3, 4, 9}) {
             const Stored rows(random.floats(count * width), dtype);
