@@ -23,6 +23,14 @@ constexpr int64_t kPrefillTokens = 256;
 // Prefill reads and writes the whole of S once, decode its active rows for each token, and none at the start.
 constexpr int64_t kFewTokens = 3, kFewFirstTokens = 8;
 
+constexpr size_t kLogitsTogether = 16;  // rows
+
+// A segment of which the last logits are wanted, and the x that they are made of.
+struct LastRow {
+  const Segment* segment;
+  const float* x;
+};
+
 void check_provisional(std::span<const Segment> segments) {
   const auto fits = [](const Segment& segment) {
     return segment.state && segment.tokens.size() <= static_cast<size_t>(kMostProvisional);
@@ -70,11 +78,18 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
         is_decode(read.segments) || read.provisional
             ? decode(kernels_, parameters, pool_, decode_, read.segments, read.activity, read.provisional)
             : prefill(kernels_, parameters, pool_, prefill_, read.segments, read.activity);
+    last_rows_.clear();
     for (const Segment& segment : read.segments) {
       x += static_cast<int64_t>(segment.tokens.size()) * parameters.stride;
       if (segment.x) give_x(parameters, segment, x);
-      give_logits(parameters, segment, x);
+      if (segment.all_logits && segment.logits) give_all_logits(parameters, segment, x);
+      if (segment.draw || (segment.logits && !segment.all_logits))
+        last_rows_.push_back({&segment, x - parameters.stride});
     }
+    for (size_t i = 0; i < last_rows_.size(); i += kLogitsTogether)
+      give_last_logits(
+          parameters,
+          std::span(last_rows_).subspan(i).first(std::min(kLogitsTogether, last_rows_.size() - i)));
   }
 
 #ifndef BDH_MINIMAL
@@ -102,14 +117,27 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
       std::copy_n(x_end + (row - rows) * packed.stride, width, segment.x + row * width);
   }
 
-  void give_logits(const PackedParameters& packed, const Segment& segment, const float* x_end) {
-    if (!segment.logits && !segment.draw) return;
-    const auto rows = segment.all_logits ? static_cast<int64_t>(segment.tokens.size()) : int64_t{1};
-    const int64_t vocab = packed.dims.vocab;
-    float* logits = segment.logits ? segment.logits : logits_.at_least(vocab);
-    project_logits(kernels_, packed, pool_, x_end - rows * packed.stride, rows, segment.adapter, logits);
-    const std::span<const float> last(logits + (rows - 1) * vocab, static_cast<size_t>(vocab));
-    if (segment.draw) segment.draw->token = sampler_.draw(*segment.draw, last);
+  void give_all_logits(const PackedParameters& packed, const Segment& segment, const float* x_end) {
+    const auto rows = static_cast<int64_t>(segment.tokens.size());
+    const float* x = x_end - rows * packed.stride;
+    project_logits(kernels_, packed, pool_, x, rows, segment.logits);
+    adapt_logits(kernels_, packed, pool_, segment.adapter, x, rows, segment.logits);
+  }
+
+  // Of the last tokens of several segments, so that lm_head is read once for them.
+  void give_last_logits(const PackedParameters& packed, std::span<const LastRow> some) {
+    const int64_t vocab = packed.dims.vocab, count = std::ssize(some);
+    float* x = last_x_.at_least(count * packed.stride);
+    float* logits = logits_.at_least(count * vocab);
+    for (int64_t i = 0; i < count; ++i) std::copy_n(some[i].x, packed.stride, x + i * packed.stride);
+    project_logits(kernels_, packed, pool_, x, count, logits);
+    for (const auto& [segment, its_x] : some) {
+      adapt_logits(kernels_, packed, pool_, segment->adapter, its_x, 1, logits);
+      const std::span<const float> row(logits, static_cast<size_t>(vocab));
+      if (segment->logits && !segment->all_logits) std::copy(row.begin(), row.end(), segment->logits);
+      if (segment->draw) segment->draw->token = sampler_.draw(*segment->draw, row);
+      logits += vocab;
+    }
   }
 
   const Kernels& kernels_;
@@ -117,7 +145,8 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   ThreadPool pool_;
   DecodeScratch decode_;
   PrefillScratch prefill_;
-  Buffer<float> logits_;
+  std::vector<LastRow> last_rows_;
+  Buffer<float> last_x_, logits_;
   Sampler sampler_;
 };
 

@@ -57,12 +57,16 @@ void add_adapter(const Kernels& kernels, const LowRank& update, const float* x, 
 }  // namespace
 
 void project_logits(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool, const float* x,
-                    int64_t rows, const Adapter* adapter, float* logits) {
+                    int64_t rows, float* logits) {
   const int64_t columns = (packed.dims.vocab + kColumnBlock - 1) / kColumnBlock;
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock * columns;
   pool.run(blocks, [&](int64_t i, int) {
     project_block(kernels, packed, x, rows, i / columns * kRowBlock, i % columns * kColumnBlock, logits);
   });
+}
+
+void adapt_logits(const Kernels& kernels, const PackedParameters& packed, ThreadPool& pool,
+                  const Adapter* adapter, const float* x, int64_t rows, float* logits) {
   if (!adapter || adapter->lm_head.rank == 0) return;
   const int64_t vocab = packed.dims.vocab;
   pool.run(rows, [&](int64_t i, int) {
