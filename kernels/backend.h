@@ -90,7 +90,8 @@ class State {
  public:
   virtual ~State() = default;
   virtual int64_t position() const = 0;
-  virtual std::unique_ptr<State> clone() const = 0;
+  /// Becomes what another one is, of the same backend, sizes and options, in its own memory.
+  virtual void copy(const State& other) = 0;
   /// What it remembers, on the CPU.
   virtual SavedState save() const = 0;
   /// What the last `count` tokens left. Throws Error(unsupported) where that is not known any more.

@@ -225,11 +225,20 @@ void Session::know(std::span<const int32_t> tokens) {
 }
 
 Session Session::clone() const {
-  Session copy(weights_, options_);
-  copy.state_ = state_->clone();
-  copy.start_ = start_;
-  copy.known_ = known_;
-  return copy;
+  Session made(weights_, options_);
+  made.copy(*this);
+  return made;
+}
+
+void Session::copy(const Session& other) {
+  if (!may_be_of(*other.weights_, other.options_)) {
+    *this = other.clone();
+    return;
+  }
+  state_->copy(*other.state_);
+  weights_ = other.weights_;
+  start_ = other.start_;
+  known_ = other.known_;
 }
 
 void Session::reset() { start_at(0); }
@@ -242,12 +251,16 @@ void Session::start_at(int64_t position) {
   start_ = position;
 }
 
+// Whether its memory may serve a session of these.
+bool Session::may_be_of(const Weights& weights, const SessionOptions& options) const {
+  return &weights.base() == &weights_->base() && options.horizon == options_.horizon &&
+         options.state_dtype == options_.state_dtype;
+}
+
 void Session::reset(SessionOptions options) { reset(weights_, std::move(options)); }
 
 void Session::reset(std::shared_ptr<const Weights> weights, SessionOptions options) {
-  const bool same = &weights->base() == &weights_->base() && options.horizon == options_.horizon &&
-                    options.state_dtype == options_.state_dtype && !options.max_bytes;
-  if (!same) {
+  if (options.max_bytes || !may_be_of(*weights, options)) {
     *this = Session(std::move(weights), std::move(options));
     return;
   }

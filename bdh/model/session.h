@@ -118,6 +118,9 @@ class Session {
 
   /// An independent copy.
   Session clone() const;
+  /// Becomes such a copy of another session: in the memory there is, where it has the same base of weights
+  /// and options.
+  void copy(const Session& other);
   /// Forgets everything read, in the memory there is; and goes on with other options. Throws as the
   /// constructor.
   void reset();
@@ -145,6 +148,7 @@ class Session {
                                        const ReadOptions&);
   friend void read_batch(std::span<const SessionRead>, const ReadOptions&);
   std::unique_ptr<State> new_state() const;
+  bool may_be_of(const Weights& weights, const SessionOptions& options) const;
   Segment segment_of(std::span<const int32_t> tokens) const;
   void know(std::span<const int32_t> tokens);
   SavedState state_of_tokens() const;

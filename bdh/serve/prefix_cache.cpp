@@ -19,17 +19,16 @@ constexpr size_t kMostSeen = 65536;
 PrefixCache::PrefixCache(std::shared_ptr<StateStore> store, int64_t grid, uint64_t max_prompt_bytes)
     : store_(std::move(store)), grid_(grid), max_prompt_bytes_(max_prompt_bytes) {}
 
-std::unique_ptr<Session> PrefixCache::begin(std::unique_ptr<Session> session, std::span<const int32_t> prompt,
-                                            Plan& plan) {
-  const std::vector<std::string> names = prefix_points(*session, prompt, grid_);
+void PrefixCache::begin(Session& session, std::span<const int32_t> prompt, Plan& plan) {
+  const std::vector<std::string> names = prefix_points(session, prompt, grid_);
   const auto name_of = [&](int64_t point) { return concat(kPrefix, names[static_cast<size_t>(point - 1)]); };
   int64_t kept = std::ssize(names), parting = kept;
   std::optional<KeptState> state;
-  while (kept > 0 && !(state = find(name_of(kept), *session))) --kept;
+  while (kept > 0 && !(state = find(name_of(kept), session))) --kept;
   while (parting > 0 && !seen_.contains(name_of(parting))) --parting;
   for (int64_t point = 1; point <= std::ssize(names); ++point) see(name_of(point));
 
-  const uint64_t bytes = most_session_bytes(session->weights(), session->options().state_dtype);
+  const uint64_t bytes = most_session_bytes(session.weights(), session.options().state_dtype);
   const auto plan_point = [&](int64_t point) {
     if (point <= kept || (plan.size() + 1) * bytes > max_prompt_bytes_) return;
     plan[point * grid_] = name_of(point);
@@ -37,7 +36,7 @@ std::unique_ptr<Session> PrefixCache::begin(std::unique_ptr<Session> session, st
   plan_point(std::ssize(names));
   plan_point(parting);
   for (int64_t back = 1; back < std::ssize(names); back *= 2) plan_point(std::ssize(names) - back);
-  return state ? std::make_unique<Session>(state->session->clone()) : std::move(session);
+  if (state) session.copy(*state->session);
 }
 
 /// A damaged file is a miss, and so is a state of the same model loaded twice.

@@ -25,12 +25,11 @@ class PrefixCache {
   /// The states of one prompt take at most max_prompt_bytes.
   PrefixCache(std::shared_ptr<StateStore> store, int64_t grid, uint64_t max_prompt_bytes);
 
-  /// In the place of a session that has read nothing: one that has read the longest beginning of the prompt
-  /// that is kept, or as it is. Fills `plan` for the rest of the prompt: where it parts from earlier ones,
+  /// The session, which has read nothing, becomes one that has read the longest beginning of the prompt that
+  /// is kept, if there is one. Fills `plan` for the rest of the prompt: where it parts from earlier ones,
   /// and points of which the last is near its end and each before it twice as far away, so that a prompt
   /// which parts from it near its end reads little again.
-  std::unique_ptr<Session> begin(std::unique_ptr<Session> session, std::span<const int32_t> prompt,
-                                 Plan& plan);
+  void begin(Session& session, std::span<const int32_t> prompt, Plan& plan);
   /// Keeps the session, where the plan says so.
   void passed(const Plan& plan, const Session& session);
 

@@ -188,11 +188,12 @@ std::unique_ptr<Session> Scheduler::new_session(const TextRequest& request) {
 void Scheduler::begin(Job& job) {
   if (job.cancelled) return;
   const Session* from = job.request.from.get();
-  job.session = from ? std::make_unique<Session>(from->clone()) : new_session(job.request);
+  job.session = new_session(job.request);
+  if (from) job.session->copy(*from);
   job.request.from.reset();
   take_horizon(*job.session, job.request.config);
   if (from || !options_.prefix_cache || job.wants_rows()) return;
-  job.session = options_.prefix_cache->begin(std::move(job.session), job.text.history(), job.plan);
+  options_.prefix_cache->begin(*job.session, job.text.history(), job.plan);
   job.cached = job.session->position();
   job.read = static_cast<size_t>(job.cached);
   const std::lock_guard lock(mutex_);

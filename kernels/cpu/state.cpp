@@ -63,24 +63,24 @@ size_t SequenceState::bytes_for(const Dimensions& dims, DType s) {
   return s_bytes(dims, s) + static_cast<size_t>(window + first_tokens) * sizeof(float);
 }
 
-std::unique_ptr<State> SequenceState::clone() const {
-  auto copy = std::make_unique<SequenceState>(dims_, kernels_, StateOptions{horizons_, s_dtype_});
-  const auto copy_floats = [](const std::shared_ptr<float>& from, const std::shared_ptr<float>& to,
+void SequenceState::copy(const State& other) {
+  const auto& from = static_cast<const SequenceState&>(other);
+  const auto copy_floats = [](const std::shared_ptr<float>& source, const std::shared_ptr<float>& to,
                               int64_t count) {
-    std::memcpy(to.get(), from.get(), static_cast<size_t>(count) * sizeof(float));
+    std::memcpy(to.get(), source.get(), static_cast<size_t>(count) * sizeof(float));
   };
-  copy->begin_ = begin_;
-  copy->position_ = position_;
-  copy->flushed_ = flushed_;
-  if (has_s()) {
-    std::memcpy(copy->s_.get(), s_.get(), s_bytes(dims_, s_dtype_));
+  begin_ = from.begin_;
+  position_ = from.position_;
+  provisional_ = 0;
+  flushed_ = from.flushed_;
+  if (from.has_s()) {
+    std::memcpy(s_.get(), from.s_.get(), s_bytes(dims_, s_dtype_));
   } else {
-    copy->copy_columns(*this);
+    copy_columns(from);
   }
-  copy_floats(x_of_tokens_, copy->x_of_tokens_, dims_.layers * (columns_ + kSlots) * stride_);
-  copy_floats(r_, copy->r_, dims_.layers * kSlots * slot_stride());
-  copy_floats(x_, copy->x_, dims_.layers * kSlots * stride_);
-  return copy;
+  copy_floats(from.x_of_tokens_, x_of_tokens_, dims_.layers * (columns_ + kSlots) * stride_);
+  copy_floats(from.r_, r_, dims_.layers * kSlots * slot_stride());
+  copy_floats(from.x_, x_, dims_.layers * kSlots * stride_);
 }
 
 // Those blocks alone that are in use.

@@ -33,7 +33,7 @@ class SequenceState : public State {
   SequenceState(const Dimensions& dims, const Kernels& kernels, const StateOptions& options);
 
   int64_t position() const override { return position_; }
-  std::unique_ptr<State> clone() const override;
+  void copy(const State& other) override;
   SavedState save() const override;
   KeptTokens last_tokens(int64_t count) const override;
   void restore(const SavedState& saved) override;

@@ -44,13 +44,13 @@ DeviceState::~DeviceState() {
   if (memory_.bytes() > 0) cudaSetDevice(queue_->device);
 }
 
-std::unique_ptr<State> DeviceState::clone() const {
-  auto copy = std::make_unique<DeviceState>(sizes_, queue_, horizons_);
-  check(cudaMemcpyAsync(copy->s(), s(), memory_.bytes(), cudaMemcpyDeviceToDevice, queue_->stream.get()),
+void DeviceState::copy(const State& other) {
+  const auto& from = static_cast<const DeviceState&>(other);
+  queue_->select();
+  check(cudaMemcpyAsync(s(), from.s(), memory_.bytes(), cudaMemcpyDeviceToDevice, queue_->stream.get()),
         "copying a state");
-  copy->position_ = position_;
-  copy->base_ = base_;
-  return copy;
+  position_ = from.position_;
+  base_ = from.base_;
 }
 
 double DeviceState::exponent(size_t head) const {

@@ -32,7 +32,7 @@ class DeviceState : public State {
   ~DeviceState() override;
 
   int64_t position() const override { return position_; }
-  std::unique_ptr<State> clone() const override;
+  void copy(const State& other) override;
   SavedState save() const override;
   KeptTokens last_tokens(int64_t count) const override;
   void restore(const SavedState& saved) override;

@@ -141,3 +141,30 @@ TEST_CASE("token form: provisional tokens, those where S is made among them, hav
     }
   }
 }
+
+TEST_CASE("a copy has the bits of what it is a copy of, in memory that another text has had") {
+  const Text text;
+  for (DType s : {DType::f32, DType::bf16}) {
+    for (const int64_t was : {5, 100, 170}) {
+      for (const int64_t count : {1, 3, 60, 135, 150}) {
+        CAPTURE(was);
+        CAPTURE(count);
+        Session from = text.begun(count, 1, options_of({40}, s)),
+                copy = text.begun(was, 16, options_of({40}, s));
+        const size_t bytes = copy.bytes();
+        copy.copy(from);
+        CHECK(copy.position() == count);
+        CHECK(copy.bytes() == bytes);
+        CHECK(text.rest(copy) == text.rest(from));
+      }
+    }
+    Session other(text.weights, options_of({}, s));
+    other.copy(text.begun(30, 1, options_of({9, INFINITY}, DType::f32)));
+    CHECK(other.options().horizon == std::vector<float>{9, INFINITY});
+    CHECK(other.options().state_dtype == DType::f32);
+    CHECK(text.rest(other) == [&] {
+      Session plain = text.begun(30, 1, options_of({9, INFINITY}, DType::f32));
+      return text.rest(plain);
+    }());
+  }
+}

@@ -24,7 +24,7 @@ using Scripts = std::map<std::string, std::string>;
 struct ScriptedState : State {
   std::string read;
   int64_t position() const override { return static_cast<int64_t>(read.size()); }
-  std::unique_ptr<State> clone() const override { return std::make_unique<ScriptedState>(*this); }
+  void copy(const State& other) override { *this = static_cast<const ScriptedState&>(other); }
   SavedState save() const override { return {}; }
   KeptTokens last_tokens(int64_t) const override { return {}; }
   void restore(const SavedState&) override {}

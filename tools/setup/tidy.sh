@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs clang-tidy, several files at a time, and prints findings alone: on the sources that differ from origin/main, or on
-# main itself from the state a day before HEAD, and for each header on eight sources that include it directly; on every source with
+# main itself from the state a day before HEAD, and for each header on three sources that include it directly; on every source with
 # `all`, or where history has nothing older to compare with.
 # usage: tidy.sh BUILD CLANG_TIDY [all]
 # A source found clean stays so while it, what it includes and the checks are the same: ${XDG_CACHE_HOME:-~/.cache}/bdh/tidy.
@@ -63,7 +63,7 @@ awk -v changed="$lists/changed" -v whole="$([ "$scope" = all ] && echo 1)" '
   BEGIN { while ((getline file <changed) > 0) is_changed[file] = 1 }
   {
     wanted = 0
-    for (i = 1; $i != "|"; ++i) if ($i in is_changed && (i == 1 || whole || ++includers[$i] <= 8)) wanted = 1
+    for (i = 1; $i != "|"; ++i) if ($i in is_changed && (i == 1 || whole || ++includers[$i] <= 3)) wanted = 1
     source = $1
     sub("^[^|]*[|]", "")
     if (wanted) print source $0
