@@ -226,25 +226,29 @@ void in_groups(const Xs& x, int64_t x_count, int64_t width, const Go& go) {
 
 // ---- pairs of a row and an x ----
 
-// Rows, and x, are whichever they are, so that none of the four has to wait for another of its kind.
-template <class Element>
+// Four pairs: of one row, or of whichever rows they are.
+template <bool one_row, class Element>
 void dot_four(const Element* const (&row)[kTogether], int64_t width, const float* const (&x)[kTogether],
               float (&sums)[kTogether]) {
   Floats total[kTogether] = {};
   for (int64_t d = 0; d < width; d += kLanes) {
+    const Floats shared = load(row[0] + d);
 #pragma GCC unroll 4
-    for (int i = 0; i < kTogether; ++i) total[i] = multiply_add(load(row[i] + d), load(x[i] + d), total[i]);
+    for (int i = 0; i < kTogether; ++i)
+      total[i] = multiply_add(one_row ? shared : load(row[i] + d), load(x[i] + d), total[i]);
   }
   sum_lanes(total, sums);
 }
 
+template <bool one_row>
 void dot_four(const BFloat16* const (&row)[kTogether], int64_t width, const DividedX (&x)[kTogether],
               float (&sums)[kTogether]) {
   Floats total[kTogether] = {};
   for (int64_t d = 0; d < width; d += 2 * kLanes) {
+    const Words shared = load_words(row[0] + d, width - d);
 #pragma GCC unroll 4
     for (int i = 0; i < kTogether; ++i) {
-      const Words words = load_words(row[i] + d, width - d);
+      const Words words = one_row ? shared : load_words(row[i] + d, width - d);
       total[i] = multiply_add((Floats)(words << 16), load(x[i].even + d / 2), total[i]);
       total[i] = multiply_add((Floats)(words & 0xffff0000), load(x[i].odd + d / 2), total[i]);
     }
@@ -269,7 +273,11 @@ void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t
         prefetch_bytes(list[pairs[later].row], list.row_bytes);
     }
     float sums[kTogether];
-    dot_four(row, width, its_x, sums);
+    if (row[0] == row[kTogether - 1]) {
+      dot_four<true>(row, width, its_x, sums);
+    } else {
+      dot_four<false>(row, width, its_x, sums);
+    }
     for (int64_t i = 0; i < kTogether && j + i < count; ++i)
       out[pairs[j + i].x * out_stride + pairs[j + i].row] = sums[i];
   }
