@@ -36,7 +36,7 @@ std::vector<std::vector<float>> decoded(const WeightsPointer& weights, const std
   for (size_t step = 0; step < steps; ++step) {
     std::vector<std::span<const int32_t>> tokens;
     for (size_t i = 0; i < texts.size(); ++i)
-      tokens.push_back(std::span(texts[i]).subspan(1 + sequences[i] + step, 1));
+      tokens.emplace_back(std::span(texts[i]).subspan(1 + sequences[i] + step, 1));
     const std::vector<float> rows = read_batch(all, tokens, in_form(Form::recurrent));
     for (size_t i = 0; i < texts.size(); ++i)
       append(logits[i], {rows.begin() + static_cast<std::ptrdiff_t>(i * vocab),

@@ -140,6 +140,7 @@ void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t wid
 
 #ifndef BDH_MINIMAL
 // x that are multiplied with the same rows at once: as many sums as there are registers for.
+// NOLINTNEXTLINE(misc-definitions-in-headers): one value in each object
 constexpr int kXs = kLanes == 16 ? 4 : kLanes == 8 ? 3 : 2;
 
 // x: from the first of kXs on.
@@ -159,8 +160,8 @@ void dot_block(const Element* const (&row)[kTogether], int64_t width, const Xs& 
   }
 }
 
-void dot_block(const BFloat16* const (&row)[kTogether], int64_t width, const DividedXs& x, int64_t first,
-               Floats (&total)[kXs][kTogether]) {
+inline void dot_block(const BFloat16* const (&row)[kTogether], int64_t width, const DividedXs& x,
+                      int64_t first, Floats (&total)[kXs][kTogether]) {
   const float* from = x[first].even;
   for (int64_t d = 0; d < width; d += 2 * kLanes, from += kLanes) {
 #pragma GCC unroll 4
