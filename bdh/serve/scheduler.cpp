@@ -175,9 +175,8 @@ void Scheduler::guarded(std::span<Job* const> jobs, const Action& action) {
 }
 
 /// One whose memory a text has had already, where there is such: new memory is slow to touch.
-std::unique_ptr<Session> Scheduler::new_session(const TextRequest& request) {
-  SessionOptions options{.horizon = request.config.horizon, .state_dtype = options_.state_dtype};
-  const std::shared_ptr<const Weights>& weights = request.weights ? request.weights : weights_;
+std::unique_ptr<Session> Scheduler::new_session(const std::shared_ptr<const Weights>& weights,
+                                                SessionOptions options) {
   if (spare_.empty()) return std::make_unique<Session>(weights, std::move(options));
   std::unique_ptr<Session> session = std::move(spare_.back());
   spare_.pop_back();
@@ -187,12 +186,15 @@ std::unique_ptr<Session> Scheduler::new_session(const TextRequest& request) {
 
 void Scheduler::begin(Job& job) {
   if (job.cancelled) return;
-  const Session* from = job.request.from.get();
-  job.session = new_session(job.request);
-  if (from) job.session->copy(*from);
-  job.request.from.reset();
-  take_horizon(*job.session, job.request.config);
-  if (from || !options_.prefix_cache || job.wants_rows()) return;
+  if (const std::shared_ptr<const Session> from = std::move(job.request.from)) {
+    job.session = new_session(from->shared_weights(), from->options());
+    job.session->copy(*from);
+    take_horizon(*job.session, job.request.config);
+    return;
+  }
+  job.session = new_session(job.request.weights ? job.request.weights : weights_,
+                            {.horizon = job.request.config.horizon, .state_dtype = options_.state_dtype});
+  if (!options_.prefix_cache || job.wants_rows()) return;
   options_.prefix_cache->begin(*job.session, job.text.history(), job.plan);
   job.cached = job.session->position();
   job.read = static_cast<size_t>(job.cached);

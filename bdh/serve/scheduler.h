@@ -160,7 +160,7 @@ class Scheduler {
   static void emit(Job& job, int32_t token, std::span<const float> logits);
   void settle();
   void give_result(Job& job);
-  std::unique_ptr<Session> new_session(const TextRequest& request);
+  std::unique_ptr<Session> new_session(const std::shared_ptr<const Weights>& weights, SessionOptions options);
   template <class Action>
   void guarded(std::span<Job* const> jobs, const Action& action);
 

@@ -78,18 +78,21 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
         is_decode(read.segments) || read.provisional
             ? decode(kernels_, parameters, pool_, decode_, read.segments, read.activity, read.provisional)
             : prefill(kernels_, parameters, pool_, prefill_, read.segments, read.activity);
-    last_rows_.clear();
+    std::vector<LastRow> last;
     for (const Segment& segment : read.segments) {
       x += static_cast<int64_t>(segment.tokens.size()) * parameters.stride;
       if (segment.x) give_x(parameters, segment, x);
-      if (segment.all_logits && segment.logits) give_all_logits(parameters, segment, x);
-      if (segment.draw || (segment.logits && !segment.all_logits))
-        last_rows_.push_back({&segment, x - parameters.stride});
+      if (segment.all_logits && segment.logits) {
+        give_all_logits(parameters, segment, x);
+      } else if (segment.logits || segment.draw) {
+        last.push_back({&segment, x - parameters.stride});
+      }
     }
-    for (size_t i = 0; i < last_rows_.size(); i += kLogitsTogether)
-      give_last_logits(
-          parameters,
-          std::span(last_rows_).subspan(i).first(std::min(kLogitsTogether, last_rows_.size() - i)));
+    for (std::span<const LastRow> rest = last; !rest.empty();) {
+      const size_t count = std::min(kLogitsTogether, rest.size());
+      give_last_logits(parameters, rest.first(count));
+      rest = rest.subspan(count);
+    }
   }
 
 #ifndef BDH_MINIMAL
@@ -122,6 +125,12 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
     const float* x = x_end - rows * packed.stride;
     project_logits(kernels_, packed, pool_, x, rows, segment.logits);
     adapt_logits(kernels_, packed, pool_, segment.adapter, x, rows, segment.logits);
+    draw(segment, segment.logits + (rows - 1) * packed.dims.vocab, packed.dims.vocab);
+  }
+
+  void draw(const Segment& segment, const float* logits, int64_t vocab) {
+    if (segment.draw)
+      segment.draw->token = sampler_.draw(*segment.draw, {logits, static_cast<size_t>(vocab)});
   }
 
   // Of the last tokens of several segments, so that lm_head is read once for them.
@@ -133,9 +142,8 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
     project_logits(kernels_, packed, pool_, x, count, logits);
     for (const auto& [segment, its_x] : some) {
       adapt_logits(kernels_, packed, pool_, segment->adapter, its_x, 1, logits);
-      const std::span<const float> row(logits, static_cast<size_t>(vocab));
-      if (segment->logits && !segment->all_logits) std::copy(row.begin(), row.end(), segment->logits);
-      if (segment->draw) segment->draw->token = sampler_.draw(*segment->draw, row);
+      if (segment->logits) std::copy_n(logits, vocab, segment->logits);
+      draw(*segment, logits, vocab);
       logits += vocab;
     }
   }
@@ -145,7 +153,6 @@ class CpuBackend : public Backend, public std::enable_shared_from_this<CpuBacken
   ThreadPool pool_;
   DecodeScratch decode_;
   PrefillScratch prefill_;
-  std::vector<LastRow> last_rows_;
   Buffer<float> last_x_, logits_;
   Sampler sampler_;
 };

@@ -277,8 +277,7 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
 // How many sequences a row of E_v is read for at once.
 int64_t gated_together(const Kernels& kernels, const PackedParameters& packed) {
   if (packed.is_quantized() || !kernels.dot_pairs) return 1;
-  const int64_t width = padded(packed.stride / 2) * 2;
-  return std::clamp<int64_t>(kMostNumbersOfX / width, 1, kMostGated);
+  return std::clamp<int64_t>(kMostNumbersOfX / (2 * padded(packed.stride / 2)), 1, kMostGated);
 }
 
 // Pairs of a neuron and a sequence in which it is active, in the order of neurons.
@@ -298,9 +297,10 @@ int64_t pair_up(GateScratch& scratch, int64_t sequences) {
   return pairs;
 }
 
-// The same for several sequences, from `first` on.
-void gate_together(const Decode& d, int64_t layer, int64_t first, int64_t sequences, int64_t i,
-                   GateScratch& scratch) {
+// The same for one sequence or several, from `first` on.
+void gate_some(const Decode& d, int64_t layer, int64_t first, int64_t sequences, int64_t i,
+               GateScratch& scratch) {
+  if (sequences == 1) return gate(d, layer, first, i);
   for (int64_t b = 0; b < sequences; ++b)
     scratch.active[b] = active_neurons(d, first + b, i, scratch.n[b], scratch.index[b]);
   const Rows encoder_v = from_row(d.packed.layer(layer).encoder_v, d.tiles[i].row);
@@ -432,7 +432,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  scratch.low.at_least(count * packed.dims.heads * rank),
                  scratch.low_partial.at_least(count * tiles.count * rank)};
   const int64_t together = std::min(count, gated_together(kernels, packed));
-  GateScratch* gates = together > 1 ? scratch.gates.at_least(pool.threads()) : nullptr;
+  GateScratch* gates = scratch.gates.at_least(pool.threads());
   set_angles(d);
   const auto space_of = [&](int worker) { return d.partial + (count * tiles.count + worker) * d.stride; };
   for (int64_t b = 0; b < count; ++b)
@@ -448,14 +448,8 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
              [&](int64_t b, int64_t head, int worker) { combine(d, layer, b, head, space_of(worker)); });
     reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, packed.dims.heads * d.stride, d.stride);
     pool.run(tiles.count, [&](int64_t i, int worker) {
-      for (int64_t b = 0; b < count; b += together) {
-        const int64_t sequences = std::min(together, count - b);
-        if (sequences == 1) {
-          gate(d, layer, b, i);
-        } else {
-          gate_together(d, layer, b, sequences, i, gates[worker]);
-        }
-      }
+      for (int64_t b = 0; b < count; b += together)
+        gate_some(d, layer, b, std::min(together, count - b), i, gates[worker]);
     });
     for_each(pool, count, 1, [&](int64_t b, int64_t, int worker) { mix(d, layer, b, space_of(worker)); });
     if (is_traced) add_to_traces(d, layer);

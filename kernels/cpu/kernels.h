@@ -15,7 +15,8 @@ namespace bdh::cpu {
 
 constexpr int64_t kPadding = 16;           // floats in the widest vector there is
 constexpr int64_t kQuantizedPadding = 64;  // numbers
-constexpr int64_t kMostNumbersOfX = 4096;  // of several x, padded, that stay in the first cache
+constexpr int64_t kMostNumbersOfX =
+    4096;  // of several x, widths rounded up to 2 kPadding, in the first cache
 /// Below this share of elements of A that are not zero Kernels::add_sparse is faster than multiply. On
 /// AVX-512, in blocks of 128 neurons and 256 tokens, they meet between 0.4 and 0.5 at D 128 and 256, at 0.3
 /// at D 512; on AVX2 above 0.5 at all of these.

@@ -185,24 +185,14 @@ void SequenceState::flush_to_s(int64_t layer, int64_t tile, int64_t position) {
 }
 
 void SequenceState::flush_to_columns(int64_t layer, int64_t tile, int64_t position) {
-  slots_to_columns(layer, tile, first_pending(tile, position), position);
+  for (int64_t t = first_pending(tile, position); t < position; ++t) slot_to_column(layer, tile, t);
 }
 
-// A few neurons at a time, whose columns of all the tokens are in the first cache; those after them are asked
-// for.
-void SequenceState::slots_to_columns(int64_t layer, int64_t tile, int64_t first, int64_t last) const {
+void SequenceState::slot_to_column(int64_t layer, int64_t tile, int64_t position) const {
   const int64_t neurons = tiles_[tile].count;
-  for (int64_t begin = 0; begin < neurons; begin += kRowsTogether) {
-    const int64_t end = std::min(begin + kRowsTogether, neurons);
-    for (int64_t t = first; t < last; ++t) {
-      const float* from = r(layer, slot(t), tile);
-      float* to = column_of(layer, tile, t);
-      __builtin_prefetch(from + end);
-      if (t - first < end - begin && end + t - first < neurons)
-        __builtin_prefetch(to + (end + t - first) * column_block_, 1);
-      for (int64_t neuron = begin; neuron < end; ++neuron) to[neuron * column_block_] = from[neuron];
-    }
-  }
+  const float* from = r(layer, slot(position), tile);
+  float* to = column_of(layer, tile, position);
+  for (int64_t neuron = 0; neuron < neurons; ++neuron) to[neuron * column_block_] = from[neuron];
 }
 
 void SequenceState::keep_columns(int64_t layer, int64_t tile, int64_t neuron, int64_t count, int64_t tokens,

@@ -157,7 +157,7 @@ class SequenceState : public State {
     return x_of_tokens(layer) + (position - begin_) * stride_;
   }
   void flush_to_columns(int64_t layer, int64_t tile, int64_t position);
-  void slots_to_columns(int64_t layer, int64_t tile, int64_t first, int64_t last) const;
+  void slot_to_column(int64_t layer, int64_t tile, int64_t position) const;
   void flush_to_s(int64_t layer, int64_t tile, int64_t position);
   void round_as_s(float* row, uint16_t* space) const;
   void sum_columns(int64_t layer, int64_t tile, int64_t held, int64_t neuron, int64_t count,

@@ -144,7 +144,8 @@ int64_t compact(const float* values, const int32_t* index, int64_t count, float*
   }
   return active;
 }
-#elif defined(__AVX2__)
+#else
+#if defined(__AVX2__)
 // For each mask of lanes those that are in it, first to last.
 struct LanesOfMask {
   alignas(8) uint8_t lane[1 << 8][8] = {};
@@ -156,9 +157,11 @@ struct LanesOfMask {
   }
 };
 constexpr LanesOfMask kLanesOfMask;
+#endif
 
 int64_t compact(const float* values, const int32_t* index, int64_t count, float* kept, int32_t* kept_index) {
   int64_t active = 0, i = 0;
+#if defined(__AVX2__)
   __m256i places = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   for (; i + kLanes <= count; i += kLanes, places = _mm256_add_epi32(places, _mm256_set1_epi32(kLanes))) {
     const Floats some = load(values + i);
@@ -171,18 +174,8 @@ int64_t compact(const float* values, const int32_t* index, int64_t count, float*
                         _mm256_permutevar8x32_epi32(from, order));
     active += __builtin_popcount(chosen);
   }
+#endif
   for (; i < count; ++i) {
-    const float value = values[i];
-    kept_index[active] = index ? index[i] : static_cast<int32_t>(i);
-    kept[active] = value;
-    active += value != 0.0f;
-  }
-  return active;
-}
-#else
-int64_t compact(const float* values, const int32_t* index, int64_t count, float* kept, int32_t* kept_index) {
-  int64_t active = 0;
-  for (int64_t i = 0; i < count; ++i) {
     const float value = values[i];
     kept_index[active] = index ? index[i] : static_cast<int32_t>(i);
     kept[active] = value;

@@ -216,7 +216,7 @@ void in_groups(const Xs& x, int64_t x_count, int64_t width, const Go& go) {
     const int64_t count = std::min(group, x_count - k);
     const Xs some{x[k], x.step};
     if constexpr (std::is_same_v<Element, BFloat16>) {
-      if (DividedXs::fit(count, width)) {
+      if (DividedXs::fit(count, width)) {  // one that is too long is read as it is
         go(DividedXs(some, count, width), count, k);
         continue;
       }
