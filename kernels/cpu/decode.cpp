@@ -297,10 +297,11 @@ int64_t pair_up(GateScratch& scratch, int64_t sequences) {
   return pairs;
 }
 
-// The same for one sequence or several, from `first` on.
+// The same for one sequence or several, from `first` on. gates: the workers', where there are several.
 void gate_some(const Decode& d, int64_t layer, int64_t first, int64_t sequences, int64_t i,
-               GateScratch& scratch) {
+               GateScratch* gates, int worker) {
   if (sequences == 1) return gate(d, layer, first, i);
+  GateScratch& scratch = gates[worker];
   for (int64_t b = 0; b < sequences; ++b)
     scratch.active[b] = active_neurons(d, first + b, i, scratch.n[b], scratch.index[b]);
   const Rows encoder_v = from_row(d.packed.layer(layer).encoder_v, d.tiles[i].row);
@@ -432,7 +433,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  scratch.low.at_least(count * packed.dims.heads * rank),
                  scratch.low_partial.at_least(count * tiles.count * rank)};
   const int64_t together = std::min(count, gated_together(kernels, packed));
-  GateScratch* gates = scratch.gates.at_least(pool.threads());
+  GateScratch* gates = scratch.gates.at_least(together > 1 ? pool.threads() : 0);
   set_angles(d);
   const auto space_of = [&](int worker) { return d.partial + (count * tiles.count + worker) * d.stride; };
   for (int64_t b = 0; b < count; ++b)
@@ -449,7 +450,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
     reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, packed.dims.heads * d.stride, d.stride);
     pool.run(tiles.count, [&](int64_t i, int worker) {
       for (int64_t b = 0; b < count; b += together)
-        gate_some(d, layer, b, std::min(together, count - b), i, gates[worker]);
+        gate_some(d, layer, b, std::min(together, count - b), i, gates, worker);
     });
     for_each(pool, count, 1, [&](int64_t b, int64_t, int worker) { mix(d, layer, b, space_of(worker)); });
     if (is_traced) add_to_traces(d, layer);
