@@ -22,7 +22,7 @@ packages = @LLVM=$(LLVM) tools/setup/packages.sh build $(compiler) $(if $(filter
 configure = @tools/setup/configure.sh
 release = CMAKE_BUILD_TYPE=Release BDH_CUDA=$(CUDA) BDH_MPI=$(MPI) BDH_WERROR=$(WERROR)
 compile = @cmake --build $(BUILD) -j $(JOBS) --target
-run_tests = @ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
+run_tests = @ctest --test-dir $(BUILD) $(if $(only),-R '$(only)') -j $(JOBS) --output-on-failure $(if $(CI),--verbose)
 sources = find bdh kernels tests bench tools \( -name '*.cpp' -o -name '*.h' -o -name '*.cu' \)
 
 .PHONY: all install demo demo-train test sanitize fuzz soak parity browser bench size minimal arm gpu gpu-build cuda-check lint package presets clean help
@@ -60,23 +60,27 @@ test: ## build and run the tests
 	$(compile) bdh_all_tests
 	$(run_tests)
 
+# Kernels are optimized all the same; the rest would take three times as long to compile.
+sanitized = CMAKE_BUILD_TYPE=Debug BDH_WERROR=ON BDH_TESTS=ON BDH_SANITIZE=$(SANITIZE) \
+	BDH_FUZZ=$(if $(filter clang++-address%,$(CXX)-$(SANITIZE)),ON,OFF)
+
 sanitize: BUILD = build-sanitize$(if $(filter thread,$(SANITIZE)),-thread)
-sanitize: ## the tests again, with ASan and UBSan; SANITIZE=thread: those of threads, with TSan
+sanitize: only = $(if $(CI),^bdh_tests|^mpi_ranks)
+sanitize: ## the tests again, with ASan and UBSan; SANITIZE=thread: those of threads, with TSan; in CI without the emulated kernels
 	$(packages) test
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=RelWithDebInfo BDH_WERROR=ON BDH_TESTS=ON BDH_SANITIZE=$(SANITIZE)
-	$(compile) bdh_all_tests
+	$(configure) $(BUILD) $(CXX) $(sanitized)
+	$(compile) $(if $(CI),bdh_tests $(if $(filter ON,$(MPI)),bdh_mpi_ranks_program bdh_mpi),bdh_all_tests)
 	$(run_tests)
 
-fuzz: BUILD = build-fuzz
+fuzz: BUILD = build-$(if $(CI),sanitize,fuzz)
 fuzz: CXX = clang++
-fuzz: ## feed every reader hostile files, SECONDS=60 each
-	$(packages)
-	$(configure) $(BUILD) $(CXX) CMAKE_BUILD_TYPE=RelWithDebInfo BDH_TOOLS=OFF BDH_FUZZ=ON \
-		BDH_SANITIZE=address,undefined,fuzzer-no-link
+fuzz: ## feed every reader hostile files, SECONDS=60 each; in CI the objects of make sanitize are taken
+	$(packages) $(if $(CI),test)
+	$(configure) $(BUILD) $(CXX) $(if $(CI),$(sanitized),CMAKE_BUILD_TYPE=RelWithDebInfo BDH_TOOLS=OFF BDH_FUZZ=ON BDH_SANITIZE=$(SANITIZE))
 	$(compile) bdh_fuzzers
 	@tests/fuzz/run.sh $(BUILD) $(SECONDS)
 
-soak: ## what takes minutes each: the fuzzers, SECONDS=60 each, raw HTTP too; kills and attacks, 20 times as many; all of NEON
+soak: ## what takes minutes each: the fuzzers, SECONDS=60 each, raw HTTP too; kills and attacks, 20 times as many; all of NEON, ASan
 	$(packages) test
 	$(configure) $(BUILD) $(CXX) $(release) BDH_TESTS=ON
 	$(compile) bdh_tests bdh_command
@@ -84,6 +88,7 @@ soak: ## what takes minutes each: the fuzzers, SECONDS=60 each, raw HTTP too; ki
 	python3 tests/fuzz/http_fuzz.py --bdh $(BUILD)/bdh $(DEMO) --seconds $(SECONDS)
 	@$(MAKE) arm ALL=1
 	@$(MAKE) fuzz
+	@$(MAKE) sanitize CXX=clang++ CI=
 
 parity: ## compare with PyTorch, safetensors, tokenizers, transformers, onnxruntime and peft
 	$(packages) test parity

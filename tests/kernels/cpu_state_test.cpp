@@ -74,7 +74,7 @@ TEST_CASE("token form: kept and cloned at every position, a text goes on with th
   const Text text;
   for (const auto& horizon : kHorizons) {
     for (const DType s : {DType::f32, DType::bf16}) {
-      for (const int64_t position : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 141, 142, 143, 144, 145}) {
+      for (const int64_t position : {1, 16, 17, 64, 128, 129, 142, 143, 145}) {
         CAPTURE(position);
         for (const int64_t chunk : {1, 50}) {
           Session session = text.begun(position, chunk, options_of(horizon, s));

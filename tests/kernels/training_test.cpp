@@ -44,7 +44,7 @@ constexpr double kFloat32Tolerance = 1e-5;
 // nearer (tests/parity/training_parity.py).
 double rounding(DType precision) { return precision == DType::bf16 ? 0x1p-8 : 0x1p-11; }
 // Fewer models are tried on the emulator, so that their median strays further.
-double without_crossings(DType precision) { return unless_emulated(12, 24) * rounding(precision); }
+double without_crossings(DType precision) { return unless_slow(12, 24) * rounding(precision); }
 double with_crossings(DType precision) { return 4 * std::sqrt(rounding(precision)); }
 
 // A model to be trained, with its parameters and room for a gradient.
@@ -102,7 +102,7 @@ std::vector<Case> cases() {
       {"untied, horizon", untied(config_of(2, 20, 2, 5, 40)), 2, 33, {9.0f, 2.0f}},
       {"wide", config_of(2, 48, 4, 16, 300), 2, 40, {}}};
   std::vector<Case> all = few;
-  if (!kEmulated) all.insert(all.end(), more.begin(), more.end());
+  if (!kSlow) all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 
@@ -119,8 +119,7 @@ struct Form {
   int64_t chunk;
 };
 std::vector<Form> forms() {
-  if (kEmulated)
-    return {{"parallel", TrainingForm::parallel, 0}, {"chunks of 16", TrainingForm::chunked, 16}};
+  if (kSlow) return {{"parallel", TrainingForm::parallel, 0}, {"chunks of 16", TrainingForm::chunked, 16}};
   return {{"automatic", TrainingForm::automatic, 0}, {"parallel", TrainingForm::parallel, 0},
           {"chunks", TrainingForm::chunked, 0},      {"chunks of 1", TrainingForm::chunked, 1},
           {"chunks of 3", TrainingForm::chunked, 3}, {"chunks of 16", TrainingForm::chunked, 16},
@@ -302,16 +301,17 @@ TEST_CASE("training: mixed precision is near float64 where no neuron crosses zer
   for (const Case& tried : {Case{"tied", config_of(2, 8, 2, 2, 7), 1, 4, {}},
                             Case{"odd heads", config_of(1, 6, 3, 2, 7), 2, 3, {}},
                             Case{"untied, horizon", untied(config_of(2, 7, 1, 2, 7)), 1, 4, {3.0f}}})
-    check_mixed(tried, unless_emulated(21, 3), 0.4f, without_crossings);
+    check_mixed(tried, unless_slow(21, 3), 0.4f, without_crossings);
 }
 
 TEST_CASE("training: mixed precision is as far from float64 elsewhere as rounding takes it") {
   for (const Case& tried : cases())
-    if (tried.tokens == 17) check_mixed(tried, unless_emulated(3, 1), 0.15f, with_crossings);
+    if (tried.tokens == 17) check_mixed(tried, unless_slow(3, 1), 0.15f, with_crossings);
 }
 
 // A backend of 16-bit operands has what autocast has then: an infinite score.
-TEST_CASE("training: float16 where scores and a are past its largest number" * doctest::skip(kEmulated)) {
+TEST_CASE("training: float16 where scores and a are past its largest number" *
+          doctest::skip(kOnCuda && kSlow)) {
   const Config config = config_of(2, 16, 2, 8, 20);
   TensorMap weights = training_weights(config, 5);
   const TensorMap encoder{{"encoder", weights.at("encoder")}};
@@ -364,7 +364,7 @@ TEST_CASE("training: a state carried over three micro-batches, in every form") {
 
 TEST_CASE("training: the same bits on any number of threads, in every form, precision and variant") {
   const Case one_layer = {"one layer", config_of(1, 12, 2, 10, 29), 2, 17, {6.5f, 20.0f}};
-  for (const Case& tried : kEmulated ? std::vector<Case>{one_layer} : cases()) {
+  for (const Case& tried : kSlow ? std::vector<Case>{one_layer} : cases()) {
     CAPTURE(tried.name);
     const TensorMap weights = training_weights(tried.config, 5);
     const TrainingTokens tokens = training_tokens(tried.config, tried.sequences, tried.tokens, 9);
@@ -381,7 +381,7 @@ TEST_CASE("training: the same bits on any number of threads, in every form, prec
           Trained one(tried.config, weights, options, 1, variant);
           const LossSum loss = one.read(tokens.batch(4));
           const TensorMap gradients = one.gradients();
-          for (const int threads : unless_emulated<std::vector<int>>({2, 3}, {2})) {
+          for (const int threads : unless_slow<std::vector<int>>({2, 3}, {2})) {
             CAPTURE(threads);
             Trained more(tried.config, weights, options, threads, variant);
             CHECK(more.read(tokens.batch(4)).nats == loss.nats);
@@ -453,7 +453,7 @@ TEST_CASE("training: dropout keeps to the mask of its number, drops its share, a
   Trained trained(config, weights, with_dropout(kShare), 2);
   int64_t neurons = 0, left = 0;
   std::vector<bool> before;
-  for (uint64_t number = 0; number < unless_emulated(20u, 4u); ++number) {
+  for (uint64_t number = 0; number < unless_slow(20u, 4u); ++number) {
     const LossSum loss = trained.read(tokens.batch(number));
     const TensorMap gradients = trained.gradients();
     const std::vector<bool> rows = rows_in(gradients.at("decoder.0"));
@@ -477,7 +477,7 @@ TEST_CASE("training: dropout keeps to the mask of its number, drops its share, a
     check_loss(loss, want, kFloat32Tolerance);
     check_gradients(gradients, want, kFloat32Tolerance);
   }
-  REQUIRE(neurons > unless_emulated(2000, 500));
+  REQUIRE(neurons > unless_slow(2000, 500));
   const double share = 1 - static_cast<double>(left) / static_cast<double>(neurons);
   CHECK(std::abs(share - double{kShare}) < 4 * std::sqrt(0.21 / static_cast<double>(neurons)));
 

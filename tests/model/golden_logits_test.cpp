@@ -25,7 +25,7 @@ using bdh::test::values;
 using bdh::test::WeightsPointer;
 
 constexpr float kFloat32Tolerance = 1e-5f;  // of the largest logit
-const size_t kThreadedTokens = bdh::test::unless_emulated<size_t>(20, 2);
+const size_t kThreadedTokens = bdh::test::unless_slow<size_t>(20, 2);
 
 struct Reading {
   const char* name;
@@ -39,11 +39,11 @@ constexpr Reading kReadings[] = {{"parallel", Form::parallel, 256},
                                  {"chunks of 1", Form::chunked, 1},
                                  {"chunks of 64", Form::chunked, 64}};
 
-const size_t kUsed = bdh::test::unless_emulated(std::size(kReadings), size_t{3});
+const size_t kUsed = bdh::test::unless_slow(std::size(kReadings), size_t{3});
 
 // The first tokens of a text, and as many rows of an answer.
 size_t count_of(const Golden& golden) {
-  return std::min(golden.tokens.size(), bdh::test::unless_emulated<size_t>(SIZE_MAX, 9));
+  return std::min(golden.tokens.size(), bdh::test::unless_slow<size_t>(SIZE_MAX, 9));
 }
 
 std::vector<float> wanted(const Golden& golden, const char* answer) {

@@ -36,7 +36,7 @@ Session session_at(const WeightsPointer& weights, const std::vector<float>& hori
   return session;
 }
 
-const Config kModels[] = {config_of(2, 24, 3, 8, 40), config_of(1, 48, 2, unless_emulated(50, 4), 30)};
+const Config kModels[] = {config_of(2, 24, 3, 8, 40), config_of(1, 48, 2, unless_slow(50, 4), 30)};
 const std::vector<float> kHorizons[] = {{0.5f}, {2}, {9.5f}, {48}, {kInfinity}};
 
 }  // namespace
@@ -44,7 +44,7 @@ const std::vector<float> kHorizons[] = {{0.5f}, {2}, {9.5f}, {48}, {kInfinity}};
 TEST_CASE("horizon: the three forms are one function") {
   for (const Config& config : kModels) {
     const auto weights = random_weights(config, backend(2));
-    const std::vector<int32_t> tokens = some_tokens(unless_emulated(300, 40), config.vocab_size);
+    const std::vector<int32_t> tokens = some_tokens(unless_slow(300, 40), config.vocab_size);
     std::vector<std::vector<float>> horizons(std::begin(kHorizons), std::end(kHorizons));
     std::vector<float> by_head;
     for (int64_t head = 0; head < config.n_head; ++head)
@@ -86,7 +86,7 @@ TEST_CASE("horizon: far tokens fade, and none at all without one") {
 
 TEST_CASE("horizon: a text is the same wherever it starts") {
   const auto weights = random_weights(kModels[1], backend());
-  const std::vector<int32_t> tokens = some_tokens(unless_emulated(100, 20), kModels[1].vocab_size);
+  const std::vector<int32_t> tokens = some_tokens(unless_slow(100, 20), kModels[1].vocab_size);
   for (const auto& horizon : {std::vector<float>{20}, std::vector<float>{kInfinity}}) {
     const std::vector<float> expected = logits_of(weights, horizon, tokens, in_form(Form::chunked));
     for (const int64_t start :
@@ -123,7 +123,7 @@ TEST_CASE("horizon: batches of sessions with horizons of their own, and without"
 
 TEST_CASE("horizon: clones and saved states go on, and nothing decays into denormal numbers") {
   const auto weights = random_weights(kModels[0], backend());
-  const std::vector<int32_t> tokens = some_tokens(unless_emulated(600, 80), kModels[0].vocab_size);
+  const std::vector<int32_t> tokens = some_tokens(unless_slow(600, 80), kModels[0].vocab_size);
   const std::span<const int32_t> begin = std::span(tokens).first(tokens.size() - 20),
                                  rest = std::span(tokens).last(20);
   for (const Form form : {Form::chunked, Form::recurrent}) {

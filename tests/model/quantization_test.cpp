@@ -62,7 +62,7 @@ double worst_rounding(const Config& config, int64_t bits, double allowed) {
 
 std::vector<float> logits_in(const test::WeightsPointer& weights, Form form) {
   Session session(weights);
-  return session.read_all(test::some_tokens(test::unless_emulated(40, 12), weights->config().vocab_size),
+  return session.read_all(test::some_tokens(test::unless_slow(40, 12), weights->config().vocab_size),
                           test::in_form(form, 7));
 }
 
@@ -152,7 +152,7 @@ TEST_CASE("quantized models give the logits of the floats that they stand for, i
   for (const std::string& variant : test::variants()) {
     for (const int64_t bits : {8, 4}) {
       for (const int64_t width : {16, 48, 64, 128}) {
-        if (test::kEmulated && width > 64) continue;
+        if (test::kSlow && width > 64) continue;
         CAPTURE(variant);
         CAPTURE(bits);
         CAPTURE(width);
@@ -160,7 +160,7 @@ TEST_CASE("quantized models give the logits of the floats that they stand for, i
         // A GPU's chunks multiply bfloat16, where the model is no smaller than a tile.
         const double tolerance = test::kOnCuda && width >= 64 ? test::kHalfTolerance : 3e-4;
         CHECK(difference_from_floats(config, bits, variant, 1) < tolerance);
-        if (test::kEmulated && width > 16) continue;
+        if (test::kSlow && width > 16) continue;
         CHECK(difference_from_floats(test::untied(config), bits, variant, 1) < tolerance);
       }
     }
@@ -168,8 +168,7 @@ TEST_CASE("quantized models give the logits of the floats that they stand for, i
 }
 
 TEST_CASE("quantized models give the same bits on any number of threads, and after a session is kept") {
-  const Config config =
-      test::config_of(2, 64, 2, test::unless_emulated(32, 4), test::unless_emulated(300, 50));
+  const Config config = test::config_of(2, 64, 2, test::unless_slow(32, 4), test::unless_slow(300, 50));
   for (const int64_t bits : {8, 4}) {
     CAPTURE(bits);
     const Config small = with_weight_bits(config, bits);

@@ -51,7 +51,7 @@ TEST_CASE("kept sessions: saved, restored and cloned at any position, the text g
   std::mt19937 random(7);
   for (const auto& horizon : {std::vector<float>{}, {3}, {2, 30, INFINITY}}) {
     for (const Form form : {Form::recurrent, Form::chunked}) {
-      for (int i = 0; i < unless_emulated(12, 3); ++i) {
+      for (int i = 0; i < unless_slow(12, 3); ++i) {
         const auto position = static_cast<int64_t>(random() % 50);
         CAPTURE(position);
         Session session = kept.session(position, form, horizon);
@@ -187,7 +187,7 @@ TEST_CASE("kept sessions: a file that is cut or damaged is refused, and the sess
   CHECK(try_restoring(bytes));
   for (size_t length = 0; length < bytes.size(); length += 1 + length / 16)
     CHECK_FALSE(try_restoring(std::span(bytes).first(length)));
-  for (int i = 0; i < unless_emulated(300, 20); ++i) {
+  for (int i = 0; i < unless_slow(300, 20); ++i) {
     std::vector<std::byte> damaged = bytes;
     const size_t header = 8 + static_cast<size_t>(damaged[0]) + 256 * static_cast<size_t>(damaged[1]);
     damaged[random() % (i % 2 == 0 ? header : damaged.size())] ^= static_cast<std::byte>(1 << random() % 8);

@@ -23,12 +23,12 @@ WeightsPointer small_weights(const Config& config, int threads = 2, const std::s
 }
 
 const Config kConfigs[] = {
-    config_of(unless_emulated(3, 1), 48, 3, unless_emulated(40, 6),
-              77),                                     // N 640: more than one tile, an odd number of heads
-    config_of(2, 20, 5, 7, unless_emulated(256, 40)),  // D not a multiple of the padding, N 28
-    config_of(1, 7, 1, 2, 5),                          // N 14
-    config_of(unless_emulated(2, 1), 64, 1, unless_emulated(32, 2), 300),  // N 2048 in one head
-    untied(config_of(3, 24, 2, 4, 40)),                                    // weights for each layer
+    config_of(unless_slow(3, 1), 48, 3, unless_slow(40, 6),
+              77),                                 // N 640: more than one tile, an odd number of heads
+    config_of(2, 20, 5, 7, unless_slow(256, 40)),  // D not a multiple of the padding, N 28
+    config_of(1, 7, 1, 2, 5),                      // N 14
+    config_of(unless_slow(2, 1), 64, 1, unless_slow(32, 2), 300),  // N 2048 in one head
+    untied(config_of(3, 24, 2, 4, 40)),                            // weights for each layer
 };
 
 constexpr std::initializer_list<int64_t> kChunks = {1, 2, 7, 64, 149, 1000}, kFewChunks = {7, 64};
@@ -41,7 +41,7 @@ std::span<const int32_t> part(const std::vector<int32_t>& tokens, size_t begin, 
 
 TEST_CASE("the three forms are one function, in every variant of the backend") {
   for (const Config& config : kConfigs) {
-    const std::vector<int32_t> tokens = some_tokens(unless_emulated(150, 70), config.vocab_size);
+    const std::vector<int32_t> tokens = some_tokens(unless_slow(150, 70), config.vocab_size);
     const auto baseline = small_weights(config, 1, "");
     const std::vector<float> expected = Session(baseline).read_all(tokens, in_form(Form::parallel));
     for (const std::string& variant : variants()) {
@@ -50,7 +50,7 @@ TEST_CASE("the three forms are one function, in every variant of the backend") {
       CHECK(relative_difference(Session(weights).read_all(tokens, in_form(Form::parallel)), expected) < 1e-5);
       CHECK(relative_difference(Session(weights).read_all(tokens, in_form(Form::recurrent)), expected) <
             1e-5);
-      for (int64_t chunk : unless_emulated(kChunks, kFewChunks)) {
+      for (int64_t chunk : unless_slow(kChunks, kFewChunks)) {
         CHECK(relative_difference(Session(weights).read_all(tokens, in_form(Form::chunked, chunk)),
                                   expected) < 1e-5);
       }
@@ -114,7 +114,7 @@ TEST_CASE("a ragged batch gives what each sequence gives alone") {
 
 TEST_CASE("the same bits whatever the number of threads") {
   const Config config = kConfigs[0];
-  const std::vector<int32_t> tokens = some_tokens(unless_emulated(100, 36), config.vocab_size);
+  const std::vector<int32_t> tokens = some_tokens(unless_slow(100, 36), config.vocab_size);
   for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     const auto logits = [&](int threads) {
       const auto weights = small_weights(config, threads, "", dtype);
@@ -146,7 +146,7 @@ TEST_CASE("a few tokens are read with the bits of one by one, however the backen
 
 TEST_CASE("half-precision weights are what their rounding makes them") {
   const Config config = kConfigs[0];
-  const std::vector<int32_t> tokens = some_tokens(unless_emulated(60, 20), config.vocab_size);
+  const std::vector<int32_t> tokens = some_tokens(unless_slow(60, 20), config.vocab_size);
   for (DType dtype : {DType::bf16, DType::f16}) {
     TensorMap rounded;
     for (const auto& [name, tensor] : random_state_dict(config, 3)) {
@@ -230,11 +230,11 @@ TEST_CASE("memory is constant, however long the text") {
   const auto weights = small_weights(config);
   Session session(weights);
   const size_t before = session.bytes();
-  const std::vector<int32_t> tokens = some_tokens(unless_emulated(5000, 600), config.vocab_size);
+  const std::vector<int32_t> tokens = some_tokens(unless_slow(5000, 600), config.vocab_size);
   session.read(tokens);
-  session.read(part(tokens, 0, unless_emulated<size_t>(300, 30)), in_form(Form::recurrent));
+  session.read(part(tokens, 0, unless_slow<size_t>(300, 30)), in_form(Form::recurrent));
   CHECK(session.bytes() == before);
-  CHECK(session.position() == unless_emulated(5300, 630));
+  CHECK(session.position() == unless_slow(5300, 630));
 }
 
 TEST_CASE("activity is counted alike by chunks and by tokens") {

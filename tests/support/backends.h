@@ -11,7 +11,7 @@
 namespace bdh::test {
 
 extern const bool kOnCuda;
-extern const bool kEmulated;
+extern const bool kSlow;  // on the emulator, which takes a thousand times as long, or under sanitizers
 /// Of the largest logit, against sums in higher precision of the same 16-bit weights.
 extern const float kHalfTolerance;
 
@@ -21,10 +21,10 @@ std::vector<std::string> variants();
 std::vector<int> thread_counts();
 std::shared_ptr<Backend> backend(int threads = 1, const std::string& variant = "");
 
-/// `count` on hardware, `few` on the emulator, which takes a thousand times as long.
+/// `count`, or `few` where this is slow.
 template <class Number>
-Number unless_emulated(Number count, Number few) {
-  return kEmulated ? few : count;
+Number unless_slow(Number count, Number few) {
+  return kSlow ? few : count;
 }
 
 }  // namespace bdh::test

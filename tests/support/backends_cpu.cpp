@@ -5,7 +5,11 @@
 namespace bdh::test {
 
 const bool kOnCuda = false;
-const bool kEmulated = false;
+#ifdef BDH_SANITIZED
+const bool kSlow = true;
+#else
+const bool kSlow = false;
+#endif
 const float kHalfTolerance = 2e-3f;
 
 std::vector<std::string> variants() { return cpu::available_isas(); }

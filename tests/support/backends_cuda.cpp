@@ -10,9 +10,9 @@ namespace bdh::test {
 
 const bool kOnCuda = true;
 #ifdef BDH_CUDA_EMULATED
-const bool kEmulated = true;
+const bool kSlow = true;
 #else
-const bool kEmulated = false;
+const bool kSlow = false;
 #endif
 const float kHalfTolerance = 3e-2f;  // activations of a chunk may be rounded to the weights' dtype
 

@@ -44,8 +44,8 @@ if(BDH_CCACHE AND BDH_CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${bdh_ccache})
 endif()
 # Standard headers, parsed once: target_precompile_headers(TARGET REUSE_FROM bdh_std). What clang precompiles holds paths, so that
-# ccache does not find it again in another folder: with clang++ only where many sources are compiled, tests under sanitizers. The
-# fuzzers and clang-tidy, without them, see that no #include is missing.
+# ccache does not find it again in another folder: with clang++ only where many sources are compiled, tests under sanitizers.
+# clang-tidy, without them, sees that no #include is missing.
 if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND NOT CMAKE_DISABLE_PRECOMPILE_HEADERS)
   target_compile_options(bdh_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)  # for ccache
 elseif(CMAKE_CXX_COMPILER_ID MATCHES Clang AND BDH_SANITIZE AND BDH_TESTS)

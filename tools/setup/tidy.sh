@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs clang-tidy, several files at a time, and prints findings alone: on the sources that differ from origin/main, or on
 # main itself from the state a day before HEAD, and for each header on three sources that include it directly; on every source with
-# `all`, or where history has nothing older to compare with.
+# `all`, or where history has nothing older to compare with. In CI on the 50 that changed last.
 # usage: tidy.sh BUILD CLANG_TIDY [all]
 # A source found clean stays so while it, what it includes and the checks are the same: ${XDG_CACHE_HOME:-~/.cache}/bdh/tidy.
 # A .cu file is checked as C++ for the emulator. What needs cuBLAS, which is not everywhere, is not checked.
@@ -9,6 +9,7 @@ set -eu
 build=$1
 tidy=$2
 scope=${3:-changed}
+most=${CI:+50}
 clean=${XDG_CACHE_HOME:-$HOME/.cache}/bdh/tidy
 mkdir -p "$clean"
 find "$clean" -type f -mtime +30 -delete
@@ -16,7 +17,7 @@ find "$clean" -type f -mtime +30 -delete
 lists=$(mktemp -d)
 trap 'rm -rf "$lists"' EXIT
 
-# The names of files that changed, in more than comments; fails where there is no older commit.
+# The names of files that changed, in more than comments, those that changed last first; fails where there is no older commit.
 changed() {
   base=$(git merge-base HEAD origin/main 2>/dev/null) || base=""
   if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then
@@ -24,7 +25,10 @@ changed() {
   fi
   [ -n "$base" ] || base=$(git rev-list --max-parents=0 HEAD | tail -n 1)
   [ "$base" != "$(git rev-parse HEAD)" ] || return 1
-  git diff --numstat -I'^ *//' "$base" | cut -f 3 && git ls-files --others --exclude-standard
+  git ls-files --others --exclude-standard >"$lists/new"
+  git diff --numstat --no-renames -I'^ *//' "$base" | cut -f 3 | cat - "$lists/new" >"$lists/differ"
+  { cat "$lists/new"; git diff --name-only HEAD; git log --format= --name-only "$base..HEAD"; } |
+    awk -v differ="$lists/differ" 'BEGIN { while ((getline file <differ) > 0) wanted[file] = 1 } wanted[$0]-- > 0'
 }
 
 # A line for each source: it, what it includes from here directly, a bar, and all that it includes.
@@ -60,19 +64,22 @@ fi
 # The sources that have to be looked at, each with a name for its state.
 checks=$({ cat .clang-tidy "$0"; "$tidy" --version; } | sha256sum | cut -c1-16)
 awk -v changed="$lists/changed" -v whole="$([ "$scope" = all ] && echo 1)" '
-  BEGIN { while ((getline file <changed) > 0) is_changed[file] = 1 }
+  BEGIN { while ((getline file <changed) > 0) rank[file] = ++changes }
   {
-    wanted = 0
-    for (i = 1; $i != "|"; ++i) if ($i in is_changed && (i == 1 || whole || ++includers[$i] <= 3)) wanted = 1
+    first = 0
+    for (i = 1; $i != "|"; ++i)
+      if ($i in rank && (i == 1 || whole || ++includers[$i] <= 3) && (!first || rank[$i] < first)) first = rank[$i]
     source = $1
     sub("^[^|]*[|]", "")
-    if (wanted) print source $0
-  }' "$lists/includes" |
-  while read -r source files; do
+    if (first) print first, source $0
+  }' "$lists/includes" | sort -n |
+  while read -r _ source files; do
     # shellcheck disable=SC2086
     state=$(sha256sum $files | sha256sum | cut -c1-32)-$checks
     [ -e "$clean/$state" ] || echo "$source $clean/$state"
-  done >"$lists/wanted"
+  done >"$lists/changed_sources"
+if [ "$scope" = all ]; then most=; fi
+head -n "${most:--0}" "$lists/changed_sources" >"$lists/wanted"
 echo "tidy: $(wc -l <"$lists/wanted") of $(wc -l <"$lists/includes") sources to check"
 
 # shellcheck disable=SC2016

@@ -122,7 +122,7 @@ TEST_CASE("CUDA: every width, from one vector a lane to the form for any width")
     const auto tokens = some_tokens(2, config.vocab_size);
     const WeightsPointer gpu = on_gpu(config), cpu = on_cpu(config);
     for (const Form form : {Form::recurrent, Form::parallel}) {
-      if (form == Form::parallel && kEmulated && width > 300) continue;  // whose tiles are alike
+      if (form == Form::parallel && kSlow && width > 300) continue;  // whose tiles are alike
       CHECK(relative_difference(Session(gpu).read_all(tokens, in_form(form)),
                                 Session(cpu).read_all(tokens, in_form(form))) <= kFloat32Tolerance);
     }
@@ -154,7 +154,7 @@ TEST_CASE("CUDA: products by warpgroups are those by warps, and an error where t
     return;
   }
   const Config config = config_of(2, 72, 1, 2, 60);  // N 144: a tile and a part of one
-  const auto tokens = some_tokens(unless_emulated(140, 70), config.vocab_size);
+  const auto tokens = some_tokens(unless_slow(140, 70), config.vocab_size);
   for (const DType dtype : {DType::bf16, DType::f16}) {
     for (const ReadOptions& options : {in_form(Form::parallel), in_form(Form::chunked, 50)}) {
       const auto read = [&](cuda::Mma mma) {
@@ -172,8 +172,8 @@ TEST_CASE("CUDA: a decode whose kernels overlap gives the same bits, and an erro
     CHECK_THROWS_WITH_AS(cuda::make_backend(0, overlap), doctest::Contains("capability"), Error);
     return;
   }
-  const Config config = config_of(3, 72, 2, unless_emulated(40, 4), 50);
-  const auto tokens = some_tokens(unless_emulated(50, 4), config.vocab_size);
+  const Config config = config_of(3, 72, 2, unless_slow(40, 4), 50);
+  const auto tokens = some_tokens(unless_slow(50, 4), config.vocab_size);
   for (const DType dtype : {DType::f32, DType::bf16}) {
     const auto read = [&](const cuda::Options& options) {
       return Session(on_gpu(config, dtype, options)).read_all(tokens, in_form(Form::recurrent));
