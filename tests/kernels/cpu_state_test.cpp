@@ -23,7 +23,7 @@ std::span<const int32_t> part(const std::vector<int32_t>& tokens, int64_t begin,
   return std::span(tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
-const std::vector<int64_t> kAround = {1, 16, 17, 64, 128, 129, 142, 143, 145};
+const std::vector<int64_t> kPositions = {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 141, 142, 143, 144, 145};
 const std::vector<std::vector<float>> kHorizons = {{}, {40}, {9, INFINITY}};
 
 SessionOptions options_of(const std::vector<float>& horizon, DType s = DType::f32) {
@@ -75,7 +75,7 @@ TEST_CASE("token form: kept and cloned at every position, a text goes on with th
   const Text text;
   for (const auto& horizon : kHorizons) {
     for (const DType s : {DType::f32, DType::bf16}) {
-      for (const int64_t position : unless_slow(kAround, {17, 129, 145})) {
+      for (const int64_t position : unless_slow(kPositions, {17, 129, 145})) {
         CAPTURE(position);
         for (const int64_t chunk : {1, 50}) {
           Session session = text.begun(position, chunk, options_of(horizon, s));

@@ -43,7 +43,7 @@ constexpr double kFloat32Tolerance = 1e-5;
 // gradients jump where one does, and how many do goes with the root of the rounding. PyTorch's autocast is no
 // nearer (tests/parity/training_parity.py).
 double rounding(DType precision) { return precision == DType::bf16 ? 0x1p-8 : 0x1p-11; }
-// Fewer models are tried on the emulator, so that their median strays further.
+// Fewer models are tried where that is slow, so that their median strays further.
 double without_crossings(DType precision) { return unless_slow(12, 24) * rounding(precision); }
 double with_crossings(DType precision) { return 4 * std::sqrt(rounding(precision)); }
 

@@ -9,7 +9,8 @@ set -eu
 build=$1
 tidy=$2
 scope=${3:-changed}
-most=${CI:+50}
+most=-0  # all of them
+[ -z "${CI:-}" ] || [ "$scope" = all ] || most=50
 clean=${XDG_CACHE_HOME:-$HOME/.cache}/bdh/tidy
 mkdir -p "$clean"
 find "$clean" -type f -mtime +30 -delete
@@ -77,10 +78,9 @@ awk -v changed="$lists/changed" -v whole="$([ "$scope" = all ] && echo 1)" '
     # shellcheck disable=SC2086
     state=$(sha256sum $files | sha256sum | cut -c1-32)-$checks
     [ -e "$clean/$state" ] || echo "$source $clean/$state"
-  done >"$lists/changed_sources"
-if [ "$scope" = all ]; then most=; fi
-head -n "${most:--0}" "$lists/changed_sources" >"$lists/wanted"
-echo "tidy: $(wc -l <"$lists/wanted") of $(wc -l <"$lists/includes") sources to check"
+  done >"$lists/unchecked"
+head -n "$most" "$lists/unchecked" >"$lists/wanted"
+echo "tidy: $(wc -l <"$lists/wanted") of $(wc -l <"$lists/unchecked") sources to check, of $(wc -l <"$lists/includes") in all"
 
 # shellcheck disable=SC2016
 xargs -r -n 2 -P "$(nproc)" sh -c '
