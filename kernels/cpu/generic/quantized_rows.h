@@ -137,7 +137,6 @@ struct QuantizedList {
   int64_t stride, scale_stride;
   const int32_t* index;
   int64_t count;
-  int64_t ahead;  // rows
 
   QuantizedList(const Rows& rows, const int32_t* list, int64_t rows_in_it)
       : data(static_cast<const Element*>(rows.data)),
@@ -145,21 +144,21 @@ struct QuantizedList {
         stride(rows.stride),
         scale_stride(rows.scale_stride),
         index(list),
-        count(rows_in_it),
-        ahead(rows_ahead(stride)) {}
+        count(rows_in_it) {}
 
   int64_t at(int64_t i) const { return index ? index[i] : i; }
   const Element* row(int64_t i) const { return data + at(i) * stride; }
   const uint16_t* scales_of(int64_t i) const { return scales + at(i) * scale_stride; }
 
-  // Scales are few enough for the processor's own prefetching.
-  [[gnu::always_inline]] void prefetch(int64_t i) const { prefetch_bytes(row(i), stride); }
-  /// Asks for the rows that are read first.
-  [[gnu::always_inline]] void prefetch_first() const {
-    for (int64_t i = 0; i < ahead && i < count; ++i) prefetch(i);
-  }
-  [[gnu::always_inline]] void prefetch_after(int64_t i) const {
-    if (i + ahead < count) prefetch(i + ahead);
+  /// Gathered rows are too short to be followed: those of the step after the next one are asked for, where
+  /// Count parts of `part` rows are gone over side by side.
+  template <int Count>
+  [[gnu::always_inline]] void prefetch_after(int64_t i, int64_t part) const {
+    if (!index || i + 2 >= part) return;
+    for (int j = 0; j < Count; ++j) {
+      prefetch_bytes(row(i + 2 + j * part), stride);
+      prefetch_bytes(scales_of(i + 2 + j * part), 1);
+    }
   }
 };
 
@@ -221,12 +220,12 @@ struct RoundedHalves {
 
 // ---- dot products ----
 
-/// out[i] += the products with the columns from `column` on, for Rows rows from `first` on.
+/// out[i] += the products with the columns from `column` on, for the rows first, first + step, ...
 template <int Rows>
-inline void dot_some(const QuantizedList<int8_t>& rows, int64_t first, int64_t column, const RoundedX& x,
-                     float* out) {
+inline void dot_some(const QuantizedList<int8_t>& rows, int64_t first, int64_t step, int64_t column,
+                     const RoundedX& x, float* out) {
   const int8_t* row[Rows];
-  for (int i = 0; i < Rows; ++i) row[i] = rows.row(first + i) + column;
+  for (int i = 0; i < Rows; ++i) row[i] = rows.row(first + i * step) + column;
   float total[kTogether] = {};
   for (int64_t begin = 0; begin < x.count; begin += kExactNumbers) {
     const int64_t end = x.count < begin + kExactNumbers ? x.count : begin + kExactNumbers;
@@ -240,8 +239,10 @@ inline void dot_some(const QuantizedList<int8_t>& rows, int64_t first, int64_t c
     sum_lanes(sums, exact);
     for (int i = 0; i < Rows; ++i) total[i] += static_cast<float>(exact[i]);
   }
-  for (int i = 0; i < Rows; ++i)
-    out[first + i] += total[i] * (widen_half(rows.scales_of(first + i)) * x.scale);
+  for (int i = 0; i < Rows; ++i) {
+    const int64_t at = first + i * step;
+    out[at] += total[i] * (widen_half(rows.scales_of(at)) * x.scale);
+  }
 }
 
 /// The scales of the groups that a vector of bytes from `byte` on belongs to.
@@ -255,13 +256,14 @@ inline Floats scales_at(const float* scales, int64_t byte) {
 }
 
 template <int Rows>
-inline void dot_some(const QuantizedList<uint8_t>& rows, int64_t first, int64_t column,
+inline void dot_some(const QuantizedList<uint8_t>& rows, int64_t first, int64_t step, int64_t column,
                      const RoundedHalves& x, float* out) {
   const uint8_t* row[Rows];
   float scales[Rows][kMostNumbers / kGroup];
   for (int i = 0; i < Rows; ++i) {
-    row[i] = rows.row(first + i) + column / 2;
-    widen_halves(rows.scales_of(first + i) + column / kGroup, x.bytes / kHalfGroup, x.scale, scales[i]);
+    row[i] = rows.row(first + i * step) + column / 2;
+    widen_halves(rows.scales_of(first + i * step) + column / kGroup, x.bytes / kHalfGroup, x.scale,
+                 scales[i]);
   }
   Floats total[kTogether] = {};
   for (int64_t d = 0; d < x.bytes; d += kShorts) {
@@ -276,22 +278,21 @@ inline void dot_some(const QuantizedList<uint8_t>& rows, int64_t first, int64_t 
   }
   float sums[kTogether];
   sum_lanes(total, sums);
-  for (int i = 0; i < Rows; ++i) out[first + i] += sums[i];
+  for (int i = 0; i < Rows; ++i) out[first + i * step] += sums[i];
 }
 
 template <class Element, class X>
 void dot_chunk(const QuantizedList<Element>& rows, int64_t column, const X& x, float* out) {
-  int64_t i = 0;
-  for (; i + kTogether <= rows.count; i += kTogether) {
-    for (int j = 0; j < kTogether; ++j) rows.prefetch_after(i + j);
-    dot_some<kTogether>(rows, i, column, x, out);
+  const int64_t part = rows.count / kTogether;
+  for (int64_t i = 0; i < part; ++i) {
+    rows.template prefetch_after<kTogether>(i, part);
+    dot_some<kTogether>(rows, i, part, column, x, out);
   }
-  for (; i < rows.count; ++i) dot_some<1>(rows, i, column, x, out);
+  for (int64_t i = part * kTogether; i < rows.count; ++i) dot_some<1>(rows, i, 0, column, x, out);
 }
 
 template <class Element>
 void dot_quantized(const QuantizedList<Element>& rows, int64_t width, const float* x, float* out) {
-  rows.prefetch_first();
   for (int64_t i = 0; i < rows.count; ++i) out[i] = 0;
   for (int64_t column = 0; column < width; column += kMostNumbers) {
     const RoundedX rounded(x + column, width - column < kMostNumbers ? width - column : kMostNumbers);
@@ -311,61 +312,73 @@ inline void dot_quantized_rows(const Rows& rows, const int32_t* index, int64_t c
 
 // ---- sums of rows ----
 
-/// factor times the scales of the columns [column, column + Width).
-template <int64_t Width>
-struct BlockScales {
-  float values[Width < kGroup ? 1 : Width / kGroup];
+/// Of some rows, what their groups' numbers are multiplied by. Rows of 8 bits have one scale for all groups.
+template <int Count>
+using GroupWeights = float[Count][kMostNumbers / kGroup];
 
-  BlockScales(const QuantizedList<int8_t>& rows, int64_t i, int64_t, float factor) {
-    values[0] = widen_half(rows.scales_of(i)) * factor;
-  }
-  BlockScales(const QuantizedList<uint8_t>& rows, int64_t i, int64_t column, float factor) {
-    widen_halves(rows.scales_of(i) + column / kGroup, sizeof values / sizeof values[0], factor, values);
-  }
-  template <class Element>
-  Floats at(int64_t offset) const {
-    return splat(values[std::is_same_v<Element, int8_t> ? 0 : offset / kGroup]);
-  }
-};
-
-template <int Vectors, class Element>
-void accumulate_quantized_columns(const QuantizedList<Element>& rows, const float* scale, int64_t column,
-                                  float* out) {
-  Floats total[Vectors];
-#pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) total[v] = load(out + column + v * kLanes);
-  for (int64_t i = 0; i < rows.count; ++i) {
-    if (column == 0) rows.prefetch_after(i);
-    // Blocks of whole groups begin with one, so that places within them are known to the compiler.
-    constexpr bool kWholeGroups = Vectors * kLanes % kGroup == 0;
-    constexpr int64_t kPerElement = std::is_same_v<Element, int8_t> ? 1 : 2;
-    const Element* row = rows.row(i) + (kWholeGroups ? column / kPerElement : 0);
-    const int64_t begin = kWholeGroups ? 0 : column;
-    const BlockScales<Vectors * kLanes> scales(rows, i, column, scale ? scale[i] : 1.0f);
-#pragma GCC unroll 16
-    for (int v = 0; v < Vectors; ++v) {
-      total[v] = multiply_add(load_numbers(row, begin + v * kLanes), scales.template at<Element>(v * kLanes),
-                              total[v]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) store(out + column + v * kLanes, total[v]);
+inline void weigh(const QuantizedList<int8_t>& rows, int64_t i, int64_t, int64_t, float factor, float* to) {
+  to[0] = widen_half(rows.scales_of(i)) * factor;
+}
+inline void weigh(const QuantizedList<uint8_t>& rows, int64_t i, int64_t column, int64_t groups, float factor,
+                  float* to) {
+  widen_halves(rows.scales_of(i) + column / kGroup, groups, factor, to);
 }
 
-template <int Vectors, class Element>
-void accumulate_quantized_from(const QuantizedList<Element>& rows, const float* scale, int64_t column,
-                               int64_t width, float* out) {
-  if (column == 0) rows.prefetch_first();
-  for (; column + Vectors * kLanes <= width; column += Vectors * kLanes)
-    accumulate_quantized_columns<Vectors>(rows, scale, column, out);
-  if constexpr (Vectors > 1) accumulate_quantized_from<Vectors / 2>(rows, scale, column, width, out);
+/// Adds Width numbers of each row, all of one group, to their sums.
+template <int Width, int Count, class Element>
+inline void add_group(const Element* const (&row)[Count], const GroupWeights<Count>& weights, int64_t d,
+                      float* out) {
+  constexpr int kVectors = Width / kLanes;
+  const int64_t group = std::is_same_v<Element, int8_t> ? 0 : d / kGroup;
+  Floats total[kVectors];
+  for (int v = 0; v < kVectors; ++v) total[v] = load(out + d + v * kLanes);
+#pragma GCC unroll 8
+  for (int i = 0; i < Count; ++i) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v)
+      total[v] = multiply_add(load_numbers(row[i], d + v * kLanes), splat(weights[i][group]), total[v]);
+  }
+  for (int v = 0; v < kVectors; ++v) store(out + d + v * kLanes, total[v]);
+}
+
+/// The rows first, first + step, ..., columns [column, column + width), at most kMostNumbers.
+template <int Count, class Element>
+inline void accumulate_some(const QuantizedList<Element>& rows, const float* scale, int64_t first,
+                            int64_t step, int64_t column, int64_t width, float* out) {
+  constexpr int64_t kPerElement = std::is_same_v<Element, int8_t> ? 1 : 2;
+  const Element* row[Count];
+  GroupWeights<Count> weights;
+  for (int i = 0; i < Count; ++i) {
+    const int64_t at = first + i * step;
+    row[i] = rows.row(at) + column / kPerElement;
+    weigh(rows, at, column, (width + kGroup - 1) / kGroup, scale ? scale[at] : 1.0f, weights[i]);
+  }
+  int64_t d = 0;
+  for (; d + kGroup <= width; d += kGroup) add_group<kGroup>(row, weights, d, out);
+  if (d < width) add_group<kHalfGroup>(row, weights, d, out);
+}
+
+template <class Element>
+inline void accumulate_quantized(const QuantizedList<Element>& rows, const float* scale, int64_t width,
+                                 float* out) {
+  constexpr int kStreams = 8;  // parts of the list side by side: see rows.h
+  const int64_t part = rows.count / kStreams;
+  for (int64_t column = 0; column < width; column += kMostNumbers) {
+    const int64_t some = width - column < kMostNumbers ? width - column : kMostNumbers;
+    for (int64_t i = 0; i < part; ++i) {
+      rows.template prefetch_after<kStreams>(i, part);
+      accumulate_some<kStreams>(rows, scale, i, part, column, some, out + column);
+    }
+    for (int64_t i = part * kStreams; i < rows.count; ++i)
+      accumulate_some<1>(rows, scale, i, 0, column, some, out + column);
+  }
 }
 
 inline void accumulate_quantized_rows(const Rows& rows, const int32_t* index, const float* scale,
                                       int64_t count, int64_t width, float* out) {
   if (rows.dtype == DType::i8)
-    return accumulate_quantized_from<kHeld>(QuantizedList<int8_t>(rows, index, count), scale, 0, width, out);
-  accumulate_quantized_from<kHeld>(QuantizedList<uint8_t>(rows, index, count), scale, 0, width, out);
+    return accumulate_quantized(QuantizedList<int8_t>(rows, index, count), scale, width, out);
+  accumulate_quantized(QuantizedList<uint8_t>(rows, index, count), scale, width, out);
 }
 
 // ---- as floats ----

@@ -1,8 +1,9 @@
 // Products of rows of floats, in float32 or 16 bits, with one x or several: limited by how fast rows arrive.
 // Internal linkage: see simd.h.
 //
-// The processor's own prefetching follows rows in the order of memory only so far, and not at all where
-// inactive rows are skipped: the rows to come are asked for by hand, into the second cache.
+// A list of rows is divided into parts of the same length, which are gone over side by side: each is a stream
+// that the processor's own prefetching follows, over inactive rows too. Neighbours side by side share a page,
+// where it does not.
 #pragma once
 
 #include <algorithm>
@@ -21,25 +22,19 @@ struct RowList {
   int64_t stride;
   const int32_t* index;
   int64_t count;
-  int64_t row_bytes;
-  int64_t ahead;  // rows
 
-  RowList(const Rows& rows, const int32_t* list, int64_t rows_in_it, int64_t width)
-      : data(static_cast<const Element*>(rows.data)),
-        stride(rows.stride),
-        index(list),
-        count(rows_in_it),
-        row_bytes(width * static_cast<int64_t>(sizeof(Element))),
-        ahead(rows_ahead(row_bytes)) {}
+  RowList(const Rows& rows, const int32_t* list, int64_t rows_in_it)
+      : data(static_cast<const Element*>(rows.data)), stride(rows.stride), index(list), count(rows_in_it) {}
 
   const Element* operator[](int64_t i) const {
     if constexpr (order == Order::either) return data + (index ? index[i] : i) * stride;
     return data + (order == Order::dense ? i : index[i]) * stride;
   }
 
-  [[gnu::always_inline]] void prefetch_after(int64_t i) const {
-    if (i + ahead >= count) return;
-    prefetch_bytes((*this)[i + ahead], row_bytes);
+  /// Rows first, first + step, ...
+  template <int Count>
+  void take(int64_t first, int64_t step, const Element* (&row)[Count]) const {
+    for (int i = 0; i < Count; ++i) row[i] = (*this)[first + i * step];
   }
 };
 
@@ -112,28 +107,28 @@ void dot_some(const BFloat16* const (&row)[Count], int64_t width, const DividedX
   for (int i = 0; i < Count; ++i) out[i] = sums[i];
 }
 
+// The rows first, first + step, ...
 template <int Count, class Element, Order order, class X>
-void dot_rows_from(const RowList<Element, order>& rows, int64_t first, int64_t width, const X& x,
-                   float* out) {
+void dot_rows_from(const RowList<Element, order>& rows, int64_t first, int64_t step, int64_t width,
+                   const X& x, float* out) {
   const Element* row[Count];
-  for (int i = 0; i < Count; ++i) row[i] = rows[first + i];
-  dot_some(row, width, x, out + first);
+  rows.take(first, step, row);
+  float sums[Count];
+  dot_some(row, width, x, sums);
+  for (int i = 0; i < Count; ++i) out[first + i * step] = sums[i];
 }
 
 template <class Element, Order order, class X>
 void dot_list(const RowList<Element, order>& rows, int64_t width, const X& x, float* out) {
-  int64_t i = 0;
-  for (; i + kTogether <= rows.count; i += kTogether) {
-    for (int j = 0; j < kTogether; ++j) rows.prefetch_after(i + j);
-    dot_rows_from<kTogether>(rows, i, width, x, out);
-  }
-  for (; i < rows.count; ++i) dot_rows_from<1>(rows, i, width, x, out);
+  const int64_t part = rows.count / kTogether;
+  for (int64_t i = 0; i < part; ++i) dot_rows_from<kTogether>(rows, i, part, width, x, out);
+  for (int64_t i = part * kTogether; i < rows.count; ++i) dot_rows_from<1>(rows, i, 0, width, x, out);
 }
 
 template <class Element, class X>
 void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const X& x, float* out) {
-  if (index) return dot_list(RowList<Element, Order::gathered>(rows, index, count, width), width, x, out);
-  dot_list(RowList<Element, Order::dense>(rows, index, count, width), width, x, out);
+  if (index) return dot_list(RowList<Element, Order::gathered>(rows, index, count), width, x, out);
+  dot_list(RowList<Element, Order::dense>(rows, index, count), width, x, out);
 }
 
 // ---- the same with several x ----
@@ -181,14 +176,11 @@ inline void dot_block(const BFloat16* const (&row)[kTogether], int64_t width, co
 template <class Element, class Several>
 void dot_rows_by_several(const Rows& rows, int64_t count, int64_t width, const Several& x, int64_t x_count,
                          float* out, int64_t out_stride) {
-  const RowList<Element, Order::dense> list(rows, nullptr, count, width);
-  int64_t i = 0;
-  for (; i + kTogether <= count; i += kTogether) {
+  const RowList<Element, Order::dense> list(rows, nullptr, count);
+  const int64_t part = count / kTogether;
+  for (int64_t i = 0; i < part; ++i) {
     const Element* row[kTogether];
-    for (int j = 0; j < kTogether; ++j) {
-      list.prefetch_after(i + j);
-      row[j] = list[i + j];
-    }
+    list.take(i, part, row);
     int64_t k = 0;
     for (; k + kXs <= x_count; k += kXs) {
       Floats total[kXs][kTogether] = {};
@@ -197,13 +189,13 @@ void dot_rows_by_several(const Rows& rows, int64_t count, int64_t width, const S
       for (int j = 0; j < kXs; ++j) {
         float sums[kTogether];
         sum_lanes(total[j], sums);
-        __builtin_memcpy(out + (k + j) * out_stride + i, sums, sizeof sums);
+        for (int r = 0; r < kTogether; ++r) out[(k + j) * out_stride + r * part + i] = sums[r];
       }
     }
-    for (; k < x_count; ++k) dot_some(row, width, x[k], out + k * out_stride + i);
+    for (; k < x_count; ++k) dot_rows_from<kTogether>(list, i, part, width, x[k], out + k * out_stride);
   }
-  for (; i < count; ++i) {
-    for (int64_t k = 0; k < x_count; ++k) dot_rows_from<1>(list, i, width, x[k], out + k * out_stride);
+  for (int64_t i = part * kTogether; i < count; ++i) {
+    for (int64_t k = 0; k < x_count; ++k) dot_rows_from<1>(list, i, 0, width, x[k], out + k * out_stride);
   }
 }
 
@@ -260,8 +252,7 @@ void dot_four(const BFloat16* const (&row)[kTogether], int64_t width, const Divi
 template <class Element, class Several>
 void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t width, const Several& x,
                   float* out, int64_t out_stride) {
-  constexpr int64_t kPairsAhead = 32;
-  const RowList<Element, Order::dense> list(rows, nullptr, INT64_MAX, width);
+  const RowList<Element, Order::dense> list(rows, nullptr, INT64_MAX);
   for (int64_t j = 0; j < count; j += kTogether) {
     const Element* row[kTogether];
     std::decay_t<decltype(x[0])> its_x[kTogether];
@@ -269,9 +260,6 @@ void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t
       const DotPair pair = pairs[std::min(j + i, count - 1)];
       row[i] = list[pair.row];
       its_x[i] = x[pair.x];
-      const int64_t later = j + i + kPairsAhead;
-      if (later < count && pairs[later].row != pairs[later - 1].row)
-        prefetch_bytes(list[pairs[later].row], list.row_bytes);
     }
     float sums[kTogether];
     if (row[0] == row[kTogether - 1]) {
@@ -287,47 +275,57 @@ void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t
 
 // ---- sums of rows ----
 
+constexpr int kStreams = 8;  // NOLINT(misc-definitions-in-headers): parts of a list of rows that are added up
+
+/// A list of rows, and what each is multiplied by.
+template <class Element>
+struct WeightedRows {
+  RowList<Element, Order::either> rows;
+  const float* scale;  // null: 1
+
+  Floats weight(int64_t i) const { return splat(scale ? scale[i] : 1.0f); }
+};
+
 // Sums of a few columns, which stay in registers while rows pass.
-template <int Vectors, class Element, Order order>
-void accumulate_columns(const RowList<Element, order>& rows, const float* scale, int64_t column, float* out) {
+template <int Vectors, class Element>
+void accumulate_columns(const WeightedRows<Element>& list, int64_t column, float* out) {
   Floats total[Vectors];
 #pragma GCC unroll 16
   for (int v = 0; v < Vectors; ++v) total[v] = load(out + column + v * kLanes);
-  for (int64_t i = 0; i < rows.count; ++i) {
-    if (column == 0) rows.prefetch_after(i);
-    const Element* row = rows[i] + column;
-    const Floats weight = splat(scale ? scale[i] : 1.0f);
+  const auto add = [&](int64_t i) {
+    const Element* row = list.rows[i] + column;
+    const Floats weight = list.weight(i);
 #pragma GCC unroll 16
     for (int v = 0; v < Vectors; ++v) total[v] = multiply_add(load(row + v * kLanes), weight, total[v]);
+  };
+  const int64_t count = list.rows.count, part = count / kStreams;
+  for (int64_t i = 0; i < part; ++i) {
+    for (int j = 0; j < kStreams; ++j) add(j * part + i);
   }
+  for (int64_t i = part * kStreams; i < count; ++i) add(i);
 #pragma GCC unroll 16
   for (int v = 0; v < Vectors; ++v) store(out + column + v * kLanes, total[v]);
 }
 
 // Columns from `column` on: as many whole blocks of Vectors as there are, then blocks of half the size.
-template <int Vectors, class Element, Order order>
-void accumulate_from(const RowList<Element, order>& rows, const float* scale, int64_t column, int64_t width,
-                     float* out) {
-  for (; column + Vectors * kLanes <= width; column += Vectors * kLanes) {
-    accumulate_columns<Vectors>(rows, scale, column, out);
-  }
-  if constexpr (Vectors > 1) accumulate_from<Vectors / 2>(rows, scale, column, width, out);
+template <int Vectors, class Element>
+void accumulate_from(const WeightedRows<Element>& list, int64_t column, int64_t width, float* out) {
+  for (; column + Vectors * kLanes <= width; column += Vectors * kLanes)
+    accumulate_columns<Vectors>(list, column, out);
+  if constexpr (Vectors > 1) accumulate_from<Vectors / 2>(list, column, width, out);
 }
 
-// The same sums of rows that are too long for that, a few whole rows at a time.
-template <int Count, class Element, Order order>
-void accumulate_some(const RowList<Element, order>& rows, const float* scale, int64_t first, int64_t width,
+// The same sums of rows that are too long for that, whole rows at a time: first, first + step, ...
+template <int Count, class Element>
+void accumulate_some(const WeightedRows<Element>& list, int64_t first, int64_t step, int64_t width,
                      float* out) {
   const Element* row[Count];
   Floats weight[Count];
-  for (int i = 0; i < Count; ++i) {
-    rows.prefetch_after(first + i);
-    row[i] = rows[first + i];
-    weight[i] = splat(scale ? scale[first + i] : 1.0f);
-  }
+  list.rows.take(first, step, row);
+  for (int i = 0; i < Count; ++i) weight[i] = list.weight(first + i * step);
   for (int64_t d = 0; d < width; d += kLanes) {
     Floats total = load(out + d);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < Count; ++i) total = multiply_add(load(row[i] + d), weight[i], total);
     store(out + d, total);
   }
@@ -336,11 +334,11 @@ void accumulate_some(const RowList<Element, order>& rows, const float* scale, in
 template <class Element>
 void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
                      float* out) {
-  const RowList<Element, Order::either> list(rows, index, count, width);
-  if (width <= kHeld * kLanes) return accumulate_from<kHeld>(list, scale, 0, width, out);
-  int64_t i = 0;
-  for (; i + kTogether <= count; i += kTogether) accumulate_some<kTogether>(list, scale, i, width, out);
-  for (; i < count; ++i) accumulate_some<1>(list, scale, i, width, out);
+  const WeightedRows<Element> list{{rows, index, count}, scale};
+  if (width <= kHeld * kLanes) return accumulate_from<kHeld>(list, 0, width, out);
+  const int64_t part = count / kStreams;
+  for (int64_t i = 0; i < part; ++i) accumulate_some<kStreams>(list, i, part, width, out);
+  for (int64_t i = part * kStreams; i < count; ++i) accumulate_some<1>(list, i, 0, width, out);
 }
 
 }  // namespace

@@ -58,13 +58,6 @@ inline void store(float* to, Floats v) { __builtin_memcpy(to, &v, sizeof v); }
     __builtin_prefetch(static_cast<const char*>(from) + at, 0, 2);
 }
 
-/// How many rows ahead of the one that is read to ask for: four kilobytes are far enough for memory to
-/// answer; much more than that waits for places in the queue of misses.
-inline int64_t rows_ahead(int64_t row_bytes) {
-  constexpr int64_t kBytesAhead = 4096;
-  return (kBytesAhead + row_bytes - 1) / row_bytes;
-}
-
 /// value in every lane (value - 0 is value, -0 too, so the subtraction costs nothing).
 inline Floats splat(float value) { return value - Floats{}; }
 
