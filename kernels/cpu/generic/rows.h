@@ -275,54 +275,16 @@ void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t
 
 // ---- sums of rows ----
 
-constexpr int kStreams = 8;  // NOLINT(misc-definitions-in-headers): parts of a list of rows that are added up
+constexpr int kStreams = 8;  // NOLINT(misc-definitions-in-headers): parts of a list whose rows are added up
 
-/// A list of rows, and what each is multiplied by.
-template <class Element>
-struct WeightedRows {
-  RowList<Element, Order::either> rows;
-  const float* scale;  // null: 1
-
-  Floats weight(int64_t i) const { return splat(scale ? scale[i] : 1.0f); }
-};
-
-// Sums of a few columns, which stay in registers while rows pass.
-template <int Vectors, class Element>
-void accumulate_columns(const WeightedRows<Element>& list, int64_t column, float* out) {
-  Floats total[Vectors];
-#pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) total[v] = load(out + column + v * kLanes);
-  const auto add = [&](int64_t i) {
-    const Element* row = list.rows[i] + column;
-    const Floats weight = list.weight(i);
-#pragma GCC unroll 16
-    for (int v = 0; v < Vectors; ++v) total[v] = multiply_add(load(row + v * kLanes), weight, total[v]);
-  };
-  const int64_t count = list.rows.count, part = count / kStreams;
-  for (int64_t i = 0; i < part; ++i) {
-    for (int j = 0; j < kStreams; ++j) add(j * part + i);
-  }
-  for (int64_t i = part * kStreams; i < count; ++i) add(i);
-#pragma GCC unroll 16
-  for (int v = 0; v < Vectors; ++v) store(out + column + v * kLanes, total[v]);
-}
-
-// Columns from `column` on: as many whole blocks of Vectors as there are, then blocks of half the size.
-template <int Vectors, class Element>
-void accumulate_from(const WeightedRows<Element>& list, int64_t column, int64_t width, float* out) {
-  for (; column + Vectors * kLanes <= width; column += Vectors * kLanes)
-    accumulate_columns<Vectors>(list, column, out);
-  if constexpr (Vectors > 1) accumulate_from<Vectors / 2>(list, column, width, out);
-}
-
-// The same sums of rows that are too long for that, whole rows at a time: first, first + step, ...
+// The rows first, first + step, ... pass while a vector of their sums stays in a register.
 template <int Count, class Element>
-void accumulate_some(const WeightedRows<Element>& list, int64_t first, int64_t step, int64_t width,
-                     float* out) {
+void accumulate_some(const RowList<Element, Order::either>& rows, const float* scale, int64_t first,
+                     int64_t step, int64_t width, float* out) {
   const Element* row[Count];
   Floats weight[Count];
-  list.rows.take(first, step, row);
-  for (int i = 0; i < Count; ++i) weight[i] = list.weight(first + i * step);
+  rows.take(first, step, row);
+  for (int i = 0; i < Count; ++i) weight[i] = splat(scale ? scale[first + i * step] : 1.0f);
   for (int64_t d = 0; d < width; d += kLanes) {
     Floats total = load(out + d);
 #pragma GCC unroll 8
@@ -334,11 +296,10 @@ void accumulate_some(const WeightedRows<Element>& list, int64_t first, int64_t s
 template <class Element>
 void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
                      float* out) {
-  const WeightedRows<Element> list{{rows, index, count}, scale};
-  if (width <= kHeld * kLanes) return accumulate_from<kHeld>(list, 0, width, out);
+  const RowList<Element, Order::either> list(rows, index, count);
   const int64_t part = count / kStreams;
-  for (int64_t i = 0; i < part; ++i) accumulate_some<kStreams>(list, i, part, width, out);
-  for (int64_t i = part * kStreams; i < count; ++i) accumulate_some<1>(list, i, 0, width, out);
+  for (int64_t i = 0; i < part; ++i) accumulate_some<kStreams>(list, scale, i, part, width, out);
+  for (int64_t i = part * kStreams; i < count; ++i) accumulate_some<1>(list, scale, i, 0, width, out);
 }
 
 }  // namespace
