@@ -26,7 +26,7 @@ namespace bdh::cpu {
 
 constexpr int64_t kWindow = 16;
 constexpr int64_t kSlots = kWindow + kMostProvisional;  // tokens being read have slots too
-constexpr int64_t kColumnBlock = 64;                    // columns that lie together, at most
+constexpr int64_t kColumnBlock = 16;                    // columns that lie together, at most
 
 class SequenceState : public State {
  public:

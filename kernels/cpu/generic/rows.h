@@ -136,7 +136,7 @@ void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t wid
 #ifndef BDH_MINIMAL
 // x that are multiplied with the same rows at once: as many sums as there are registers for.
 // NOLINTNEXTLINE(misc-definitions-in-headers): one value in each object
-constexpr int kXs = kLanes == 16 ? 4 : kLanes == 8 ? 3 : 2;
+constexpr int kXs = kLanes == 16 ? 4 : 2;
 
 // x: from the first of kXs on.
 template <class Element>
