@@ -19,7 +19,7 @@ configure() {
     ARM64_ROOT="$root" BDH_WERROR=ON "$@"
 }
 configure "$build/tests" BDH_TESTS=ON BDH_TORCH=OFF BDH_TOKENIZERS=OFF BDH_MPI=OFF BDH_CUDA=OFF
-configure "$build/minimal" BDH_MINIMAL=ON
+configure "$build/minimal" BDH_MINIMAL=ON BDH_LTO=OFF
 cmake --build "$build/tests" --target bdh_core_tests
 cmake --build "$build/minimal"
 

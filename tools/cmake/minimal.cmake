@@ -15,12 +15,14 @@ function(bdh_leave_out)
   endforeach()
 endfunction()
 
+option(BDH_LTO "optimize a minimal build as a whole: smaller, and twice as long to compile" ON)
+
 # Kernels keep -O3. Objects hold machine code as well, for linkers without g++'s plugin, which makes one program of the rest.
 function(bdh_compile_small)
   target_compile_definitions(bdh PRIVATE BDH_MINIMAL)
   target_compile_options(bdh PRIVATE -Os -ffunction-sections -fdata-sections -fvisibility=hidden)
   set(link -Wl,--gc-sections)
-  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  if(BDH_LTO AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     target_compile_options(bdh PRIVATE -flto=auto -ffat-lto-objects)
     list(APPEND link -flto=auto)
   endif()
