@@ -31,6 +31,10 @@ constexpr int64_t kRowsTogether = 8;  // rows of B, then
 constexpr int64_t kBits = 32;  // rows of B that stay in the first cache while rows of A pass, of which a bit
                                // each says whether it is needed
 constexpr int64_t kPackedRows = (kTileRows + kLanes - 1) / kLanes * kLanes;
+constexpr int64_t kTilesTogether =
+    16384 / kDepth / kPackedRows;  // whose rows of A are packed together: 64 KB
+// Low tiles take B so often that it pays to pack it, unless A is to be packed.
+constexpr bool kInPlace = kTileRows > 8;
 // NOLINTEND(misc-definitions-in-headers)
 
 // The operands of a tile. A(i, p) is a[i * a_row + p * a_column].
@@ -236,26 +240,34 @@ inline void multiply_in_place(const Product& p, int64_t columns, const Finish& f
   }
 }
 
-// The columns from `column` on: B is packed, as floats, one tile's columns of a slice at a time.
+// The columns from `column` on: B is packed, as floats, one tile's columns of a slice at a time, and stays in
+// the first cache while some tiles' rows of A pass, which are packed once for all columns.
 inline void multiply_packed(const Product& p, int64_t column, const Finish& finish) {
-  alignas(64) float packed[kDepth * kPackedRows], panel[kDepth * kTileColumns];
-  for (; column < p.n; column += kTileColumns) {
-    const int64_t columns = p.n - column < kTileColumns ? p.n - column : kTileColumns;
+  alignas(64) float packed[kTilesTogether][kDepth * kPackedRows], panel[kDepth * kTileColumns];
+  const int64_t tiles = TileRows::tiles(p.m);
+  for (int64_t first = 0; first < tiles && column < p.n; first += kTilesTogether) {
+    const int64_t last = first + kTilesTogether < tiles ? first + kTilesTogether : tiles;
     for (int64_t begin = 0; begin < p.k; begin += kDepth) {
       const Slice slice(p, begin);
-      pack_panel_any(p.b, begin, column, slice.k, columns, panel);
-      for (int64_t i = 0; i < TileRows::tiles(p.m); ++i) {
-        const TileRows rows(p.m, i);
-        if (!rows.want(p, column)) continue;
-        Tile tile = tile_of(p, slice, rows, packed);
-        tile.b = panel, tile.b_row = kTileColumns;
-        tile.c = p.c + rows.begin * p.c_row + column;
-        if (columns == kTileColumns) {
-          multiply_rows(tile, rows.count);
-        } else {
-          multiply_edge(tile, rows.count, columns, tile.c);
+      Tile parts[kTilesTogether];
+      for (int64_t i = first; i < last; ++i)
+        parts[i - first] = tile_of(p, slice, TileRows(p.m, i), packed[i - first]);
+      for (int64_t at = column; at < p.n && TileRows(p.m, last - 1).want(p, at); at += kTileColumns) {
+        const int64_t columns = p.n - at < kTileColumns ? p.n - at : kTileColumns;
+        pack_panel_any(p.b, begin, at, slice.k, columns, panel);
+        for (int64_t i = first; i < last; ++i) {
+          const TileRows rows(p.m, i);
+          if (!rows.want(p, at)) continue;
+          Tile& tile = parts[i - first];
+          tile.b = panel, tile.b_row = kTileColumns;
+          tile.c = p.c + rows.begin * p.c_row + at;
+          if (columns == kTileColumns) {
+            multiply_rows(tile, rows.count);
+          } else {
+            multiply_edge(tile, rows.count, columns, tile.c);
+          }
+          if (slice.last) finish(rows, at, columns);
         }
-        if (slice.last) finish(rows, column, columns);
       }
     }
   }
@@ -335,7 +347,8 @@ inline void multiply_then(const Product& p, const Finish& finish) {
     for (int64_t i = 0; i < TileRows::tiles(p.m); ++i) finish(TileRows(p.m, i), 0, p.n);
     return;
   }
-  const int64_t in_place = p.b.dtype == DType::f32 ? p.n / kTileColumns * kTileColumns : 0;
+  const int64_t in_place =
+      p.b.dtype == DType::f32 && (kInPlace || p.a_column != 1) ? p.n / kTileColumns * kTileColumns : 0;
   multiply_in_place(p, in_place, finish);
   multiply_packed(p, in_place, finish);
 }
