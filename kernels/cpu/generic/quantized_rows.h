@@ -335,7 +335,7 @@ inline void add_group(const Element* const (&row)[Count], const GroupWeights<Cou
 #pragma GCC unroll 8
   for (int i = 0; i < Count; ++i) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v)
+    for (int v = 0; v < kVectors; ++v)  // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): weigh set it
       total[v] = multiply_add(load_numbers(row[i], d + v * kLanes), splat(weights[i][group]), total[v]);
   }
   for (int v = 0; v < kVectors; ++v) store(out + d + v * kLanes, total[v]);
