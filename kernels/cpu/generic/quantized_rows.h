@@ -332,7 +332,6 @@ inline void add_group(const Element* const (&row)[Count], const GroupWeights<Cou
   const int64_t group = std::is_same_v<Element, int8_t> ? 0 : d / kGroup;
   Floats total[kVectors];
   for (int v = 0; v < kVectors; ++v) total[v] = load(out + d + v * kLanes);
-#pragma GCC unroll 8
   for (int i = 0; i < Count; ++i) {
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v)  // NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): weigh set it
