@@ -15,7 +15,7 @@ function(bdh_leave_out)
   endforeach()
 endfunction()
 
-option(BDH_LTO "optimize a minimal build as a whole: smaller, and twice as long to compile" ON)
+option(BDH_LTO "optimize a minimal build as a whole: smaller, and longer to compile" ON)
 
 # Kernels keep -O3. Objects hold machine code as well, for linkers without g++'s plugin, which makes one program of the rest.
 function(bdh_compile_small)

@@ -25,15 +25,17 @@ constexpr int kTileRows = 4, kTileVectors = 2;
 #endif
 constexpr int64_t kTileColumns = kTileVectors * kLanes;
 constexpr int64_t kDepth = 128;
-constexpr int kNarrowRows = 6;        // rows of A side by side where C has one vector of columns
-constexpr int kFewRows = 14;          // rows of A for which B is read once, row after row
-constexpr int64_t kRowsTogether = 8;  // rows of B, then
+constexpr int kNarrowRows = 6;                // rows of A side by side where C has one vector of columns
+constexpr int kFewRows = 14;                  // rows of A for which B is read once, row after row
+constexpr int64_t kRowsTogether = 8;          // rows of B, then
+constexpr int kHeld = kLanes == 16 ? 16 : 8;  // vectors of a row of C in registers while rows of B are added
 constexpr int64_t kBits = 32;  // rows of B that stay in the first cache while rows of A pass, of which a bit
                                // each says whether it is needed
 constexpr int64_t kPackedRows = (kTileRows + kLanes - 1) / kLanes * kLanes;
 constexpr int64_t kTilesTogether =
     16384 / kDepth / kPackedRows;  // whose rows of A are packed together: 64 KB
-// Low tiles take B so often that it pays to pack it, unless A is to be packed.
+// Whether B of floats is read where it is. Low tiles take it so often that it pays to pack it, but not where
+// A is to be packed as well.
 constexpr bool kInPlace = kTileRows > 8;
 // NOLINTEND(misc-definitions-in-headers)
 
@@ -349,7 +351,7 @@ inline void multiply_then(const Product& p, const Finish& finish) {
   }
   const int64_t in_place =
       p.b.dtype == DType::f32 && (kInPlace || p.a_column != 1) ? p.n / kTileColumns * kTileColumns : 0;
-  multiply_in_place(p, in_place, finish);
+  if (in_place > 0) multiply_in_place(p, in_place, finish);
   multiply_packed(p, in_place, finish);
 }
 

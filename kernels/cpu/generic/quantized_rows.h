@@ -360,7 +360,6 @@ inline void accumulate_some(const QuantizedList<Element>& rows, const float* sca
 template <class Element>
 inline void accumulate_quantized(const QuantizedList<Element>& rows, const float* scale, int64_t width,
                                  float* out) {
-  constexpr int kStreams = 8;  // parts of the list side by side: see rows.h
   const int64_t part = rows.count / kStreams;
   for (int64_t column = 0; column < width; column += kMostNumbers) {
     const int64_t some = width - column < kMostNumbers ? width - column : kMostNumbers;

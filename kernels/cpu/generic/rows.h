@@ -134,7 +134,8 @@ void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t wid
 // ---- the same with several x ----
 
 #ifndef BDH_MINIMAL
-// x that are multiplied with the same rows at once: as many sums as there are registers for.
+// x that are multiplied with the same rows at once. On AVX2 there would be registers for the sums of three,
+// but not for the halves of x beside them that bfloat16 rows need.
 // NOLINTNEXTLINE(misc-definitions-in-headers): one value in each object
 constexpr int kXs = kLanes == 16 ? 4 : 2;
 
@@ -274,8 +275,6 @@ void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t
 #endif
 
 // ---- sums of rows ----
-
-constexpr int kStreams = 8;  // NOLINT(misc-definitions-in-headers): parts of a list whose rows are added up
 
 // The rows first, first + step, ... pass while a vector of their sums stays in a register.
 template <int Count, class Element>

@@ -22,8 +22,8 @@ constexpr int kLanes = 8;
 #else
 constexpr int kLanes = 4;
 #endif
-constexpr int kTogether = 4;                  // vectors whose lanes are summed in one go
-constexpr int kHeld = kLanes == 16 ? 16 : 8;  // vectors of a sum that stay in registers while rows pass
+constexpr int kTogether = 4;  // vectors whose lanes are summed in one go
+constexpr int kStreams = 8;   // parts of a list whose rows are added up, side by side
 // NOLINTEND(misc-definitions-in-headers)
 
 using Floats = float __attribute__((vector_size(kLanes * 4)));
