@@ -99,7 +99,7 @@ class State {
   /// Goes on from what was saved, by any backend; where this one saved it, with the bits of a sequence that
   /// was never interrupted. At position 0 nothing is remembered. Throws Error(bad_file) as check.
   virtual void restore(const SavedState& saved) = 0;
-  /// Memory a state occupies.
+  /// Memory a state occupies at most.
   virtual size_t bytes() const = 0;
 };
 

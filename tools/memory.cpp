@@ -63,7 +63,8 @@ struct Report {
   }
 };
 
-/// Reads `chunk` tokens in every session, as one batch would one after the other, and one more.
+/// Reads chunks in every session, as one batch would one after the other, and a token more: D tokens at
+/// least, as the state takes less before.
 Measured measure(const Report& report) {
   const size_t program = peak_resident_memory();
   const Model model = load_model(report.options.common);
@@ -74,12 +75,12 @@ Measured measure(const Report& report) {
   for (int64_t i = 0; i < report.options.sessions; ++i) {
     stop_if_interrupted();
     sessions.emplace_back(model.weights, report.session());
-    sessions.back().read(tokens, read);
+    while (sessions.back().position() < report.config.n_embd) sessions.back().read(tokens, read);
     sessions.back().read(std::span(tokens).first(1));
   }
   const DType dtype = model.weights->dtype();
   return {std::string(model.weights->dtype_name()),
-          report.options.chunk,
+          sessions.back().position() - 1,
           report.total(dtype, report.options.chunk),
           program,
           peak_resident_memory(),

@@ -175,11 +175,11 @@ std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what) 
   return bytes >= kHugePageThreshold ? map_zeroed(bytes, what) : heap_zeroed(bytes, what);
 }
 
-void release_pages(std::span<const std::byte> mapped) {
+void release_pages(std::span<const std::byte> bytes) {
   const uintptr_t page = page_size();
-  const auto address = reinterpret_cast<uintptr_t>(mapped.data());
+  const auto address = reinterpret_cast<uintptr_t>(bytes.data());
   const uintptr_t first = (address + page - 1) / page * page;
-  const uintptr_t last = (address + mapped.size()) / page * page;
+  const uintptr_t last = (address + bytes.size()) / page * page;
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 

@@ -21,9 +21,10 @@ size_t peak_resident_memory();
 /// Throws Error(out_of_memory) with the bytes needed and available.
 std::shared_ptr<std::byte> allocate_zeroed(size_t bytes, std::string_view what);
 
-/// Tells the system that these bytes of a mapped file will not be needed soon, so that they no longer count
-/// as resident. Reading them again reads the file again. Only whole pages inside the range are given back.
-void release_pages(std::span<const std::byte> mapped);
+/// Tells the system that these bytes will not be needed soon, so that they no longer count as resident. Those
+/// of a mapped file are read from it again; those of allocate_zeroed are zeros. Only whole pages inside the
+/// range are given back.
+void release_pages(std::span<const std::byte> bytes);
 
 /// "25.3 MB": decimal units, as disks and model cards count.
 std::string format_bytes(size_t bytes);

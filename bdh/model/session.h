@@ -99,7 +99,7 @@ class Session {
   const SessionOptions& options() const { return options_; }
   /// Tokens read.
   int64_t position() const { return state_->position(); }
-  /// Memory this session occupies.
+  /// Memory this session occupies at most: a short text may take less.
   size_t bytes() const { return state_->bytes(); }
 
   /// Reads tokens and returns the logits (V) after the last one.

@@ -94,7 +94,7 @@ void read_s(const Decode& d, const Token& token, int64_t layer, int64_t i, const
   for (int64_t j = 0; j < active && weight != 1.0f; ++j) scale[j] *= weight;
   const int64_t flush = SequenceState::last_flush(i, token.position);
   if (!d.flushed || flush < state.position()) {
-    return d.kernels.accumulate_rows(state.s(layer, tile.row), index, scale, active, d.stride, a);
+    return d.kernels.accumulate_rows(state.s(layer, i), index, scale, active, d.stride, a);
   }
   float* rows = d.flushed + i * kTileNeurons * d.stride;
   uint8_t* known = d.known + i * kTileNeurons;

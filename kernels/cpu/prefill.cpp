@@ -120,6 +120,10 @@ struct NeuronBlock {
   bool first;  // of its group: partial sums begin
 };
 
+int64_t first_neuron(const Prefill& c, const NeuronBlock& block) {  // within its tile
+  return block.row - c.groups.tiles[block.tile].row;
+}
+
 // r (count, tokens) times what each token is worth at the end of the segment.
 Rows weighted(const Prefill& c, const SegmentRows& segment, const float* weights, const float* r,
               int64_t count, float* buffer) {
@@ -136,7 +140,7 @@ void read_and_keep_columns(const Prefill& c, const SegmentRows& segment, const N
   const SequenceState& state = *segment.state;
   const float* r = c.rotated + block.row * c.columns + segment.first;
   const int64_t width = state.column_block(), tokens = state.position() - state.begin();
-  const int64_t neuron = block.row - c.groups.tiles[block.tile].row;  // within the tile
+  const int64_t neuron = first_neuron(c, block);
   for (int64_t begin = 0; begin < tokens; begin += width) {
     multiply_or_skip(c,
                      {segment.tokens, padded(std::min(width, tokens - begin)), block.count, r, 1, c.columns,
@@ -153,8 +157,8 @@ void read_and_update(const Prefill& c, const SegmentRows& segment, const NeuronB
                      float* a, float* space) {
   if (segment.state->keeps_columns(segment.tokens))
     return read_and_keep_columns(c, segment, block, active, a);
-  const int64_t count = block.count;
-  float* s = segment.state->open_s(block.layer, block.row, count, space);
+  const int64_t count = block.count, neuron = first_neuron(c, block);
+  float* s = segment.state->open_s(block.layer, block.tile, neuron, count, space);
   float* buffer = space + kNeuronBlock * c.stride;
   const float* r = c.rotated + block.row * c.columns + segment.first;
   const bool has_past = !segment.state->is_new();
@@ -173,7 +177,7 @@ void read_and_update(const Prefill& c, const SegmentRows& segment, const NeuronB
                    {count, c.stride, segment.tokens, static_cast<const float*>(keys.data), keys.stride, 1,
                     plain(c.x + segment.first * c.stride, c.stride), s, c.stride, has_past},
                    active);
-  segment.state->keep_s(block.layer, block.row, count, s);
+  segment.state->keep_s(block.layer, block.tile, neuron, count, s);
 }
 
 // Whether the kernels can't make the segment's angles of its positions.

@@ -31,6 +31,21 @@ int64_t columns_for(const Dimensions& dims) {
   return block == 0 ? 0 : most / block * block;
 }
 
+// Tiles that are flushed at the same token, one after the other.
+std::vector<int64_t> places_of(const NeuronTiles& tiles, int64_t layers) {
+  std::vector<int64_t> places(static_cast<size_t>(layers * tiles.count));
+  int64_t neurons = 0;
+  for (int64_t turn = 0; turn < kWindow; ++turn) {
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      for (int64_t tile = turn; tile < tiles.count; tile += kWindow) {
+        places[layer * tiles.count + tile] = neurons;
+        neurons += tiles[tile].count;
+      }
+    }
+  }
+  return places;
+}
+
 }  // namespace
 
 SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, const StateOptions& options)
@@ -38,6 +53,7 @@ SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, con
       kernels_(kernels),
       tiles_(dims),
       rows_(dims.heads * dims.neurons),
+      places_(places_of(tiles_, dims.layers)),
       stride_(padded(dims.width)),
       column_block_(std::min(kColumnBlock, columns_for(dims))),
       columns_(columns_for(dims)),
@@ -53,6 +69,7 @@ SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, con
   s_ = allocate_zeroed(s_bytes(dims, s_dtype_), "a session's state");
   r_ = floats(dims.layers * kSlots * slot_stride(), "a session's window");
   x_ = floats(dims.layers * kSlots * stride_, "a session's window");
+  r_of_tokens_ = floats(columns_ * dims.layers * rows_, "a session's first tokens");
   x_of_tokens_ = floats(dims.layers * (columns_ + kSlots) * stride_, "a session's first tokens");
 }
 
@@ -73,26 +90,38 @@ void SequenceState::copy(const State& other) {
   position_ = from.position_;
   provisional_ = 0;
   flushed_ = from.flushed_;
-  if (from.has_s()) {
-    std::memcpy(s_.get(), from.s_.get(), s_bytes(dims_, s_dtype_));
-  } else {
-    copy_columns(from);
-  }
+  if (from.has_s()) std::memcpy(s_.get(), from.s_.get(), s_bytes(dims_, s_dtype_));
+  copy_columns(from);
+  release_unused();
   copy_floats(from.x_of_tokens_, x_of_tokens_, dims_.layers * (columns_ + kSlots) * stride_);
   copy_floats(from.r_, r_, dims_.layers * kSlots * slot_stride());
   copy_floats(from.x_, x_, dims_.layers * kSlots * stride_);
 }
 
-// Those blocks alone that are in use.
+// Those that are in use alone.
 void SequenceState::copy_columns(const SequenceState& from) {
-  if (column_block_ == 0) return;
-  const int64_t blocks = (position_ - begin_ + column_block_ - 1) / column_block_;
-  for (int64_t layer = 0; layer < dims_.layers; ++layer) {
-    for (int64_t tile = 0; tile < tiles_.count; ++tile)
-      std::copy_n(from.block_of_columns(layer, 0, tile),
-                  std::min(blocks * column_block_, columns_) * tiles_[tile].count,
-                  block_of_columns(layer, 0, tile));
+  for (int64_t tile = 0; tile < tiles_.count; ++tile) {
+    if (!from.has_columns(tile)) continue;
+    const int64_t blocks = blocks_of(from.first_pending(tile) - begin_);
+    for (int64_t b = 0; b < blocks; ++b) {
+      for (int64_t layer = 0; layer < dims_.layers; ++layer)
+        std::copy_n(from.block_of_columns(layer, b, tile), tiles_[tile].count * column_block_,
+                    block_of_columns(layer, b, tile));
+    }
   }
+}
+
+void SequenceState::release_columns(int64_t layer, int64_t tile, int64_t blocks) const {
+  const auto count = static_cast<size_t>(tiles_[tile].count * column_block_);
+  for (int64_t b = 0; b < blocks; ++b)
+    release_pages(std::as_bytes(std::span(block_of_columns(layer, b, tile), count)));
+}
+
+// The memory of the form that no tile has any more.
+void SequenceState::release_unused() const {
+  const auto columns = static_cast<size_t>(columns_ * dims_.layers * rows_);
+  if (!has_columns()) release_pages(std::as_bytes(std::span(r_of_tokens_.get(), columns)));
+  if (!has_s()) release_pages({s_.get(), s_bytes(dims_, s_dtype_)});
 }
 
 bool SequenceState::has_columns() const {
@@ -144,16 +173,17 @@ struct SequenceState::Pending {
   }
 };
 
-float* SequenceState::open_s(int64_t layer, int64_t row, int64_t count, float* space) const {
-  std::byte* rows = s_at(layer * rows_ + row);
+float* SequenceState::open_s(int64_t layer, int64_t tile, int64_t neuron, int64_t count, float* space) const {
+  std::byte* rows = s_at(layer, tile, neuron);
   if (s_dtype_ == DType::f32) return reinterpret_cast<float*>(rows);
   kernels_.widen(rows, s_dtype_, count * stride_, space);
   return space;
 }
 
-void SequenceState::keep_s(int64_t layer, int64_t row, int64_t count, const float* rows) const {
+void SequenceState::keep_s(int64_t layer, int64_t tile, int64_t neuron, int64_t count,
+                           const float* rows) const {
   if (s_dtype_ == DType::f32) return;
-  kernels_.narrow(rows, count * stride_, reinterpret_cast<uint16_t*>(s_at(layer * rows_ + row)));
+  kernels_.narrow(rows, count * stride_, reinterpret_cast<uint16_t*>(s_at(layer, tile, neuron)));
 }
 
 void SequenceState::flush(int64_t layer, int64_t tile, int64_t position) {
@@ -166,13 +196,13 @@ void SequenceState::flush(int64_t layer, int64_t tile, int64_t position) {
 // A few rows at a time, so that they are in the first cache while the window's x are added.
 template <class Change>
 void SequenceState::change_s(int64_t layer, int64_t tile, const Change& change) const {
-  const NeuronTile part = tiles_[tile];
+  const int64_t neurons = tiles_[tile].count;
   std::vector<float> space(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(kRowsTogether * stride_));
-  for (int64_t neuron = 0; neuron < part.count; neuron += kRowsTogether) {
-    const int64_t count = std::min(kRowsTogether, part.count - neuron);
-    float* rows = open_s(layer, part.row + neuron, count, space.data());
+  for (int64_t neuron = 0; neuron < neurons; neuron += kRowsTogether) {
+    const int64_t count = std::min(kRowsTogether, neurons - neuron);
+    float* rows = open_s(layer, tile, neuron, count, space.data());
     change(neuron, count, rows);
-    keep_s(layer, part.row + neuron, count, rows);
+    keep_s(layer, tile, neuron, count, rows);
   }
 }
 
@@ -203,15 +233,15 @@ void SequenceState::keep_columns(int64_t layer, int64_t tile, int64_t neuron, in
   }
 }
 
-// Rows (count, stride) of S as of `held`, of the tile's neurons from `neuron` on. columns: the tile's.
+// Rows (count, stride) of S as of `held`, of the tile's neurons from `neuron` on.
 void SequenceState::sum_columns(int64_t layer, int64_t tile, int64_t held, int64_t neuron, int64_t count,
-                                const float* columns, float* rows) const {
-  const int64_t tokens = held - begin_, in_block = tiles_[tile].count * column_block_;
+                                float* rows) const {
+  const int64_t tokens = held - begin_;
   float weighed[kRowsTogether * kColumnBlock];
   std::fill_n(rows, count * stride_, 0.0f);
   for (int64_t begin = 0; begin < tokens; begin += column_block_) {
     const int64_t some = std::min(column_block_, tokens - begin);
-    const float* from = columns + begin / column_block_ * in_block + neuron * column_block_;
+    const float* from = block_of_columns(layer, begin / column_block_, tile) + neuron * column_block_;
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t t = 0; t < some; ++t)
         weighed[i * column_block_ + t] = from[i * column_block_ + t] * weight(tile, tokens - begin - t);
@@ -222,11 +252,10 @@ void SequenceState::sum_columns(int64_t layer, int64_t tile, int64_t held, int64
 }
 
 void SequenceState::to_s(int64_t layer, int64_t tile, int64_t held) {
-  const float* columns = block_of_columns(layer, 0, tile);
-  const std::vector<float> copy(columns, columns + tiles_[tile].count * columns_);
   change_s(layer, tile, [&](int64_t neuron, int64_t count, float* rows) {
-    sum_columns(layer, tile, held, neuron, count, copy.data(), rows);
+    sum_columns(layer, tile, held, neuron, count, rows);
   });
+  release_columns(layer, tile, blocks_of(held - begin_));
 }
 
 void SequenceState::flush_before(int64_t layer, int64_t tile, int64_t tokens) {
@@ -243,16 +272,15 @@ void SequenceState::keep_x(int64_t layer, int64_t position, const float* x) {
 void SequenceState::flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons,
                                  int64_t count, float* rows) const {
   const Pending pending(*this, layer, tile, position);
-  const NeuronTile part = tiles_[tile];
   const int64_t held = first_pending(tile, position);
   std::vector<uint16_t> rounded(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(stride_));
   for (int64_t i = 0; i < count; ++i) {
     float* row = rows + neurons[i] * stride_;
     if (are_columns(held)) {
-      sum_columns(layer, tile, held, neurons[i], 1, block_of_columns(layer, 0, tile), row);
+      sum_columns(layer, tile, held, neurons[i], 1, row);
       round_as_s(row, rounded.data());
     } else {
-      kernels_.widen(s_at(layer * rows_ + part.row + neurons[i]), s_dtype_, stride_, row);
+      kernels_.widen(s_at(layer, tile, neurons[i]), s_dtype_, stride_, row);
     }
     pending.add_to(*this, layer, neurons[i], 1, row);
     round_as_s(row, rounded.data());

@@ -7,9 +7,12 @@
 // of them at each token, so that every token costs about the same. S may be kept as bfloat16: then a flush,
 // and a chunk's addition, widens rows, adds in float32 and rounds.
 //
-// A text begins in token form: flushed tokens become columns, r of each neuron and token, in S's memory, and
-// are read as (r . r_s) x_s too, which takes less reading than S while there are less than D / 2 of them.
-// The flush that would go beyond makes S of a tile's columns.
+// A text begins in token form: flushed tokens become columns, r of each neuron and token, and are read as
+// (r . r_s) x_s too, which takes less reading than S while there are less than D / 2 of them. The flush that
+// would go beyond makes S of a tile's columns. They have memory of their own, which is used as far as the
+// text has come; S's is not touched before there is S. A tile's columns are given back when they become S,
+// and take no more than it. Tiles that are flushed at the same token lie side by side in all layers, so that
+// pages fill and empty whole, and both forms together take no more than S.
 #pragma once
 
 #include <algorithm>
@@ -115,12 +118,12 @@ class SequenceState : public State {
   /// Flushes a tile before a chunk is read, and makes S where the chunk leaves S.
   void flush_before(int64_t layer, int64_t tile, int64_t tokens);
 
-  /// S of one layer, from that row on: neuron-major, stride numbers each.
-  Rows s(int64_t layer, int64_t row) const { return {s_at(layer * rows_ + row), s_dtype_, stride_}; }
-  /// Rows of S as float32, to be changed: where they are, or copied into `space` (count, stride). keep_s
-  /// takes them back.
-  float* open_s(int64_t layer, int64_t row, int64_t count, float* space) const;
-  void keep_s(int64_t layer, int64_t row, int64_t count, const float* rows) const;
+  /// S of a tile in one layer: neuron-major, stride numbers each.
+  Rows s(int64_t layer, int64_t tile) const { return {s_at(layer, tile, 0), s_dtype_, stride_}; }
+  /// Rows of S as float32, of a tile's neurons from `neuron` on, to be changed: where they are, or copied
+  /// into `space` (count, stride). keep_s takes them back.
+  float* open_s(int64_t layer, int64_t tile, int64_t neuron, int64_t count, float* space) const;
+  void keep_s(int64_t layer, int64_t tile, int64_t neuron, int64_t count, const float* rows) const;
   static int64_t slot(int64_t position) { return position % kSlots; }
   /// One slot of a tile's r: kTileNeurons floats, zero beyond the tile's neurons. Slots are slot_stride()
   /// floats apart.
@@ -146,8 +149,7 @@ class SequenceState : public State {
   bool has_columns() const;
   bool has_s() const;
   float* block_of_columns(int64_t layer, int64_t b, int64_t tile) const {
-    const NeuronTile part = tiles_[tile];
-    return reinterpret_cast<float*>(s_at(layer * rows_ + part.row)) + b * part.count * column_block_;
+    return r_of_tokens_.get() + (b * dims_.layers * rows_ + place(layer, tile)) * column_block_;
   }
   float* column_of(int64_t layer, int64_t tile, int64_t position) const {
     const int64_t at = position - begin_;
@@ -161,12 +163,17 @@ class SequenceState : public State {
   void flush_to_s(int64_t layer, int64_t tile, int64_t position);
   void round_as_s(float* row, uint16_t* space) const;
   void sum_columns(int64_t layer, int64_t tile, int64_t held, int64_t neuron, int64_t count,
-                   const float* columns, float* rows) const;
+                   float* rows) const;
   void to_s(int64_t layer, int64_t tile, int64_t held);
   template <class Change>
   void change_s(int64_t layer, int64_t tile, const Change& change) const;
   const float* r_of(int64_t layer, int64_t tile, int64_t position, float* space) const;
   void copy_columns(const SequenceState& from);
+  int64_t blocks_of(int64_t tokens) const {
+    return tokens == 0 ? 0 : (tokens + column_block_ - 1) / column_block_;
+  }
+  void release_columns(int64_t layer, int64_t tile, int64_t blocks) const;
+  void release_unused() const;
   KeptTokens kept_from(int64_t first) const;
   bool is_own(const SavedState& saved) const;
   static int64_t begin_of(const SavedState& saved);
@@ -174,17 +181,19 @@ class SequenceState : public State {
   void take_s(const Tensor& from);
   void take_tokens(const KeptTokens& tokens);
   void restore_aligned(const SavedState& saved);
-  std::byte* s_at(int64_t row) const {
-    return s_.get() + row * stride_ * static_cast<int64_t>(size_of(s_dtype_));
+  int64_t place(int64_t layer, int64_t tile) const { return places_[layer * tiles_.count + tile]; }
+  std::byte* s_at(int64_t layer, int64_t tile, int64_t neuron) const {
+    return s_.get() + (place(layer, tile) + neuron) * stride_ * static_cast<int64_t>(size_of(s_dtype_));
   }
 
   Dimensions dims_;
   const Kernels& kernels_;
   NeuronTiles tiles_;
-  int64_t rows_;          // H * N
-  int64_t stride_;        // padded(D)
-  int64_t column_block_;  // floats of a row of a block
-  int64_t columns_;       // tokens that there are columns for
+  int64_t rows_;                 // H * N
+  std::vector<int64_t> places_;  // (L, tiles): the neurons of those that lie before it
+  int64_t stride_;               // padded(D)
+  int64_t column_block_;         // floats of a row of a block
+  int64_t columns_;              // tokens that there are columns for
   int64_t begin_ = 0;
   int64_t position_ = 0;     // tokens read
   int64_t provisional_ = 0;  // tokens behind it that may be accepted
@@ -193,7 +202,7 @@ class SequenceState : public State {
   int64_t flushed_ = 0;         // every tile's S, or columns, hold the tokens before this one
   DType s_dtype_;               // f32 or bf16
   std::shared_ptr<std::byte> s_;
-  std::shared_ptr<float> r_, x_, x_of_tokens_;
+  std::shared_ptr<float> r_, x_, r_of_tokens_, x_of_tokens_;
 };
 
 }  // namespace bdh::cpu

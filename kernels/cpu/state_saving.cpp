@@ -122,9 +122,9 @@ void SequenceState::save_s(int64_t layer, int64_t tile, float* to) const {
   std::vector<float> row(static_cast<size_t>(stride_));
   for (int64_t i = 0; i < part.count; ++i, to += dims_.width) {
     if (has_columns(tile)) {
-      sum_columns(layer, tile, first_pending(tile), i, 1, block_of_columns(layer, 0, tile), row.data());
+      sum_columns(layer, tile, first_pending(tile), i, 1, row.data());
     } else {
-      kernels_.widen(s_at(layer * rows_ + part.row + i), s_dtype_, stride_, row.data());
+      kernels_.widen(s_at(layer, tile, i), s_dtype_, stride_, row.data());
     }
     std::copy_n(row.data(), dims_.width, to);
   }
@@ -175,15 +175,15 @@ void SequenceState::take_tokens(const KeptTokens& tokens) {
   }
 }
 
-// (L, H, N, D) float32 or bfloat16. What lies behind a row may have been columns.
+// (L, H, N, D) float32 or bfloat16.
 void SequenceState::take_s(const Tensor& from) {
-  const auto width = static_cast<size_t>(dims_.width),
-             bytes = static_cast<size_t>(stride_) * size_of(s_dtype_);
-  const size_t used = width * size_of(s_dtype_);
-  for (int64_t i = 0; i < dims_.layers * rows_; ++i) {
-    convert(from.dtype, from.data + static_cast<size_t>(i) * width * size_of(from.dtype), s_dtype_, s_at(i),
-            width);
-    std::memset(s_at(i) + used, 0, bytes - used);
+  const auto width = static_cast<size_t>(dims_.width), bytes = width * size_of(from.dtype);
+  const std::byte* row = from.data;
+  for (int64_t layer = 0; layer < dims_.layers; ++layer) {
+    for (int64_t tile = 0; tile < tiles_.count; ++tile) {
+      for (int64_t i = 0; i < tiles_[tile].count; ++i, row += bytes)
+        convert(from.dtype, row, s_dtype_, s_at(layer, tile, i), width);
+    }
   }
 }
 
@@ -207,6 +207,7 @@ void SequenceState::restore_aligned(const SavedState& saved) {
     flushed_ = *std::min_element(held, held + rows_);
   }
   if (own || tokens) take_tokens(saved.tokens);
+  release_unused();
 }
 
 }  // namespace bdh::cpu

@@ -23,6 +23,19 @@ TEST_CASE("memory: zeroed and aligned, small and large") {
   }
 }
 
+TEST_CASE("memory: pages given back are zeros, and what lies around them stays") {
+  const size_t bytes = size_t{6} << 20, begin = (size_t{1} << 20) + 3, end = size_t{5} << 20;
+  const auto memory = allocate_zeroed(bytes, "a test");
+  std::fill_n(memory.get(), bytes, std::byte{1});
+  release_pages({memory.get() + begin, end - begin});
+  const auto first =
+      static_cast<size_t>(std::find(memory.get(), memory.get() + bytes, std::byte{0}) - memory.get());
+  CHECK(first > begin);
+  CHECK(first - begin < size_t{1} << 16);
+  CHECK(std::count(memory.get(), memory.get() + bytes, std::byte{1}) ==
+        static_cast<int64_t>(first + bytes - end));
+}
+
 TEST_CASE("memory: more than there is is refused in words") {
   const auto thrown = test::thrown_by([] { allocate_zeroed(size_t{1} << 60, "the state of 7 sessions"); });
   CHECK(thrown.kind == ErrorKind::out_of_memory);

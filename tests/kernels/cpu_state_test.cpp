@@ -1,7 +1,9 @@
 // The CPU's state in token form: one function with S, the same bits whatever comes between.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cmath>
+#include <fstream>
 #include <random>
 
 #include "bdh/model/session.h"
@@ -142,6 +144,33 @@ TEST_CASE("token form: provisional tokens, those where S is made among them, hav
     }
   }
 }
+
+#ifndef BDH_SANITIZED  // whose own memory would be measured
+TEST_CASE("token form: a text takes memory as it goes on, never more than it says, and gives it back") {
+  const auto resident = [] {
+    size_t all = 0, pages = 0;
+    std::ifstream("/proc/self/statm") >> all >> pages;
+    return static_cast<double>(pages) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  };
+  const Config config = config_of(2, 256, 4, 64, 40);
+  const std::vector<int32_t> tokens = some_tokens(kTokens, config.vocab_size);
+  Text text{random_weights(config, backend(2)), tokens};
+  text.begun(20, 1, {});  // what all sessions share
+  const double before = resident();
+  Session session(text.weights);
+  const auto bytes = static_cast<double>(session.bytes());
+  double most = 0;
+  for (int64_t t = 0; t < kTokens; ++t) {
+    session.read(part(tokens, t, t + 1));
+    most = std::max(most, resident() - before);
+    if (t == 15) CHECK(most < 0.6 * bytes);
+  }
+  CHECK(most > 0.9 * bytes);
+  CHECK(most < 1.05 * bytes + 2e6);
+  session.reset();
+  CHECK(resident() - before < 0.6 * bytes);
+}
+#endif
 
 TEST_CASE("a copy has the bits of what it is a copy of, in memory that another text has had") {
   const Text text;
