@@ -12,6 +12,8 @@ using namespace bdh::test;
 
 namespace {
 
+using Types = std::vector<DType>;
+
 std::vector<int32_t> text_of(size_t sequence, const Config& config) {
   std::vector<int32_t> tokens = some_tokens(40, config.vocab_size);
   std::rotate(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(sequence % tokens.size()),
@@ -53,7 +55,7 @@ TEST_CASE("decode of many sequences: each has the bits that it has alone, on any
                             config_of(1, 1040, 1, 1, 30), config_of(1, 7, 1, 2, 5)};
   constexpr size_t kSteps = 2, kMost = 19;
   for (const Config& config : configs) {
-    for (DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    for (DType dtype : unless_slow(Types{DType::f32, DType::bf16, DType::f16}, Types{DType::bf16})) {
       CAPTURE(config.n_embd);
       CAPTURE(dtype);
       const WeightsPointer weights = random_weights(config, backend(2), dtype);

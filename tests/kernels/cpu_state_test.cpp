@@ -25,8 +25,10 @@ std::span<const int32_t> part(const std::vector<int32_t>& tokens, int64_t begin,
   return std::span(tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
 }
 
-const std::vector<int64_t> kPositions = {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 141, 142, 143, 144, 145};
-const std::vector<std::vector<float>> kHorizons = {{}, {40}, {9, INFINITY}};
+using Lengths = std::vector<int64_t>;
+const Lengths kPositions = {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 141, 142, 143, 144, 145};
+using Horizons = std::vector<std::vector<float>>;
+const Horizons kHorizons = unless_slow(Horizons{{}, {40}, {9, INFINITY}}, Horizons{{}, {9, INFINITY}});
 
 SessionOptions options_of(const std::vector<float>& horizon, DType s = DType::f32) {
   return {.horizon = horizon, .state_dtype = s};
@@ -54,13 +56,13 @@ TEST_CASE("token form: single tokens and chunks of any length are one function, 
     Session parallel(text.weights, options_of(horizon)), single(text.weights, options_of(horizon));
     const std::vector<float> expected = parallel.read_all(text.tokens, in_form(Form::parallel));
     CHECK(relative_difference(single.read_all(text.tokens, in_form(Form::recurrent)), expected) < 1e-5);
-    for (const int64_t chunk : {3, 16, 40, 64, 127, 128, 129}) {
+    for (const int64_t chunk : unless_slow(Lengths{3, 16, 40, 64, 127, 128, 129}, Lengths{16, 127})) {
       Session chunked(text.weights, options_of(horizon));
       CHECK(relative_difference(chunked.read_all(text.tokens, in_form(Form::chunked, chunk)), expected) <
             1e-5);
     }
     std::mt19937 random(5);
-    for (int i = 0; i < 10; ++i) {
+    for (int i = 0; i < unless_slow(10, 2); ++i) {
       Session mixed(text.weights, options_of(horizon));
       std::vector<float> logits;
       while (mixed.position() < kTokens) {
@@ -77,7 +79,7 @@ TEST_CASE("token form: kept and cloned at every position, a text goes on with th
   const Text text;
   for (const auto& horizon : kHorizons) {
     for (const DType s : {DType::f32, DType::bf16}) {
-      for (const int64_t position : unless_slow(kPositions, {17, 129, 145})) {
+      for (const int64_t position : unless_slow(kPositions, Lengths{17, 129, 145})) {
         CAPTURE(position);
         for (const int64_t chunk : {1, 50}) {
           Session session = text.begun(position, chunk, options_of(horizon, s));
@@ -175,8 +177,8 @@ TEST_CASE("token form: a text takes memory as it goes on, never more than it say
 TEST_CASE("a copy has the bits of what it is a copy of, in memory that another text has had") {
   const Text text;
   for (DType s : {DType::f32, DType::bf16}) {
-    for (const int64_t was : {5, 100, 170}) {
-      for (const int64_t count : {1, 3, 60, 135, 150}) {
+    for (const int64_t was : unless_slow(Lengths{5, 100, 170}, Lengths{170})) {
+      for (const int64_t count : unless_slow(Lengths{1, 3, 60, 135, 150}, Lengths{3, 135})) {
         CAPTURE(was);
         CAPTURE(count);
         Session from = text.begun(count, 1, options_of({40}, s)),

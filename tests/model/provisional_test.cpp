@@ -14,6 +14,8 @@ using namespace bdh::test;
 
 namespace {
 
+using Horizons = std::vector<std::vector<float>>;
+const Horizons kHorizons = unless_slow(Horizons{{}, {2}, {48}, {INFINITY}}, Horizons{{}, {48}});
 const Config kModels[] = {config_of(2, 24, 3, 8, 40), config_of(1, 32, 2, 70, 30)};
 
 /// Reads the text by provisional reads of random lengths, guesses some tokens wrong, and accepts what is
@@ -50,7 +52,7 @@ TEST_CASE("provisional reads have the bits of single tokens, whatever is accepte
       for (const DType dtype : {DType::f32, DType::bf16}) {
         for (const int threads : {1, 2}) {
           const auto weights = random_weights(config, backend(threads, variant), dtype);
-          for (const auto& horizon : {std::vector<float>{}, {2}, {48}, {INFINITY}}) {
+          for (const auto& horizon : kHorizons) {
             for (const size_t begin : {size_t{0}, size_t{21}}) {
               CAPTURE(variant);
               CAPTURE(begin);
@@ -61,7 +63,7 @@ TEST_CASE("provisional reads have the bits of single tokens, whatever is accepte
               if (begin > 0) guessed.read(std::span(tokens).first(begin));
               const std::span<const int32_t> rest = std::span(tokens).subspan(begin);
               const std::vector<float> expected = plain.read_all(rest, in_form(Form::recurrent));
-              for (uint32_t seed = 0; seed < 3; ++seed) {
+              for (uint32_t seed = 0; seed < unless_slow(3U, 1U); ++seed) {
                 Session copy = guessed.clone();
                 CHECK(read_by_guesses(copy, rest, seed) == expected);
                 CHECK(copy.position() == 90);

@@ -14,6 +14,7 @@
 #include "bdh/model/weights.h"
 #include "bdh/pretrained/lazy_model.h"
 #include "kernels/backends.h"
+#include "tests/support/backends.h"
 #include "tests/support/models.h"
 #include "tests/support/temporary.h"
 #include "tests/support/tensors.h"
@@ -240,16 +241,18 @@ TEST_CASE("model: strict refuses tensors that are no part of a model") {
 
 TEST_CASE("model: very many layers with weights of their own, and files that hold only some") {
   TemporaryDirectory directory;
-  const bdh::Config config = bdh::test::untied(bdh::test::config_of(65536, 2, 1, 1, 2));
+  const int64_t layers = bdh::test::unless_slow(65536, 4096);
+  const bdh::Config config = bdh::test::untied(bdh::test::config_of(layers, 2, 1, 1, 2));
+  const std::string last = "encoder_v." + std::to_string(layers - 1);
   TensorMap tensors = bdh::random_state_dict(config, 7);
   write_file(directory / "config.json", config.to_json().dump());
   bdh::write_safetensors(directory / "model.safetensors", tensors, {});
   bdh::LoadOptions strict;
   strict.strict = true;
-  CHECK(Model::from_pretrained(directory.path(), strict).config().parameters() == 65536 * 12 + 8);
-  tensors.erase("encoder_v.65535");
+  CHECK(Model::from_pretrained(directory.path(), strict).config().parameters() == layers * 12 + 8);
+  tensors.erase(last);
   bdh::write_safetensors(directory / "model.safetensors", tensors, {});
-  check_refused(directory, ErrorKind::bad_file, "tensor 'encoder_v.65535' is missing");
+  check_refused(directory, ErrorKind::bad_file, "tensor '" + last + "' is missing");
 }
 
 TEST_CASE("model: a single weights file, with the config beside it or named") {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "bdh/train/checkpoint_manager.h"
+#include "tests/support/backends.h"
 #include "tests/support/outcome.h"
 #include "tests/support/running_command.h"
 #include "tests/support/soak.h"
@@ -33,7 +34,7 @@ using bdh::test::tensors_of;
 using bdh::test::TrainingRun;
 using bdh::test::wait_for_steps;
 
-constexpr int kStops = 5;
+const int kStops = bdh::test::unless_slow(5, 2);
 constexpr int kLimit = 3;  // --save-total-limit
 
 const std::vector<std::string> kSteps{"--steps", "60", "--ema", "0.9"};
