@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs clang-tidy, several files at a time, and prints findings alone: on the sources that differ from origin/main, or on
 # main itself from the state a day before HEAD, and for each header on three sources that include it directly; on every source with
-# `all`, or where history has nothing older to compare with. In CI on the 25 that changed last.
+# `all`, or where history has nothing older to compare with. In CI on the 16 that changed last.
 # usage: tidy.sh BUILD CLANG_TIDY [all]
 # A source found clean stays so while it, what it includes and the checks are the same: ${XDG_CACHE_HOME:-~/.cache}/bdh/tidy.
 # A .cu file is checked as C++ for the emulator. What needs cuBLAS, which is not everywhere, is not checked.
@@ -10,7 +10,7 @@ build=$1
 tidy=$2
 scope=${3:-changed}
 most=-0  # all of them
-[ -z "${CI:-}" ] || [ "$scope" = all ] || most=25
+[ -z "${CI:-}" ] || [ "$scope" = all ] || most=16
 clean=${XDG_CACHE_HOME:-$HOME/.cache}/bdh/tidy
 mkdir -p "$clean"
 find "$clean" -type f -mtime +30 -delete
