@@ -102,8 +102,8 @@ void SequenceState::copy(const State& other) {
 void SequenceState::copy_columns(const SequenceState& from) {
   for (int64_t tile = 0; tile < tiles_.count; ++tile) {
     if (!from.has_columns(tile)) continue;
-    const int64_t blocks = blocks_of(from.first_pending(tile) - begin_);
-    for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t tokens = from.first_pending(tile) - begin_;
+    for (int64_t b = 0; b * column_block_ < tokens; ++b) {
       for (int64_t layer = 0; layer < dims_.layers; ++layer)
         std::copy_n(from.block_of_columns(layer, b, tile), tiles_[tile].count * column_block_,
                     block_of_columns(layer, b, tile));
@@ -111,16 +111,34 @@ void SequenceState::copy_columns(const SequenceState& from) {
   }
 }
 
-void SequenceState::release_columns(int64_t layer, int64_t tile, int64_t blocks) const {
-  const auto count = static_cast<size_t>(tiles_[tile].count * column_block_);
-  for (int64_t b = 0; b < blocks; ++b)
-    release_pages(std::as_bytes(std::span(block_of_columns(layer, b, tile), count)));
+void SequenceState::move_to(int64_t position) {
+  position_ = position;
+  if (kept_turns_ != 0) release_columns();
 }
 
-// The memory of the form that no tile has any more.
-void SequenceState::release_unused() const {
-  const auto columns = static_cast<size_t>(columns_ * dims_.layers * rows_);
-  if (!has_columns()) release_pages(std::as_bytes(std::span(r_of_tokens_.get(), columns)));
+// Of tiles that have S now: few calls for much memory, as each makes all threads forget addresses.
+void SequenceState::release_columns() {
+  const int64_t in_block = dims_.layers * rows_ * column_block_, turns = std::min(kWindow, tiles_.count);
+  const auto release = [&](int64_t begin, int64_t end) {
+    release_pages(std::as_bytes(std::span(r_of_tokens_.get() + begin, r_of_tokens_.get() + end)));
+  };
+  if (!has_columns()) {
+    kept_turns_ = 0;
+    return release(0, dims_.layers * rows_ * columns_);
+  }
+  for (int64_t turn = 0; turn < turns; ++turn) {
+    if ((kept_turns_ >> turn & 1) == 0 || has_columns(turn)) continue;
+    kept_turns_ &= ~(1U << turn);
+    const int64_t begin = place(0, turn) * column_block_;
+    const int64_t end = turn + 1 < turns ? place(0, turn + 1) * column_block_ : in_block;
+    for (int64_t b = 0; b * column_block_ < columns_; ++b) release(b * in_block + begin, b * in_block + end);
+  }
+}
+
+// After any change: the memory of the form that a tile does not have.
+void SequenceState::release_unused() {
+  kept_turns_ = kAllTurns;
+  release_columns();
   if (!has_s()) release_pages({s_.get(), s_bytes(dims_, s_dtype_)});
 }
 
@@ -255,7 +273,6 @@ void SequenceState::to_s(int64_t layer, int64_t tile, int64_t held) {
   change_s(layer, tile, [&](int64_t neuron, int64_t count, float* rows) {
     sum_columns(layer, tile, held, neuron, count, rows);
   });
-  release_columns(layer, tile, blocks_of(held - begin_));
 }
 
 void SequenceState::flush_before(int64_t layer, int64_t tile, int64_t tokens) {
@@ -315,8 +332,8 @@ int64_t SequenceState::pending_slots(int64_t tile, int64_t position, int32_t* sl
 
 void SequenceState::advance_flushed(int64_t tokens) {
   provisional_ = 0;
-  position_ += tokens;
-  flushed_ = position_;
+  flushed_ = position_ + tokens;
+  move_to(flushed_);
 }
 
 }  // namespace bdh::cpu

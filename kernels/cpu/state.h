@@ -78,7 +78,7 @@ class SequenceState : public State {
   void flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons, int64_t count,
                     float* rows) const;
   /// Moves on by a token that is in its slot.
-  void advance() { ++position_; }
+  void advance() { move_to(position_ + 1); }
   /// Tokens in the slots after position() are read once they are accepted.
   void set_provisional(int64_t tokens) { provisional_ = tokens; }
   /// Accepting the first of them: throws Error(invalid_argument) for more than there are; flushes a tile that
@@ -86,8 +86,8 @@ class SequenceState : public State {
   void check_accepted(int64_t tokens) const;
   void flush_accepted(int64_t tile, int64_t tokens);
   void advance_accepted(int64_t tokens) {
-    position_ += tokens;
     provisional_ = 0;
+    move_to(position_ + tokens);
   }
   /// Moves on by tokens that are in S already, as all before them are.
   void advance_flushed(int64_t tokens);
@@ -138,6 +138,7 @@ class SequenceState : public State {
 
  private:
   struct Pending;
+  static constexpr uint32_t kAllTurns = (1U << kWindow) - 1;
 
   int64_t first_pending(int64_t tile) const { return first_pending(tile, position_); }
   int64_t first_pending(int64_t tile, int64_t position) const {
@@ -169,11 +170,9 @@ class SequenceState : public State {
   void change_s(int64_t layer, int64_t tile, const Change& change) const;
   const float* r_of(int64_t layer, int64_t tile, int64_t position, float* space) const;
   void copy_columns(const SequenceState& from);
-  int64_t blocks_of(int64_t tokens) const {
-    return tokens == 0 ? 0 : (tokens + column_block_ - 1) / column_block_;
-  }
-  void release_columns(int64_t layer, int64_t tile, int64_t blocks) const;
-  void release_unused() const;
+  void move_to(int64_t position);
+  void release_columns();
+  void release_unused();
   KeptTokens kept_from(int64_t first) const;
   bool is_own(const SavedState& saved) const;
   static int64_t begin_of(const SavedState& saved);
@@ -195,8 +194,9 @@ class SequenceState : public State {
   int64_t column_block_;         // floats of a row of a block
   int64_t columns_;              // tokens that there are columns for
   int64_t begin_ = 0;
-  int64_t position_ = 0;     // tokens read
-  int64_t provisional_ = 0;  // tokens behind it that may be accepted
+  int64_t position_ = 0;             // tokens read
+  int64_t provisional_ = 0;          // tokens behind it that may be accepted
+  uint32_t kept_turns_ = kAllTurns;  // a bit for each turn whose tiles' columns have not been given back
   std::vector<float> horizons_;
   std::vector<float> weights_;  // (H, most_distance() + 1), or none
   int64_t flushed_ = 0;         // every tile's S, or columns, hold the tokens before this one
