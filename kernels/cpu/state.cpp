@@ -116,7 +116,7 @@ void SequenceState::move_to(int64_t position) {
   if (kept_turns_ != 0) release_columns();
 }
 
-// Of tiles that have S now: few calls for much memory, as each makes all threads forget addresses.
+// Of tiles that have S now: by turns rather than tiles, since each call flushes every processor's TLB.
 void SequenceState::release_columns() {
   const int64_t in_block = dims_.layers * rows_ * column_block_, turns = std::min(kWindow, tiles_.count);
   const auto release = [&](int64_t begin, int64_t end) {
