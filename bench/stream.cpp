@@ -15,15 +15,17 @@ constexpr int kAtOnce = 8;  // vectors: more than an addition's latency, and few
 inline void forget_memory() { asm volatile("" ::: "memory"); }
 
 // Adding integers costs nothing beside loading them, and no order of sums forbids wide vectors.
-template <int kBytes>
+template <int kBytes, int kParts>
 [[gnu::always_inline]] inline uint64_t read_all(const std::byte* data, int64_t bytes, int64_t rounds) {
+  constexpr int kOfPart = kAtOnce / kParts;
+  const int64_t part = bytes / kParts / kBytes;
   Words<kBytes> sums[kAtOnce] = {};
   for (int64_t round = 0; round < rounds; ++round) {
     const auto* at = reinterpret_cast<const Words<kBytes>*>(data);
-    const auto* const end = at + bytes / kBytes;
-    for (; at < end; at += kAtOnce) {
+    const auto* const end = at + part;
+    for (; at < end; at += kOfPart) {
 #pragma GCC unroll 8
-      for (int i = 0; i < kAtOnce; ++i) sums[i] += at[i];
+      for (int i = 0; i < kAtOnce; ++i) sums[i] += at[i / kOfPart * part + i % kOfPart];
     }
     forget_memory();
   }
@@ -48,19 +50,28 @@ template <int kBytes>
 }
 
 uint64_t read_16(const std::byte* data, int64_t bytes, int64_t rounds) {
-  return read_all<16>(data, bytes, rounds);
+  return read_all<16, 1>(data, bytes, rounds);
+}
+uint64_t read_parts_16(const std::byte* data, int64_t bytes, int64_t rounds) {
+  return read_all<16, 4>(data, bytes, rounds);
 }
 void write_16(std::byte* data, int64_t bytes, int64_t rounds) { write_all<16>(data, bytes, rounds); }
 
 #if defined(__x86_64__)
 [[gnu::target("avx2")]] uint64_t read_32(const std::byte* data, int64_t bytes, int64_t rounds) {
-  return read_all<32>(data, bytes, rounds);
+  return read_all<32, 1>(data, bytes, rounds);
+}
+[[gnu::target("avx2")]] uint64_t read_parts_32(const std::byte* data, int64_t bytes, int64_t rounds) {
+  return read_all<32, 4>(data, bytes, rounds);
 }
 [[gnu::target("avx2")]] void write_32(std::byte* data, int64_t bytes, int64_t rounds) {
   write_all<32>(data, bytes, rounds);
 }
 [[gnu::target("avx512f")]] uint64_t read_64(const std::byte* data, int64_t bytes, int64_t rounds) {
-  return read_all<64>(data, bytes, rounds);
+  return read_all<64, 1>(data, bytes, rounds);
+}
+[[gnu::target("avx512f")]] uint64_t read_parts_64(const std::byte* data, int64_t bytes, int64_t rounds) {
+  return read_all<64, 4>(data, bytes, rounds);
 }
 [[gnu::target("avx512f")]] void write_64(std::byte* data, int64_t bytes, int64_t rounds) {
   write_all<64>(data, bytes, rounds);
@@ -72,11 +83,11 @@ void write_16(std::byte* data, int64_t bytes, int64_t rounds) { write_all<16>(da
 std::vector<Stream> streams() {
   std::vector<Stream> all;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) all.push_back({"avx512", read_64, write_64});
-  if (__builtin_cpu_supports("avx2")) all.push_back({"avx2", read_32, write_32});
-  all.push_back({"sse2", read_16, write_16});
+  if (__builtin_cpu_supports("avx512f")) all.push_back({"avx512", read_64, read_parts_64, write_64});
+  if (__builtin_cpu_supports("avx2")) all.push_back({"avx2", read_32, read_parts_32, write_32});
+  all.push_back({"sse2", read_16, read_parts_16, write_16});
 #else
-  all.push_back({"neon", read_16, write_16});
+  all.push_back({"neon", read_16, read_parts_16, write_16});
 #endif
   return all;
 }

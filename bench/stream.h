@@ -12,6 +12,8 @@ struct Stream {
   const char* isa;
   /// Reads `bytes` bytes `rounds` times; the sum of their 64-bit words. bytes: a multiple of 4096.
   uint64_t (*read)(const std::byte* data, int64_t bytes, int64_t rounds);
+  /// The same as four parts side by side, which some processors' prefetching follows better.
+  uint64_t (*read_parts)(const std::byte* data, int64_t bytes, int64_t rounds);
   /// Writes them `rounds` times, with ordinary stores.
   void (*write)(std::byte* data, int64_t bytes, int64_t rounds);
 };

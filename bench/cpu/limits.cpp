@@ -71,11 +71,19 @@ double move(benchmark::State& state, const Place& place, int threads, const GoOv
   return place.own ? move_own(state, place, threads, go_over) : move_together(state, place, threads, go_over);
 }
 
-Work read(benchmark::State& state, const Place& place, int threads, const Stream& stream) {
+Work read_by(decltype(Stream::read) read, benchmark::State& state, const Place& place, int threads) {
   const std::byte* data = large_block().data;
   return {.bytes = move(state, place, threads, [&](int64_t offset, int64_t bytes, int64_t rounds) {
-            benchmark::DoNotOptimize(stream.read(data + offset, bytes, rounds));
+            benchmark::DoNotOptimize(read(data + offset, bytes, rounds));
           })};
+}
+
+Work read(benchmark::State& state, const Place& place, int threads, const Stream& stream) {
+  return read_by(stream.read, state, place, threads);
+}
+
+Work read_parts(benchmark::State& state, const Place& place, int threads, const Stream& stream) {
+  return read_by(stream.read_parts, state, place, threads);
 }
 
 Work write(benchmark::State& state, const Place& place, int threads, const Stream& stream) {
@@ -87,11 +95,11 @@ Work write(benchmark::State& state, const Place& place, int threads, const Strea
 }
 
 CpuCase stream_case(const char* name, Work (*run)(benchmark::State&, const Place&, int, const Stream&),
-                    const Place& place, int threads, const Stream& stream) {
+                    const Place& place, int threads, const Stream& stream, const char* way = "") {
   return {.of = {.kind = Kind::limit,
                  .name = name,
                  .shape = name_of(place.level),
-                 .variant = stream.isa,
+                 .variant = concat(stream.isa, way),
                  .threads = threads},
           .seconds = 0.05,
           .run = [=](benchmark::State& state) { return run(state, place, threads, stream); }};
@@ -163,6 +171,7 @@ std::vector<CpuCase> limit_cases(const Machine& machine) {
     for (const Place& place : places(machine)) {
       for (const Stream& stream : streams()) {
         cases.push_back(stream_case(kRead, read, place, threads, stream));
+        if (!place.own) cases.push_back(stream_case(kRead, read_parts, place, threads, stream, ", 4 parts"));
         cases.push_back(stream_case(kWrite, write, place, threads, stream));
       }
     }

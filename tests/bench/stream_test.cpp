@@ -38,6 +38,7 @@ TEST_CASE("bench streams: every width reads and writes every word") {
     CAPTURE(stream.isa);
     CHECK(stream.read(memory.get(), kBytes, 1) == sum);
     CHECK(stream.read(memory.get(), kBytes, 3) == 3 * sum);
+    CHECK(stream.read_parts(memory.get(), kBytes, 3) == 3 * sum);
     const auto written = numbers();
     stream.write(written.get(), kBytes, 3);
     for (int64_t i = 0; i < kBytes / 8; ++i) REQUIRE(word_at(written.get(), i) == 2);
