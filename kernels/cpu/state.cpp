@@ -53,6 +53,7 @@ SequenceState::SequenceState(const Dimensions& dims, const Kernels& kernels, con
       kernels_(kernels),
       tiles_(dims),
       rows_(dims.heads * dims.neurons),
+      turns_(std::min(kWindow, tiles_.count)),
       places_(places_of(tiles_, dims.layers)),
       stride_(padded(dims.width)),
       column_block_(std::min(kColumnBlock, columns_for(dims))),
@@ -111,47 +112,39 @@ void SequenceState::copy_columns(const SequenceState& from) {
   }
 }
 
-void SequenceState::move_to(int64_t position) {
-  position_ = position;
-  if (kept_turns_ != 0) release_columns();
+// A bit for each turn whose tiles have columns; tiles of one turn always have the same form.
+uint32_t SequenceState::turns_with_columns() const {
+  uint32_t turns = 0;
+  for (int64_t turn = 0; turn < turns_; ++turn) turns |= has_columns(turn) ? 1U << turn : 0U;
+  return turns;
 }
 
-// Of tiles that have S now: by turns rather than tiles, since each call flushes every processor's TLB.
-void SequenceState::release_columns() {
-  const int64_t in_block = dims_.layers * rows_ * column_block_, turns = std::min(kWindow, tiles_.count);
+void SequenceState::move_to(int64_t position, int64_t flushed) {
+  const uint32_t had = turns_with_columns();
+  position_ = position;
+  flushed_ = flushed;
+  if (const uint32_t gone = had & ~turns_with_columns()) release_columns(gone);
+}
+
+// By turns rather than tiles, and at once where there are none left: each call flushes every processor's TLB.
+void SequenceState::release_columns(uint32_t turns) const {
+  const int64_t in_block = dims_.layers * rows_ * column_block_;
   const auto release = [&](int64_t begin, int64_t end) {
     release_pages(std::as_bytes(std::span(r_of_tokens_.get() + begin, r_of_tokens_.get() + end)));
   };
-  if (!has_columns()) {
-    kept_turns_ = 0;
-    return release(0, dims_.layers * rows_ * columns_);
-  }
-  for (int64_t turn = 0; turn < turns; ++turn) {
-    if ((kept_turns_ >> turn & 1) == 0 || has_columns(turn)) continue;
-    kept_turns_ &= ~(1U << turn);
+  if (!has_columns()) return release(0, dims_.layers * rows_ * columns_);
+  for (int64_t turn = 0; turn < turns_; ++turn) {
+    if ((turns >> turn & 1) == 0) continue;
     const int64_t begin = place(0, turn) * column_block_;
-    const int64_t end = turn + 1 < turns ? place(0, turn + 1) * column_block_ : in_block;
+    const int64_t end = turn + 1 < turns_ ? place(0, turn + 1) * column_block_ : in_block;
     for (int64_t b = 0; b * column_block_ < columns_; ++b) release(b * in_block + begin, b * in_block + end);
   }
 }
 
 // After any change: the memory of the form that a tile does not have.
-void SequenceState::release_unused() {
-  kept_turns_ = kAllTurns;
-  release_columns();
+void SequenceState::release_unused() const {
+  release_columns(~turns_with_columns());
   if (!has_s()) release_pages({s_.get(), s_bytes(dims_, s_dtype_)});
-}
-
-bool SequenceState::has_columns() const {
-  for (int64_t tile = 0; tile < tiles_.count; ++tile)
-    if (has_columns(tile)) return true;
-  return false;
-}
-
-bool SequenceState::has_s() const {
-  for (int64_t tile = 0; tile < tiles_.count; ++tile)
-    if (!has_columns(tile)) return true;
-  return false;
 }
 
 int64_t SequenceState::first_pending(int64_t tile, int64_t position, int64_t flushed) {
@@ -332,8 +325,7 @@ int64_t SequenceState::pending_slots(int64_t tile, int64_t position, int32_t* sl
 
 void SequenceState::advance_flushed(int64_t tokens) {
   provisional_ = 0;
-  flushed_ = position_ + tokens;
-  move_to(flushed_);
+  move_to(position_ + tokens, position_ + tokens);
 }
 
 }  // namespace bdh::cpu

@@ -78,7 +78,7 @@ class SequenceState : public State {
   void flushed_rows(int64_t layer, int64_t tile, int64_t position, const int32_t* neurons, int64_t count,
                     float* rows) const;
   /// Moves on by a token that is in its slot.
-  void advance() { move_to(position_ + 1); }
+  void advance() { move_to(position_ + 1, flushed_); }
   /// Tokens in the slots after position() are read once they are accepted.
   void set_provisional(int64_t tokens) { provisional_ = tokens; }
   /// Accepting the first of them: throws Error(invalid_argument) for more than there are; flushes a tile that
@@ -87,7 +87,7 @@ class SequenceState : public State {
   void flush_accepted(int64_t tile, int64_t tokens);
   void advance_accepted(int64_t tokens) {
     provisional_ = 0;
-    move_to(position_ + tokens);
+    move_to(position_ + tokens, flushed_);
   }
   /// Moves on by tokens that are in S already, as all before them are.
   void advance_flushed(int64_t tokens);
@@ -138,7 +138,6 @@ class SequenceState : public State {
 
  private:
   struct Pending;
-  static constexpr uint32_t kAllTurns = (1U << kWindow) - 1;
 
   int64_t first_pending(int64_t tile) const { return first_pending(tile, position_); }
   int64_t first_pending(int64_t tile, int64_t position) const {
@@ -147,8 +146,8 @@ class SequenceState : public State {
   static int64_t first_pending(int64_t tile, int64_t position, int64_t flushed);
   int64_t most_distance() const { return columns_ + kSlots; }
   bool has_columns(int64_t tile) const { return are_columns(first_pending(tile)); }
-  bool has_columns() const;
-  bool has_s() const;
+  bool has_columns() const { return turns_with_columns() != 0; }
+  bool has_s() const { return turns_with_columns() != (1U << turns_) - 1; }
   float* block_of_columns(int64_t layer, int64_t b, int64_t tile) const {
     return r_of_tokens_.get() + (b * dims_.layers * rows_ + place(layer, tile)) * column_block_;
   }
@@ -170,9 +169,10 @@ class SequenceState : public State {
   void change_s(int64_t layer, int64_t tile, const Change& change) const;
   const float* r_of(int64_t layer, int64_t tile, int64_t position, float* space) const;
   void copy_columns(const SequenceState& from);
-  void move_to(int64_t position);
-  void release_columns();
-  void release_unused();
+  uint32_t turns_with_columns() const;
+  void move_to(int64_t position, int64_t flushed);
+  void release_columns(uint32_t turns) const;
+  void release_unused() const;
   KeptTokens kept_from(int64_t first) const;
   bool is_own(const SavedState& saved) const;
   static int64_t begin_of(const SavedState& saved);
@@ -189,14 +189,14 @@ class SequenceState : public State {
   const Kernels& kernels_;
   NeuronTiles tiles_;
   int64_t rows_;                 // H * N
+  int64_t turns_;                // in which tiles are flushed: a tile has turn tile % turns_
   std::vector<int64_t> places_;  // (L, tiles): the neurons of those that lie before it
   int64_t stride_;               // padded(D)
   int64_t column_block_;         // floats of a row of a block
   int64_t columns_;              // tokens that there are columns for
   int64_t begin_ = 0;
-  int64_t position_ = 0;             // tokens read
-  int64_t provisional_ = 0;          // tokens behind it that may be accepted
-  uint32_t kept_turns_ = kAllTurns;  // a bit for each turn whose tiles' columns have not been given back
+  int64_t position_ = 0;     // tokens read
+  int64_t provisional_ = 0;  // tokens behind it that may be accepted
   std::vector<float> horizons_;
   std::vector<float> weights_;  // (H, most_distance() + 1), or none
   int64_t flushed_ = 0;         // every tile's S, or columns, hold the tokens before this one
