@@ -19,7 +19,7 @@ struct Options {
 std::shared_ptr<Backend> make_backend(const Options& options = {});
 
 /// The instruction sets this build has and this processor runs, best first: "avx512vnni", "avx512", "avx2",
-/// "baseline", "neon".
+/// "baseline", "neondotprod", "neon".
 std::vector<std::string> available_isas();
 
 }  // namespace bdh::cpu

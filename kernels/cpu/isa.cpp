@@ -3,6 +3,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__linux__) && defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include <cstdlib>
@@ -13,9 +16,16 @@
 namespace bdh::cpu {
 
 extern const Kernels kernels_baseline, kernels_avx2, kernels_avx512, kernels_neon;
-extern const decltype(Kernels::dot_rows) dot_rows_avx512vnni;
+extern const decltype(Kernels::dot_rows) dot_rows_avx512vnni, dot_rows_neondotprod;
 
 namespace {
+
+Kernels with_dot_rows(const Kernels& base, const char* name, decltype(Kernels::dot_rows) dot_rows) {
+  Kernels kernels = base;
+  kernels.name = name;
+  kernels.dot_rows = dot_rows;
+  return kernels;
+}
 
 #if defined(__x86_64__)
 // __builtin_cpu_supports knows no "f16c" before clang 15.
@@ -29,14 +39,19 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-// VNNI has a part in products with quantized rows alone.
 const Kernels& kernels_avx512vnni() {
-  static const Kernels table = [] {
-    Kernels kernels = kernels_avx512;
-    kernels.name = "avx512vnni";
-    kernels.dot_rows = dot_rows_avx512vnni;
-    return kernels;
-  }();
+  static const Kernels table = with_dot_rows(kernels_avx512, "avx512vnni", dot_rows_avx512vnni);
+  return table;
+}
+#else
+#if defined(__linux__) && defined(__aarch64__)
+bool has_dotprod() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+#else
+bool has_dotprod() { return false; }
+#endif
+
+const Kernels& kernels_neondotprod() {
+  static const Kernels table = with_dot_rows(kernels_neon, "neondotprod", dot_rows_neondotprod);
   return table;
 }
 #endif
@@ -51,6 +66,7 @@ std::vector<const Kernels*> runnable() {
   if (has_avx2()) tables.push_back(&kernels_avx2);
   tables.push_back(&kernels_baseline);
 #else
+  if (has_dotprod()) tables.push_back(&kernels_neondotprod());
   tables.push_back(&kernels_neon);
 #endif
   return tables;

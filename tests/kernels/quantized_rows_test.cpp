@@ -53,6 +53,13 @@ struct Quantized {
   }
 };
 
+/// More rows than any kernel takes side by side, some twice.
+std::vector<int32_t> gathered_rows() {
+  std::vector<int32_t> index{3, 39, 0, 17, 17};
+  for (int32_t i = 0; i < 32; ++i) index.push_back((i * 7 + 3) % kRows);
+  return index;
+}
+
 std::vector<float> floats(int64_t count, std::mt19937& random) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& value : values) value = std::normal_distribution<float>(0, 1)(random);
@@ -79,7 +86,7 @@ void for_each_case(const Body& body) {
 TEST_CASE("quantized rows: dot products, with x rounded to 16 bits") {
   for_each_case([](const Kernels& kernels, const Quantized& quantized, int64_t width, std::mt19937& random) {
     const std::vector<float> x = floats(width, random);
-    const std::vector<int32_t> index{3, 39, 0, 17, 17};
+    const std::vector<int32_t> index = gathered_rows();
     for (const bool gathered : {false, true}) {
       CAPTURE(gathered);
       const int64_t count = gathered ? std::ssize(index) : kRows;
@@ -101,12 +108,24 @@ TEST_CASE("quantized rows: dot products, with x rounded to 16 bits") {
   });
 }
 
+TEST_CASE("quantized rows: a dot product has the same bits in any list") {
+  for_each_case([](const Kernels& kernels, const Quantized& quantized, int64_t width, std::mt19937& random) {
+    const std::vector<float> x = floats(width, random);
+    const std::vector<int32_t> index = gathered_rows();
+    std::vector<float> dense(kRows), gathered(index.size());
+    kernels.dot_rows(quantized.rows, nullptr, kRows, width, x.data(), dense.data());
+    kernels.dot_rows(quantized.rows, index.data(), std::ssize(index), width, x.data(), gathered.data());
+    for (size_t i = 0; i < index.size(); ++i) CHECK(gathered[i] == dense[static_cast<size_t>(index[i])]);
+  });
+}
+
 TEST_CASE("quantized rows: weighted sums, and rows as floats") {
   for_each_case([](const Kernels& kernels, const Quantized& quantized, int64_t width, std::mt19937& random) {
-    const std::vector<float> scale = floats(5, random), before = floats(width, random);
-    const std::vector<int32_t> index{3, 39, 0, 17, 17};
+    const std::vector<int32_t> index = gathered_rows();
+    const std::vector<float> scale = floats(std::ssize(index), random), before = floats(width, random);
     std::vector<float> sums = before;
-    kernels.accumulate_rows(quantized.rows, index.data(), scale.data(), 5, width, sums.data());
+    kernels.accumulate_rows(quantized.rows, index.data(), scale.data(), std::ssize(index), width,
+                            sums.data());
     std::vector<float> all(static_cast<size_t>(width));
     kernels.accumulate_rows(quantized.rows, nullptr, nullptr, kRows, width, all.data());
     std::vector<float> wide(static_cast<size_t>(kRows * width));

@@ -144,7 +144,7 @@ def random_model(draw, generator, tie_layers=True):
 
 
 def check_logits(command, draw, generator, models):
-    isas = [isa for isa in ("avx512vnni", "avx512", "avx2", "baseline", "neon") if command.runs_on(isa)]
+    isas = [isa for isa in ("avx512vnni", "avx512", "avx2", "baseline", "neondotprod", "neon") if command.runs_on(isa)]
     print("instruction sets:", *isas)
     worst, bad, runs = {}, [], 0
     for number in range(models):

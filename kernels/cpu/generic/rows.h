@@ -3,7 +3,8 @@
 //
 // A list of rows is divided into parts of the same length, which are gone over side by side: each is a stream
 // that the processor's own prefetching follows, over inactive rows too. Neighbours side by side share a page,
-// where it does not.
+// where it does not. Gathered rows are asked for a step ahead as well, as that prefetching goes past a row's
+// end, but not to where the next one begins.
 #pragma once
 
 #include <algorithm>
@@ -14,9 +15,7 @@
 namespace bdh::cpu {
 namespace {
 
-enum class Order { dense, gathered, either };  // either: asked at every row, which makes less code
-
-template <class Element, Order order>
+template <class Element>
 struct RowList {
   const Element* data;
   int64_t stride;
@@ -26,9 +25,14 @@ struct RowList {
   RowList(const Rows& rows, const int32_t* list, int64_t rows_in_it)
       : data(static_cast<const Element*>(rows.data)), stride(rows.stride), index(list), count(rows_in_it) {}
 
-  const Element* operator[](int64_t i) const {
-    if constexpr (order == Order::either) return data + (index ? index[i] : i) * stride;
-    return data + (order == Order::dense ? i : index[i]) * stride;
+  const Element* operator[](int64_t i) const { return data + (index ? index[i] : i) * stride; }
+
+  /// Those of the step after step i, of Count parts of `part` rows.
+  template <int Count>
+  [[gnu::always_inline]] void prefetch_after(int64_t i, int64_t part, int64_t width) const {
+    if (!index || i + 1 >= part) return;
+    for (int j = 0; j < Count; ++j)
+      prefetch_bytes((*this)[i + 1 + j * part], width * static_cast<int64_t>(sizeof(Element)));
   }
 
   /// Rows first, first + step, ...
@@ -79,38 +83,34 @@ struct DividedXs {
 
 template <int Count, class Element>
 void dot_some(const Element* const (&row)[Count], int64_t width, const float* x, float* out) {
-  Floats total[kTogether] = {};
+  Floats total[summed(Count)] = {};
   for (int64_t d = 0; d < width; d += kLanes) {
     const Floats numbers = load(x + d);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < Count; ++i) total[i] = multiply_add(load(row[i] + d), numbers, total[i]);
   }
-  float sums[kTogether];
-  sum_lanes(total, sums);
-  for (int i = 0; i < Count; ++i) out[i] = sums[i];
+  sum_lanes<Count>(total, out);
 }
 
 template <int Count>
 void dot_some(const BFloat16* const (&row)[Count], int64_t width, const DividedX& x, float* out) {
-  Floats total[kTogether] = {};
+  Floats total[summed(Count)] = {};
   for (int64_t d = 0; d < width; d += 2 * kLanes) {
     const Floats even = load(x.even + d / 2), odd = load(x.odd + d / 2);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < Count; ++i) {
       const Words words = load_words(row[i] + d, width - d);
       total[i] = multiply_add((Floats)(words << 16), even, total[i]);
       total[i] = multiply_add((Floats)(words & 0xffff0000), odd, total[i]);
     }
   }
-  float sums[kTogether];
-  sum_lanes(total, sums);
-  for (int i = 0; i < Count; ++i) out[i] = sums[i];
+  sum_lanes<Count>(total, out);
 }
 
 // The rows first, first + step, ...
-template <int Count, class Element, Order order, class X>
-void dot_rows_from(const RowList<Element, order>& rows, int64_t first, int64_t step, int64_t width,
-                   const X& x, float* out) {
+template <int Count, class Element, class X>
+[[gnu::always_inline]] inline void dot_rows_from(const RowList<Element>& rows, int64_t first, int64_t step,
+                                                 int64_t width, const X& x, float* out) {
   const Element* row[Count];
   rows.take(first, step, row);
   float sums[Count];
@@ -118,17 +118,15 @@ void dot_rows_from(const RowList<Element, order>& rows, int64_t first, int64_t s
   for (int i = 0; i < Count; ++i) out[first + i * step] = sums[i];
 }
 
-template <class Element, Order order, class X>
-void dot_list(const RowList<Element, order>& rows, int64_t width, const X& x, float* out) {
-  const int64_t part = rows.count / kTogether;
-  for (int64_t i = 0; i < part; ++i) dot_rows_from<kTogether>(rows, i, part, width, x, out);
-  for (int64_t i = part * kTogether; i < rows.count; ++i) dot_rows_from<1>(rows, i, 0, width, x, out);
-}
-
 template <class Element, class X>
 void dot_rows(const Rows& rows, const int32_t* index, int64_t count, int64_t width, const X& x, float* out) {
-  if (index) return dot_list(RowList<Element, Order::gathered>(rows, index, count), width, x, out);
-  dot_list(RowList<Element, Order::dense>(rows, index, count), width, x, out);
+  const RowList<Element> list(rows, index, count);
+  const int64_t part = count / kStreams;
+  for (int64_t i = 0; i < part; ++i) {
+    list.template prefetch_after<kStreams>(i, part, width);
+    dot_rows_from<kStreams>(list, i, part, width, x, out);
+  }
+  for (int64_t i = part * kStreams; i < count; ++i) dot_rows_from<1>(list, i, 0, width, x, out);
 }
 
 // ---- the same with several x ----
@@ -177,7 +175,7 @@ inline void dot_block(const BFloat16* const (&row)[kTogether], int64_t width, co
 template <class Element, class Several>
 void dot_rows_by_several(const Rows& rows, int64_t count, int64_t width, const Several& x, int64_t x_count,
                          float* out, int64_t out_stride) {
-  const RowList<Element, Order::dense> list(rows, nullptr, count);
+  const RowList<Element> list(rows, nullptr, count);
   const int64_t part = count / kTogether;
   for (int64_t i = 0; i < part; ++i) {
     const Element* row[kTogether];
@@ -253,7 +251,7 @@ void dot_four(const BFloat16* const (&row)[kTogether], int64_t width, const Divi
 template <class Element, class Several>
 void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t width, const Several& x,
                   float* out, int64_t out_stride) {
-  const RowList<Element, Order::dense> list(rows, nullptr, INT64_MAX);
+  const RowList<Element> list(rows, nullptr, INT64_MAX);
   for (int64_t j = 0; j < count; j += kTogether) {
     const Element* row[kTogether];
     std::decay_t<decltype(x[0])> its_x[kTogether];
@@ -278,8 +276,8 @@ void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t
 
 // The rows first, first + step, ... pass while a vector of their sums stays in a register.
 template <int Count, class Element>
-void accumulate_some(const RowList<Element, Order::either>& rows, const float* scale, int64_t first,
-                     int64_t step, int64_t width, float* out) {
+void accumulate_some(const RowList<Element>& rows, const float* scale, int64_t first, int64_t step,
+                     int64_t width, float* out) {
   const Element* row[Count];
   Floats weight[Count];
   rows.take(first, step, row);
@@ -295,9 +293,12 @@ void accumulate_some(const RowList<Element, Order::either>& rows, const float* s
 template <class Element>
 void accumulate_rows(const Rows& rows, const int32_t* index, const float* scale, int64_t count, int64_t width,
                      float* out) {
-  const RowList<Element, Order::either> list(rows, index, count);
+  const RowList<Element> list(rows, index, count);
   const int64_t part = count / kStreams;
-  for (int64_t i = 0; i < part; ++i) accumulate_some<kStreams>(list, scale, i, part, width, out);
+  for (int64_t i = 0; i < part; ++i) {
+    list.template prefetch_after<kStreams>(i, part, width);
+    accumulate_some<kStreams>(list, scale, i, part, width, out);
+  }
   for (int64_t i = part * kStreams; i < count; ++i) accumulate_some<1>(list, scale, i, 0, width, out);
 }
 

@@ -137,6 +137,24 @@ inline void sum_lanes(const Vector (&v)[kTogether], Number (&sums)[kTogether]) {
 #endif
 }
 
+/// Vectors that there must be for `count` to be summed.
+constexpr int summed(int count) { return (count + kTogether - 1) / kTogether * kTogether; }
+
+/// The sums of the lanes of Count vectors.
+template <int Count, class Vector, class Number>
+inline void sum_lanes(const Vector (&v)[summed(Count)], Number* sums) {
+#pragma GCC unroll 2
+  for (int i = 0; i < Count; i += kTogether) {
+    const Vector four[kTogether] = {v[i], v[i + 1], v[i + 2], v[i + 3]};
+    Number some[kTogether];
+    sum_lanes(four, some);
+#pragma GCC unroll 4
+    for (int j = 0; j < kTogether; ++j) {
+      if (i + j < Count) sums[i + j] = some[j];
+    }
+  }
+}
+
 /// Every second lane of a, then of b: from lane First on, 0 or 1.
 template <int First>
 inline Floats every_second_lane(Floats a, Floats b) {
