@@ -242,8 +242,7 @@ struct QuantizedList {
   const Element* row(int64_t i) const { return data + at(i) * stride; }
   const uint16_t* scales_of(int64_t i) const { return scales + at(i) * scale_stride; }
 
-  /// Gathered rows are too short to be followed: those of the step after the next one are asked for, where
-  /// Count parts of `part` rows are gone over side by side.
+  /// Asks for those of the step after the next one, of Count parts of `part` rows.
   template <int Count>
   [[gnu::always_inline]] void prefetch_after(int64_t i, int64_t part) const {
     if (!index || i + 2 >= part) return;

@@ -27,12 +27,17 @@ struct RowList {
 
   const Element* operator[](int64_t i) const { return data + (index ? index[i] : i) * stride; }
 
-  /// Those of the step after step i, of Count parts of `part` rows.
+  /// Asks at step i, of Count parts of `part` rows, for the step that lies kAhead bytes of each part ahead,
+  /// and at first for those up to it.
   template <int Count>
   [[gnu::always_inline]] void prefetch_after(int64_t i, int64_t part, int64_t width) const {
-    if (!index || i + 1 >= part) return;
-    for (int j = 0; j < Count; ++j)
-      prefetch_bytes((*this)[i + 1 + j * part], width * static_cast<int64_t>(sizeof(Element)));
+    if (!index) return;
+    constexpr int64_t kAhead = 1024;
+    const int64_t bytes = width * static_cast<int64_t>(sizeof(Element));
+    const int64_t ahead = i + std::max<int64_t>(1, kAhead / bytes);
+    for (int64_t step = i == 0 ? 1 : ahead; step <= std::min(ahead, part - 1); ++step) {
+      for (int j = 0; j < Count; ++j) prefetch_bytes((*this)[step + j * part], bytes);
+    }
   }
 
   /// Rows first, first + step, ...
