@@ -91,6 +91,17 @@ inline Ints multiply_quads(Bytes a, SignedBytes x, Ints total) {
 #endif
 }
 
+#if defined(__AVX2__)
+/// Two neighbours' products, which fit where a has no number above 127.
+inline Shorts multiply_byte_pairs(Bytes a, SignedBytes x) {
+#if defined(__AVX512BW__)
+  return (Shorts)_mm512_maddubs_epi16((__m512i)a, (__m512i)x);
+#else
+  return (Shorts)_mm256_maddubs_epi16((__m256i)a, (__m256i)x);
+#endif
+}
+#endif
+
 /// A vector of numbers of 16 bits, 256 coarse + fine.
 struct CoarseAndFine {
   SignedBytes coarse, fine;
@@ -100,22 +111,10 @@ struct CoarseAndFine {
 /// its bytes, all below 16.
 inline Ints multiply_halves(Bytes low, const CoarseAndFine& x_low, Bytes high, const CoarseAndFine& x_high,
                             Ints start) {
-#if defined(__AVX512BW__) && !defined(__AVX512VNNI__)
-  const auto pairs = [](Bytes a, SignedBytes x, Bytes b, SignedBytes y) {
-    return _mm512_add_epi16(_mm512_maddubs_epi16((__m512i)a, (__m512i)x),
-                            _mm512_maddubs_epi16((__m512i)b, (__m512i)y));
-  };
-  const __m512i coarse = pairs(low, x_low.coarse, high, x_high.coarse);
-  const __m512i fine = pairs(low, x_low.fine, high, x_high.fine);
-  return multiply_pairs((Shorts)coarse, Shorts{} + 256, multiply_pairs((Shorts)fine, Shorts{} + 1, start));
-#elif defined(__AVX2__) && !defined(__AVX512VNNI__)
-  const auto pairs = [](Bytes a, SignedBytes x, Bytes b, SignedBytes y) {
-    return _mm256_add_epi16(_mm256_maddubs_epi16((__m256i)a, (__m256i)x),
-                            _mm256_maddubs_epi16((__m256i)b, (__m256i)y));
-  };
-  const __m256i coarse = pairs(low, x_low.coarse, high, x_high.coarse);
-  const __m256i fine = pairs(low, x_low.fine, high, x_high.fine);
-  return multiply_pairs((Shorts)coarse, Shorts{} + 256, multiply_pairs((Shorts)fine, Shorts{} + 1, start));
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+  const Shorts coarse = multiply_byte_pairs(low, x_low.coarse) + multiply_byte_pairs(high, x_high.coarse);
+  const Shorts fine = multiply_byte_pairs(low, x_low.fine) + multiply_byte_pairs(high, x_high.fine);
+  return multiply_pairs(coarse, Shorts{} + 256, multiply_pairs(fine, Shorts{} + 1, start));
 #else
   const Ints coarse = multiply_quads(low, x_low.coarse, multiply_quads(high, x_high.coarse, Ints{}));
   return (coarse << 8) + multiply_quads(low, x_low.fine, multiply_quads(high, x_high.fine, start));
@@ -355,7 +354,7 @@ template <int Count>
 template <int Count>
 [[gnu::always_inline]] inline void dot_exactly(const int8_t* const (&row)[Count], const XInBytes<int8_t>& x,
                                                int64_t begin, int64_t end, int32_t (&exact)[Count]) {
-  Ints coarse[summed(Count)] = {}, fine[summed(Count)] = {}, start = {};
+  Ints coarse[summed(Count)] = {}, fine[summed(Count)] = {}, start = {};  // modulo 2^32, as the sum fits
   for (int64_t d = begin; d < end; d += kBytes) {
     const CoarseAndFine numbers = x.at(d);
     start += load_vector<Ints>(x.start + d / 4);
@@ -366,7 +365,7 @@ template <int Count>
       fine[i] = multiply_quads(some, numbers.fine, fine[i]);
     }
   }
-  for (int i = 0; i < Count; ++i) fine[i] += (Ints)((Words)coarse[i] << 8) + start;
+  for (int i = 0; i < Count; ++i) fine[i] = (Ints)((Words)fine[i] + ((Words)coarse[i] << 8) + (Words)start);
   sum_lanes<Count>(fine, exact);
 }
 
