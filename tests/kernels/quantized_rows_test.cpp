@@ -177,3 +177,24 @@ TEST_CASE("quantized rows: the largest numbers do not overflow, and instruction 
     CHECK(dot == first);
   }
 }
+
+TEST_CASE("quantized rows: the largest numbers of 4 bits times the largest x do not overflow") {
+  constexpr int64_t kWidth = 1024;
+  const std::vector<uint16_t> ones(kWidth / kGroup, f32_to_f16(1.0f));
+  for (const std::string& isa : available_isas()) {
+    CAPTURE(isa);
+    for (const int number : {-8, 7}) {
+      const auto half = static_cast<unsigned>(number + 8);
+      const std::vector<std::byte> bytes(kWidth / 2, static_cast<std::byte>(half << 4 | half));
+      // Near 3, the largest x: both of its bytes are, or one is of the other sign.
+      for (const float other : {3.0f, -3.0f, 2.99f, -2.985f}) {
+        std::vector<float> x(kWidth, other), dot(1);
+        x[0] = 3.0f;
+        kernels_for(isa).dot_rows({bytes.data(), DType::u8, kWidth / 2, ones.data(), kWidth / kGroup},
+                                  nullptr, 1, kWidth, x.data(), dot.data());
+        CHECK(dot[0] == doctest::Approx(static_cast<double>(number) * (3.0 + (kWidth - 1) * double{other}))
+                            .epsilon(1e-4));
+      }
+    }
+  }
+}

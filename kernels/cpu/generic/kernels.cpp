@@ -9,6 +9,7 @@
 #include "kernels/cpu/generic/rows.h"
 #include "kernels/cpu/generic/simd.h"
 #include "kernels/cpu/generic/sine_cosine.h"
+#include "kernels/cpu/isa_name.h"
 
 namespace bdh::cpu {
 namespace {
@@ -234,11 +235,6 @@ void narrow(const float* from, int64_t count, uint16_t* to) {
 }
 
 }  // namespace
-
-#define BDH_CONCAT2(a, b) a##b
-#define BDH_CONCAT(a, b) BDH_CONCAT2(a, b)
-#define BDH_STRING2(a) #a
-#define BDH_STRING(a) BDH_STRING2(a)
 
 extern const Kernels BDH_CONCAT(kernels_, BDH_ISA);
 const Kernels BDH_CONCAT(kernels_, BDH_ISA) = {

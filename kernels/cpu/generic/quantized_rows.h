@@ -437,7 +437,8 @@ inline void dot_some(const QuantizedList<uint8_t>& rows, int64_t first, int64_t 
   for (int i = 0; i < Count; ++i) out[first + i * step] += sums[i] * x.scale;
 }
 
-// Gathered rows whose dot products are made side by side: as many as there are registers for.
+// Gathered rows whose dot products are made side by side: as many as there are registers for, and in a
+// minimal build no more than dense ones.
 // NOLINTBEGIN(misc-definitions-in-headers): one value in each object.
 #ifdef BDH_MINIMAL
 constexpr int kGathered = kTogether;

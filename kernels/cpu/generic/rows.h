@@ -3,8 +3,8 @@
 //
 // A list of rows is divided into parts of the same length, which are gone over side by side: each is a stream
 // that the processor's own prefetching follows, over inactive rows too. Neighbours side by side share a page,
-// where it does not. Gathered rows are asked for a step ahead as well, as that prefetching goes past a row's
-// end, but not to where the next one begins.
+// where it does not. Gathered rows are asked for ahead as well, as that prefetching goes past a row's end,
+// but not to where the next one begins.
 #pragma once
 
 #include <algorithm>

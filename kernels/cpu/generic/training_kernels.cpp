@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/generic/simd.h"
 #include "kernels/cpu/generic/sine_cosine.h"
+#include "kernels/cpu/isa_name.h"
 
 namespace bdh::cpu {
 namespace {
@@ -363,11 +364,6 @@ double squared_sum(const float* values, int64_t count) {
 }
 
 }  // namespace
-
-#define BDH_CONCAT2(a, b) a##b
-#define BDH_CONCAT(a, b) BDH_CONCAT2(a, b)
-#define BDH_STRING2(a) #a
-#define BDH_STRING(a) BDH_STRING2(a)
 
 extern const TrainingKernels BDH_CONCAT(training_kernels_, BDH_ISA);
 const TrainingKernels BDH_CONCAT(training_kernels_, BDH_ISA) = {

@@ -1,10 +1,8 @@
 // Products with quantized rows by instructions that add up four products of bytes; those with other rows are
 // the instruction set's that it is built on.
 #include "kernels/cpu/generic/quantized_rows.h"
+#include "kernels/cpu/isa_name.h"
 #include "kernels/cpu/kernels.h"
-
-#define BDH_CONCAT2(a, b) a##b
-#define BDH_CONCAT(a, b) BDH_CONCAT2(a, b)
 
 namespace bdh::cpu {
 
