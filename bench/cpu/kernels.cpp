@@ -168,6 +168,46 @@ std::vector<Task> row_tasks() {
   return tasks;
 }
 
+// ---- flush ----
+
+// The window's tokens added to S: one tile that stays in cache, or as many as fill half the large block.
+Task flush_task(DType dtype, bool from_memory) {
+  constexpr int64_t kWindow = 16;
+  const int64_t tile_bytes = kTileNeurons * row_bytes_of(dtype),
+                tiles = from_memory ? large_block().bytes / (2 * tile_bytes) : 1;
+  const std::shared_ptr<std::byte> s = random_numbers(tiles * tile_bytes);
+  const Floats r(kWindow * kTileNeurons), x(kWindow * kWidth);
+  for (int64_t t = 0; t < kWindow; ++t) {
+    std::vector<uint8_t> active(kTileNeurons, 0);
+    for (const int32_t neuron : active_rows({"", kNewPairs, true}, static_cast<uint32_t>(t)))
+      active[neuron] = 1;
+    for (int64_t i = 0; i < kTileNeurons; ++i) *r.at(t * kTileNeurons + i) *= active[i];
+  }
+  std::vector<int32_t> slots(kWindow);
+  std::iota(slots.begin(), slots.end(), 0);
+  const std::vector<float> worth(kWindow, 1.0f);
+  const auto bytes = static_cast<double>(tiles * tile_bytes);
+  const double flops = 2 * kNewPairs * static_cast<double>(kWindow * tiles * kTileNeurons * kWidth);
+  return {"flush",
+          concat(kWindow, " tokens, 75 % by pairs, ", from_memory ? "memory" : "cache"),
+          option_name(dtype),
+          tiles,
+          {.bytes = 2 * bytes, .written = bytes, .flops = flops, .working_set = bytes},
+          [=](const Kernels& kernels, int64_t part, int64_t) {
+            kernels.flush(
+                s.get() + part * tile_bytes, dtype, kTileNeurons, kWidth,
+                {kWindow, slots.data(), r.at(0), x.at(0), kTileNeurons, kWidth, worth.data(), 1.0f});
+          }};
+}
+
+std::vector<Task> flush_tasks() {
+  std::vector<Task> tasks;
+  for (const bool from_memory : {false, true}) {
+    for (const DType dtype : {DType::f32, DType::bf16}) tasks.push_back(flush_task(dtype, from_memory));
+  }
+  return tasks;
+}
+
 // ---- products: C (m, n) += A (m, k) B (k, n), as chunk.cpp, state.cpp and embedding.cpp call for them ----
 
 std::vector<float> frequencies(int64_t count) {
@@ -402,7 +442,7 @@ std::vector<Task> element_tasks() {
 
 std::vector<CpuCase> kernel_cases(const Machine& machine, bool quick) {
   std::vector<Task> tasks;
-  for (const auto& some : {row_tasks(), product_tasks(), element_tasks()})
+  for (const auto& some : {row_tasks(), flush_tasks(), product_tasks(), element_tasks()})
     tasks.insert(tasks.end(), some.begin(), some.end());
   const std::vector<std::string> isas = cpu::available_isas();
   std::vector<CpuCase> cases;

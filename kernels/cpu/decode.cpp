@@ -255,7 +255,7 @@ void gate_by(const Decode& d, int64_t layer, int64_t sequence, int64_t i, int32_
   if (d.batch[sequence].adapter) adapt_v(d, layer, sequence, tile, index, active, v);
 
   if (d.batch[sequence].trace) note_fired(tile, index, n, v, active, d.fired[at]);
-  for (int64_t j = 0; j < active; ++j) n[j] = v[j] > 0.0f ? n[j] * v[j] : 0.0f;
+  for (int64_t j = 0; j < active; ++j) n[j] *= std::max(0.0f, v[j]);
   const int64_t gated = d.kernels.compact(n, index, active, n, index);
   std::fill(mixed, mixed + d.stride, 0.0f);
   d.kernels.accumulate_rows(from_row(d.packed.layer(layer).decoder, tile.row), index, n, gated, d.stride,

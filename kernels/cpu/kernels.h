@@ -46,6 +46,17 @@ struct Product {
   int64_t diagonal = INT64_MAX / 2;
 };
 
+/// Tokens that S does not hold yet, at most 32: token t's r of a tile's neuron i is r[slots[t] * r_stride +
+/// i], its x begins at x + slots[t] * x_stride.
+struct PendingTokens {
+  int64_t count;
+  const int32_t* slots;
+  const float *r, *x;
+  int64_t r_stride, x_stride;
+  const float* worth;  // of each, what it counts
+  float left;          // what S counts by then
+};
+
 /// How far a chunk's neurons are turned: neuron i at column t by 2 pi frac(positions[t] freqs[i]), rounded as
 /// float32 at each step, or by angles[i * c_row + t], in [0, 2 pi], where angles is not null. Where two freqs
 /// of a pair are equal the first one's angles serve both.
@@ -109,6 +120,10 @@ struct Kernels {
   Encoded (*encode)(const Product& product, const Phases& phases, float* r);
   /// The gate of a chunk: g = n * max(0, product), in the product's place. n is a multiple of kPadding.
   Gated (*gate)(const Product& product, const float* n, int64_t n_stride);
+
+  /// Rows of S, float32 or bfloat16, width apart: s(i) = left s(i) + sum over t of worth[t] r(t, i) x(t), in
+  /// float32, and rounded to the nearest then, ties to even. What `left` brings below kSmallest becomes 0.
+  void (*flush)(void* s, DType dtype, int64_t neurons, int64_t width, const PendingTokens& pending);
 
   /// values *= factor; what falls below kSmallest becomes 0, so that nothing decays into denormal numbers.
   void (*decay)(float* values, int64_t count, float factor);

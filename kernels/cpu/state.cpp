@@ -153,34 +153,30 @@ int64_t SequenceState::first_pending(int64_t tile, int64_t position, int64_t flu
   return std::max(flushed, position - pending);
 }
 
-// A tile's pending tokens, what each is worth when they are flushed, and what S is worth then.
+// A tile's pending tokens, as they are flushed at that position.
 struct SequenceState::Pending {
   int32_t slots[kWindow];
-  int64_t count;
-  float left;
-  alignas(64) float r[kWindow * kTileNeurons];  // (count, kTileNeurons), weighed
+  float worth[kWindow];
+  PendingTokens tokens;
 
   Pending(const SequenceState& state, int64_t layer, int64_t tile, int64_t position)
-      : count(state.pending_slots(tile, position, slots)), left(state.weight(tile, count)) {
-    const int64_t neurons = padded(state.tiles_[tile].count);
-    for (int64_t i = 0; i < count; ++i) {
-      const float worth = state.weight(tile, count - i);
-      const float* from = state.r(layer, slots[i], tile);
-      for (int64_t j = 0; j < neurons; ++j) r[i * kTileNeurons + j] = from[j] * worth;
-    }
+      : tokens{state.pending_slots(tile, position, slots),
+               slots,
+               state.r(layer, 0, tile),
+               state.x(layer, 0),
+               state.slot_stride(),
+               state.stride_,
+               worth,
+               1.0f} {
+    for (int64_t i = 0; i < tokens.count; ++i) worth[i] = state.weight(tile, tokens.count - i);
+    tokens.left = state.weight(tile, tokens.count);
   }
 
-  // To rows (count, stride) of the tile's neurons from `neuron` on. The slots are a ring.
-  void add_to(const SequenceState& state, int64_t layer, int64_t neuron, int64_t neurons, float* rows) const {
-    if (left != 1.0f) state.kernels_.decay(rows, neurons * state.stride_, left);
-    for (int64_t begin = 0; begin < count;) {
-      int64_t end = begin + 1;
-      while (end < count && slots[end] == slots[end - 1] + 1) ++end;
-      const Rows x{state.x(layer, slots[begin]), DType::f32, state.stride_};
-      state.kernels_.add_sparse({neurons, state.stride_, end - begin, r + begin * kTileNeurons + neuron, 1,
-                                 kTileNeurons, x, rows, state.stride_, true});
-      begin = end;
-    }
+  // As they are for the tile's neurons from `neuron` on.
+  PendingTokens from(int64_t neuron) const {
+    PendingTokens some = tokens;
+    some.r += neuron;
+    return some;
   }
 };
 
@@ -204,36 +200,25 @@ void SequenceState::flush(int64_t layer, int64_t tile, int64_t position) {
   flush_to_s(layer, tile, position);
 }
 
-// A few rows at a time, so that they are in the first cache while the window's x are added.
-template <class Change>
-void SequenceState::change_s(int64_t layer, int64_t tile, const Change& change) const {
-  const int64_t neurons = tiles_[tile].count;
-  std::vector<float> space(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(kRowsTogether * stride_));
-  for (int64_t neuron = 0; neuron < neurons; neuron += kRowsTogether) {
-    const int64_t count = std::min(kRowsTogether, neurons - neuron);
-    float* rows = open_s(layer, tile, neuron, count, space.data());
-    change(neuron, count, rows);
-    keep_s(layer, tile, neuron, count, rows);
-  }
-}
-
 void SequenceState::flush_to_s(int64_t layer, int64_t tile, int64_t position) {
   const Pending pending(*this, layer, tile, position);
-  if (pending.count == 0) return;
-  change_s(layer, tile, [&](int64_t neuron, int64_t count, float* rows) {
-    pending.add_to(*this, layer, neuron, count, rows);
-  });
+  if (pending.tokens.count > 0)
+    kernels_.flush(s_at(layer, tile, 0), s_dtype_, tiles_[tile].count, stride_, pending.tokens);
 }
 
 void SequenceState::flush_to_columns(int64_t layer, int64_t tile, int64_t position) {
-  for (int64_t t = first_pending(tile, position); t < position; ++t) slot_to_column(layer, tile, t);
+  for (int64_t neuron = 0; neuron < tiles_[tile].count; neuron += kRowsTogether) {
+    for (int64_t t = first_pending(tile, position); t < position; ++t)
+      slot_to_column(layer, tile, t, neuron, std::min(kRowsTogether, tiles_[tile].count - neuron));
+  }
 }
 
-void SequenceState::slot_to_column(int64_t layer, int64_t tile, int64_t position) const {
-  const int64_t neurons = tiles_[tile].count;
-  const float* from = r(layer, slot(position), tile);
-  float* to = column_of(layer, tile, position);
-  for (int64_t neuron = 0; neuron < neurons; ++neuron) to[neuron * column_block_] = from[neuron];
+// Of the tile's neurons from `neuron` on.
+void SequenceState::slot_to_column(int64_t layer, int64_t tile, int64_t position, int64_t neuron,
+                                   int64_t count) const {
+  const float* from = r(layer, slot(position), tile) + neuron;
+  float* to = column_of(layer, tile, position) + neuron * column_block_;
+  for (int64_t i = 0; i < count; ++i) to[i * column_block_] = from[i];
 }
 
 void SequenceState::keep_columns(int64_t layer, int64_t tile, int64_t neuron, int64_t count, int64_t tokens,
@@ -263,9 +248,14 @@ void SequenceState::sum_columns(int64_t layer, int64_t tile, int64_t held, int64
 }
 
 void SequenceState::to_s(int64_t layer, int64_t tile, int64_t held) {
-  change_s(layer, tile, [&](int64_t neuron, int64_t count, float* rows) {
+  const int64_t neurons = tiles_[tile].count;
+  std::vector<float> space(s_dtype_ == DType::f32 ? 0 : static_cast<size_t>(kRowsTogether * stride_));
+  for (int64_t neuron = 0; neuron < neurons; neuron += kRowsTogether) {
+    const int64_t count = std::min(kRowsTogether, neurons - neuron);
+    float* rows = open_s(layer, tile, neuron, count, space.data());
     sum_columns(layer, tile, held, neuron, count, rows);
-  });
+    keep_s(layer, tile, neuron, count, rows);
+  }
 }
 
 void SequenceState::flush_before(int64_t layer, int64_t tile, int64_t tokens) {
@@ -292,7 +282,7 @@ void SequenceState::flushed_rows(int64_t layer, int64_t tile, int64_t position, 
     } else {
       kernels_.widen(s_at(layer, tile, neurons[i]), s_dtype_, stride_, row);
     }
-    pending.add_to(*this, layer, neurons[i], 1, row);
+    kernels_.flush(row, DType::f32, 1, stride_, pending.from(neurons[i]));
     round_as_s(row, rounded.data());
   }
 }

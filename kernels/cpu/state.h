@@ -159,14 +159,12 @@ class SequenceState : public State {
     return x_of_tokens(layer) + (position - begin_) * stride_;
   }
   void flush_to_columns(int64_t layer, int64_t tile, int64_t position);
-  void slot_to_column(int64_t layer, int64_t tile, int64_t position) const;
+  void slot_to_column(int64_t layer, int64_t tile, int64_t position, int64_t neuron, int64_t count) const;
   void flush_to_s(int64_t layer, int64_t tile, int64_t position);
   void round_as_s(float* row, uint16_t* space) const;
   void sum_columns(int64_t layer, int64_t tile, int64_t held, int64_t neuron, int64_t count,
                    float* rows) const;
   void to_s(int64_t layer, int64_t tile, int64_t held);
-  template <class Change>
-  void change_s(int64_t layer, int64_t tile, const Change& change) const;
   const float* r_of(int64_t layer, int64_t tile, int64_t position, float* space) const;
   void copy_columns(const SequenceState& from);
   uint32_t turns_with_columns() const;

@@ -168,7 +168,8 @@ void SequenceState::take_tokens(const KeptTokens& tokens) {
       std::fill_n(r(layer, slot(t), 0), slot_stride(), 0.0f);
       for (int64_t i = begin[0]; i < begin[1]; ++i) r(layer, slot(t), 0)[tiles_.place(neuron[i])] = values[i];
       for (int64_t tile = 0; tile < tiles_.count; ++tile)
-        if (has_columns(tile) && t < first_pending(tile)) slot_to_column(layer, tile, t);
+        if (has_columns(tile) && t < first_pending(tile))
+          slot_to_column(layer, tile, t, 0, tiles_[tile].count);
       std::copy_n(from, dims_.width, x(layer, slot(t)));
       if (columns) std::copy_n(from, dims_.width, x_of_token(layer, t));
     }

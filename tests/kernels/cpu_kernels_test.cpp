@@ -2,6 +2,7 @@
 // poisoned outputs.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -379,6 +380,90 @@ TEST_CASE("norm and widen") {
       kernels.widen(stored.bytes.data(), dtype, 64, wide.data());
       CHECK(wide == stored.values);
     }
+  });
+}
+
+namespace {
+
+// Pending tokens in slots far apart, oldest first, the ring's end among them.
+struct Flush {
+  static constexpr int64_t kSlots = 24, kSlotStride = 48;
+  int64_t neurons, width;
+  std::vector<float> r, x, worth;
+  std::vector<int32_t> slots;
+  float left;
+
+  Flush(Random& random, int64_t rows, int64_t columns, int64_t tokens, float s_left)
+      : neurons(rows),
+        width(columns),
+        r(random.floats(kSlots * kSlotStride)),
+        x(random.floats(kSlots * columns)),
+        worth(random.floats(tokens)),
+        left(s_left) {
+    for (float& value : r) value = std::max(value, 0.0f);
+    for (int64_t t = 0; t < tokens; ++t) slots.push_back(static_cast<int32_t>((t + 17) % kSlots));
+  }
+
+  PendingTokens tokens() const {
+    return {std::ssize(slots), slots.data(), r.data(), x.data(), kSlotStride, width, worth.data(), left};
+  }
+  double expected(const std::vector<float>& s, int64_t i, int64_t d) const {
+    const float old = left == 1.0f ? s[i * width + d] : s[i * width + d] * left;
+    double sum = left == 1.0f || std::abs(old) > kSmallest ? old : 0.0f;
+    for (size_t t = 0; t < slots.size(); ++t)
+      sum += static_cast<double>(worth[t]) * r[slots[t] * kSlotStride + i] * x[slots[t] * width + d];
+    return sum;
+  }
+};
+
+void check_flush(const Kernels& kernels, DType dtype, const Flush& flush, std::vector<float> s) {
+  s[0] = 1.5f * kSmallest;  // half of it is nothing
+  const Stored before(s, dtype);
+  Stored after = before;
+  kernels.flush(after.bytes.data(), dtype, flush.neurons, flush.width, flush.tokens());
+  convert(dtype, after.bytes.data(), DType::f32, after.values.data(), s.size());
+  for (int64_t i = 0; i < flush.neurons; ++i) {
+    for (int64_t d = 0; d < flush.width; ++d) {
+      CHECK(after.values[i * flush.width + d] ==
+            doctest::Approx(flush.expected(before.values, i, d)).epsilon(dtype == DType::f32 ? 1e-5 : 4e-3));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a flush adds pending tokens to rows of S, weighed, and lets S decay") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      for (const int64_t width : {16, 80, 272}) {
+        for (const int64_t neurons : {1, 6, 16, 37}) {
+          for (const float left : {1.0f, 0.5f}) {
+            for (const int64_t tokens : {1, 16}) {
+              const Flush flush(random, neurons, width, tokens, left);
+              check_flush(kernels, dtype, flush, random.floats(neurons * width));
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST_CASE("a flush leaves rows in which no token is active as they are, and those that follow") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    Flush flush(random, 20, 32, 3, 1.0f);
+    for (const int32_t slot : flush.slots) flush.r[slot * Flush::kSlotStride + 5] = 0.0f;
+    const std::vector<float> before = random.floats(21 * 32);
+    std::vector<float> after = before;
+    kernels.flush(after.data(), DType::f32, 20, 32, flush.tokens());
+    const auto same = [&](int64_t row) {
+      return std::equal(after.begin() + row * 32, after.begin() + (row + 1) * 32, before.begin() + row * 32);
+    };
+    CHECK(same(5));
+    CHECK(same(20));
+    CHECK(!same(4));
   });
 }
 

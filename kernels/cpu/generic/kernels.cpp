@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/cpu/generic/flush.h"
 #include "kernels/cpu/generic/products.h"
 #include "kernels/cpu/generic/quantized_rows.h"
 #include "kernels/cpu/generic/rows.h"
@@ -120,16 +121,6 @@ void rotate_by(float* n, const float* angles, int64_t count, float* r) {
 
 // ---- the rest ----
 
-// Magnitudes compare as their bits do, which is the cheapest comparison.
-void decay(float* values, int64_t count, float factor) {
-  const Ints smallest = (Ints)splat(kSmallest), magnitude = Ints{} + INT32_MAX;
-#pragma GCC unroll 4
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const Ints value = (Ints)(load(values + i) * splat(factor));
-    store(values + i, (Floats)(value & ((value & magnitude) > smallest)));
-  }
-}
-
 #if defined(__AVX512F__)
 int64_t compact(const float* values, const int32_t* index, int64_t count, float* kept, int32_t* kept_index) {
   int64_t active = 0;
@@ -225,13 +216,8 @@ void widen(const void* from, DType dtype, int64_t count, float* to) {
 }
 
 void narrow(const float* from, int64_t count, uint16_t* to) {
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const Words bits = (Words)load(from + i);
-    const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const Words number = (Words)((bits & 0x7fffffff) <= 0x7f800000);  // not NaN
-    const Halves halves = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), Halves);
-    __builtin_memcpy(to + i, &halves, sizeof halves);
-  }
+  auto* rounded = reinterpret_cast<BFloat16*>(to);
+  for (int64_t i = 0; i < count; i += kLanes) store(rounded + i, load(from + i));
 }
 
 }  // namespace
@@ -249,6 +235,7 @@ const Kernels BDH_CONCAT(kernels_, BDH_ISA) = {
     rotate_by,
     encode,
     gate,
+    flush,
     decay,
     compact,
     count_active,

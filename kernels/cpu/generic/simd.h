@@ -222,6 +222,15 @@ inline Words widen_bits(Halves v) {
 
 inline Floats load(const BFloat16* from) { return (Floats)(widen_bits(load_bits(from)) << 16); }
 
+/// Rounded to the nearest, ties to even; NaN stays one.
+inline void store(BFloat16* to, Floats v) {
+  const Words bits = (Words)v;
+  const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Words number = (Words)((bits & 0x7fffffff) <= 0x7f800000);
+  const Halves halves = __builtin_convertvector((rounded & number) | (0x7fc0 & ~number), Halves);
+  __builtin_memcpy(to, &halves, sizeof halves);
+}
+
 /// Exact for every half: the exponent is re-biased by a multiplication, which makes denormals right as well.
 inline Floats load(const Float16* from) {
 #if defined(__AVX512F__)
