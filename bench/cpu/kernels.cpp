@@ -358,21 +358,17 @@ std::vector<Task> product_tasks() {
 
 // ---- element by element ----
 
-// n holds ones and zeros.
-struct Elements {
-  explicit Elements(int64_t count) : n(count), v(count) {
-    std::mt19937 random(1);
-    for (int64_t i = 0; i < count; ++i) *n.at(i) = static_cast<float>(random() % 2);
-  }
-  Floats n, v;
-  std::vector<float> freqs = frequencies(kNeurons);
-};
+Floats ones_and_zeros(int64_t count) {
+  const Floats n(count);
+  std::mt19937 random(1);
+  for (int64_t i = 0; i < count; ++i) *n.at(i) = static_cast<float>(random() % 2);
+  return n;
+}
 
-// A block of neurons that stays in cache, or as many as make an array of half the large block's size.
+// A block of neurons that stays in cache, or as many as the large block holds.
 Task count_task(bool from_memory) {
-  const int64_t block = kBlock * kTokens,
-                parts = from_memory ? large_block().bytes / (2 * block * kFloat) : 1;
-  const auto e = std::make_shared<Elements>(parts * block);
+  const int64_t block = kBlock * kTokens, parts = from_memory ? large_block().bytes / (block * kFloat) : 1;
+  const Floats n = ones_and_zeros(parts * block);
   const auto bytes = static_cast<double>(parts * block * kFloat);
   return {"count_active",
           concat(kBlock, " neurons x ", kTokens, " tokens, ", from_memory ? "memory" : "cache"),
@@ -380,13 +376,14 @@ Task count_task(bool from_memory) {
           parts,
           {.bytes = bytes, .working_set = bytes},
           [=](const Kernels& kernels, int64_t part, int64_t) {
-            benchmark::DoNotOptimize(kernels.count_active(e->n.at(part * block), kTokens, kBlock, kTokens));
+            benchmark::DoNotOptimize(kernels.count_active(n.at(part * block), kTokens, kBlock, kTokens));
           }};
 }
 
 // One token's rotation, a tile at a time, and the norm of one row after another.
 std::vector<Task> token_tasks() {
-  const auto e = std::make_shared<Elements>(kAllNeurons);
+  const Floats n = ones_and_zeros(kAllNeurons), out(kAllNeurons);
+  const std::vector<float> freqs = frequencies(kNeurons);
   const auto bytes = static_cast<double>(kAllNeurons * kFloat);
   return {
       {"rotate",
@@ -396,8 +393,7 @@ std::vector<Task> token_tasks() {
        {.bytes = 4 * bytes, .written = 2 * bytes, .working_set = 3 * bytes},  // n and freqs; n and r
        [=](const Kernels& kernels, int64_t part, int64_t) {
          const int64_t first = part * kTileNeurons;
-         kernels.rotate(e->n.at(first), e->freqs.data() + first % kNeurons, kTileNeurons, 512.0f,
-                        e->v.at(first));
+         kernels.rotate(n.at(first), freqs.data() + first % kNeurons, kTileNeurons, 512.0f, out.at(first));
        }},
       {"norm",
        concat(kWidth, " wide, ", kAllNeurons / kWidth, " rows"),
@@ -405,7 +401,7 @@ std::vector<Task> token_tasks() {
        kAllNeurons / kWidth,
        {.bytes = 2 * bytes, .written = bytes, .working_set = 2 * bytes},
        [=](const Kernels& kernels, int64_t part, int64_t) {
-         kernels.norm(e->n.at(part * kWidth), kWidth, kWidth, e->v.at(part * kWidth));
+         kernels.norm(n.at(part * kWidth), kWidth, kWidth, out.at(part * kWidth));
        }},
   };
 }
