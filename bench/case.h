@@ -53,6 +53,7 @@ struct Result {
 struct Bound {
   double seconds = 0;  // 0: unknown
   std::string by;      // "memory", "L3", "product bf16"
+  double usual = 0;    // the same by what the machine gave in the midst of its repetitions; 0: unknown
 };
 
 /// What a machine was seen to do at best: a roof that no work passes.

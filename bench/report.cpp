@@ -76,6 +76,8 @@ std::string limits_table(const Report& report) {
 std::string per_token(const Result& r) { return format_seconds(r.median() / r.work.tokens); }
 std::string tokens_per_second(const Result& r) { return format_number(r.work.tokens / r.median()); }
 
+std::string usual_share(const Row& row) { return row.usual_share > 0 ? format_share(row.usual_share) : ""; }
+
 std::string format_peers(const Row& row) {
   std::string text;
   for (const auto& [name, ratio] : row.peers)
@@ -85,13 +87,13 @@ std::string format_peers(const Row& row) {
 
 std::string paths_table(const Report& report) {
   Table table({"path", "model", "dtype", "threads", "a token", "spread", "tokens/s", "limit a token",
-               "bound by", "share", "faster than"});
+               "bound by", "share", "by medians", "faster than"});
   for (const Row& row : report.rows) {
     if (!is_shown(row, Kind::path)) continue;
     const Result& r = row.result;
     table.add({r.of.name, r.of.shape, r.of.dtype, threads_of(r.of), per_token(r), format_share(r.spread()),
                tokens_per_second(r), format_seconds(row.bound.seconds / r.work.tokens), row.bound.by,
-               format_share(row.share), format_peers(row)});
+               format_share(row.share), usual_share(row), format_peers(row)});
   }
   return section("Paths", table);
 }
@@ -122,13 +124,14 @@ const Row* first_variant(const Report& report, const Row& row) {
 
 std::string kernels_table(const Report& report) {
   Table table({"kernel", "shape", "dtype", "by", "threads", "median", "spread", "bytes", "flops", "bound by",
-               "share", "times as long"});
+               "share", "by medians", "times as long"});
   for (const Row& row : report.rows) {
     if (!is_shown(row, Kind::kernel)) continue;
     const Result& r = row.result;
     const Row* first = first_variant(report, row);
     table.add({r.of.name, r.of.shape, r.of.dtype, r.of.variant, threads_of(r.of), format_seconds(r.median()),
                format_share(r.spread()), byte_rate(r), flop_rate(r), row.bound.by, format_share(row.share),
+               usual_share(row),
                first == &row ? "" : format_number(r.median() / first->result.median()) + "x"});
   }
   return section("Kernels", table);
@@ -197,6 +200,7 @@ Json json_of(const Row& row) {
     object.emplace_back("limit", row.bound.seconds);
     object.emplace_back("limit_by", row.bound.by);
     object.emplace_back("share", row.share);
+    if (row.usual_share > 0) object.emplace_back("share_by_medians", row.usual_share);
   }
   Json::Object peers;
   for (const auto& [name, ratio] : row.peers) peers.emplace_back(name, ratio);
@@ -254,6 +258,7 @@ std::vector<Row> rows_of(const std::vector<Result>& results,
     if (judged && result.median() > 0) {
       row.bound = bound(result);
       row.share = row.bound.seconds / result.median();
+      row.usual_share = row.bound.usual / result.median();
     }
     rows.push_back(std::move(row));
   }

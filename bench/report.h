@@ -16,6 +16,7 @@ struct Row {
   Result result;
   Bound bound;
   double share = 0;                                   // bound / median; 0: unknown
+  double usual_share = 0;                             // Bound::usual / median
   std::vector<std::pair<std::string, double>> peers;  // name, and how many times as long it takes
 };
 

@@ -184,23 +184,23 @@ std::vector<CpuCase> limit_cases(const Machine& machine) {
 Limits::Limits(Machine machine, const std::vector<Result>& results)
     : machine_(std::move(machine)), results_(results) {}
 
-// The best rate of the cases with that name and, unless empty, that shape, in their best repetition; bytes or
+// The best rate of the cases with that name and, unless empty, that shape, by that time of theirs; bytes or
 // flops a second.
-double Limits::rate(const std::string& name, const std::string& shape, int threads) const {
+double Limits::rate(const std::string& name, const std::string& shape, int threads, Time time) const {
   double best = 0;
   for (const Result& result : results_) {
     if (result.of.kind != Kind::limit || result.of.name != name || result.of.threads != threads) continue;
     if (result.samples.empty() || (!shape.empty() && result.of.shape != shape)) continue;
-    best = std::max(best, (result.work.bytes + result.work.flops) / result.best());
+    best = std::max(best, (result.work.bytes + result.work.flops) / (result.*time)());
   }
   return best;
 }
 
-Bound Limits::bound(const Work& work, int threads) const {
+Bound Limits::longest(const Work& work, int threads, Time time) const {
   const Level level = machine_.level_of(work.working_set, threads);
   const char* name = name_of(level);
-  const double read = rate(kRead, name, threads), write = rate(kWrite, name, threads),
-               multiply = rate(kSgemm, "", threads);
+  const double read = rate(kRead, name, threads, time), write = rate(kWrite, name, threads, time),
+               multiply = rate(kSgemm, "", threads, time);
   if (read == 0 || write == 0 || multiply == 0) return {};
   const Bound bounds[] = {{(work.bytes - work.written) / read, concat("read ", name)},
                           {work.written / write, concat("write ", name)},
@@ -209,13 +209,19 @@ Bound Limits::bound(const Work& work, int threads) const {
                            [](const Bound& a, const Bound& b) { return a.seconds < b.seconds; });
 }
 
+Bound Limits::bound(const Work& work, int threads) const {
+  Bound bound = longest(work, threads, &Result::best);
+  bound.usual = longest(work, threads, &Result::median).seconds;
+  return bound;
+}
+
 std::vector<Roof> Limits::roofs() const {
   std::vector<Roof> roofs;
   for (const Level level : {Level::memory, Level::l3, Level::l2, Level::l1}) {
-    const double bytes = rate(kRead, name_of(level), machine_.cores);
+    const double bytes = rate(kRead, name_of(level), machine_.cores, &Result::best);
     if (bytes > 0) roofs.push_back({concat("read ", name_of(level)), false, bytes});
   }
-  roofs.push_back({kSgemm, true, rate(kSgemm, "", machine_.cores)});
+  roofs.push_back({kSgemm, true, rate(kSgemm, "", machine_.cores, &Result::best)});
   return roofs;
 }
 

@@ -18,13 +18,15 @@ class Limits {
   Limits(Machine machine, const std::vector<Result>& results);
 
   /// The longest of reading and of writing, at the level its working set fits in, which may go on at the same
-  /// time, and flops over the fastest sgemm.
+  /// time, and flops over the fastest sgemm; each in its best repetition and, as Bound::usual, by its median.
   Bound bound(const Work& work, int threads) const;
   /// With all cores: reading each level of memory, and sgemm.
   std::vector<Roof> roofs() const;
 
  private:
-  double rate(const std::string& name, const std::string& shape, int threads) const;
+  using Time = double (Result::*)() const;
+  double rate(const std::string& name, const std::string& shape, int threads, Time time) const;
+  Bound longest(const Work& work, int threads, Time time) const;
   Machine machine_;
   const std::vector<Result>& results_;
 };

@@ -55,7 +55,7 @@ Report made_up_report() {
   report.notes = {"A note."};
   report.roofs = {{"memory", false, 2e12}, {"L2 cache", false, 5e12}, {"product bf16", true, 8e14}};
   report.rows = rows_of(made_up_results(), [](const Result& result) {
-    return result.of.kind == Kind::path ? Bound{5e-5, "memory"} : Bound{4e-6, "product bf16"};
+    return result.of.kind == Kind::path ? Bound{5e-5, "memory", 9e-5} : Bound{4e-6, "product bf16"};
   });
   return report;
 }
@@ -89,6 +89,8 @@ TEST_CASE("bench: rows have a share of their limit, and peers of their dtype") {
   CHECK(report.rows[1].share == doctest::Approx(0.4));
   CHECK(report.rows[2].share == doctest::Approx(0.2));
   CHECK(report.rows[3].share == doctest::Approx(0.5));
+  CHECK(report.rows[3].usual_share == doctest::Approx(0.9));
+  CHECK(report.rows[1].usual_share == 0);
   REQUIRE(report.rows[3].peers.size() == 1);
   CHECK(report.rows[3].peers[0].second == doctest::Approx(3));
   CHECK(report.rows[0].share == 0);
@@ -102,6 +104,7 @@ TEST_CASE("bench: tables name variants, rates, ratios and what failed") {
   CHECK(contains(table, "2.00 TB/s"));    // both kinds of bytes
   CHECK(contains(table, "2.00x"));        // cuBLAS takes twice as long
   CHECK(contains(table, "Imaginary peer 3.00x"));
+  CHECK(contains(table, "50 %        90 %"));
   CHECK(contains(table, "not measured: broken_kernel"));
   CHECK(contains(table, "A note."));
 }
@@ -127,6 +130,16 @@ TEST_CASE("bench: a share above 105 % is an error, in the table, in the JSON and
   const Json json = json_of(report);
   CHECK(contains(json.find("results")->as_array()[3].find("error")->as_string(), "232 %"));
   CHECK(json.find("results")->as_array()[2].find("error") == nullptr);
+}
+
+TEST_CASE("bench: JSON has the share by medians where there is one") {
+  const Json json = json_of(made_up_report());
+  const auto share = [&](size_t row) {
+    return json.find("results")->as_array()[row].find("share_by_medians");
+  };
+  REQUIRE(share(3) != nullptr);
+  CHECK(share(3)->as_number() == doctest::Approx(0.9));
+  CHECK(share(1) == nullptr);
 }
 
 TEST_CASE("bench: the JSON keeps every repetition and reads back") {
