@@ -359,7 +359,7 @@ std::vector<Task> product_tasks() {
 // ---- element by element ----
 
 Floats ones_and_zeros(int64_t count) {
-  const Floats n(count);
+  Floats n(count);
   std::mt19937 random(1);
   for (int64_t i = 0; i < count; ++i) *n.at(i) = static_cast<float>(random() % 2);
   return n;
