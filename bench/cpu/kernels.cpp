@@ -14,6 +14,7 @@
 #include "kernels/cpu/backend.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/state.h"
 #include "kernels/cpu/tiles.h"
 
 namespace bdh::bench {
@@ -172,7 +173,7 @@ std::vector<Task> row_tasks() {
 
 // The window's tokens added to S: one tile that stays in cache, or as many as fill half the large block.
 Task flush_task(DType dtype, bool from_memory) {
-  constexpr int64_t kWindow = 16;
+  using cpu::kWindow;
   const int64_t tile_bytes = kTileNeurons * row_bytes_of(dtype),
                 tiles = from_memory ? large_block().bytes / (2 * tile_bytes) : 1;
   const std::shared_ptr<std::byte> s = random_numbers(tiles * tile_bytes);

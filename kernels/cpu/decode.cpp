@@ -355,9 +355,6 @@ void set_angles(const Decode& d) {
   }
 }
 
-// The first tile that is flushed before the token at that position.
-int64_t first_due(int64_t position) { return (kWindow - position % kWindow) % kWindow; }
-
 std::vector<Token> batch_of(std::span<const Segment> segments) {
   std::vector<Token> batch;
   for (const Segment& segment : segments) {
@@ -437,7 +434,8 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  scratch.low_partial.at_least(count * tiles.count * rank)};
   const int64_t together = std::min(count, gated_together(kernels, packed));
   GateScratch* gates = scratch.gates.at_least(together > 1 ? pool.threads() : 0);
-  const int64_t longest = first_due(batch[0].position) % tiles.count;  // begun with, so that all end together
+  // A tile that is flushed takes longest: begun with, so that threads end together.
+  const int64_t longest = SequenceState::first_due(batch[0].position) % tiles.count;
   set_angles(d);
   const auto space_of = [&](int worker) { return d.partial + (count * tiles.count + worker) * d.stride; };
   for (int64_t b = 0; b < count; ++b)

@@ -46,8 +46,10 @@ struct Product {
   int64_t diagonal = INT64_MAX / 2;
 };
 
-/// Tokens that S does not hold yet, at most 32: token t's r of a tile's neuron i is r[slots[t] * r_stride +
-/// i], its x begins at x + slots[t] * x_stride.
+constexpr int64_t kMostPending = 32;
+
+/// Tokens that S does not hold yet, at most kMostPending: token t's r of a tile's neuron i is r[slots[t] *
+/// r_stride + i], its x begins at x + slots[t] * x_stride.
 struct PendingTokens {
   int64_t count;
   const int32_t* slots;

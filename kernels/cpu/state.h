@@ -29,7 +29,8 @@ namespace bdh::cpu {
 
 constexpr int64_t kWindow = 16;
 constexpr int64_t kSlots = kWindow + kMostProvisional;  // tokens being read have slots too
-constexpr int64_t kColumnBlock = 16;                    // columns that lie together, at most
+static_assert(kWindow <= kMostPending);
+constexpr int64_t kColumnBlock = 16;  // columns that lie together, at most
 
 class SequenceState : public State {
  public:
@@ -60,6 +61,8 @@ class SequenceState : public State {
   int64_t pending_slots(int64_t tile, int64_t position, int32_t* slots) const;
   /// True when the tile is to be flushed before the token at that position is read.
   static bool is_flush_due(int64_t tile, int64_t position) { return (position + tile) % kWindow == 0; }
+  /// The first such tile, where there are so many.
+  static int64_t first_due(int64_t position) { return (kWindow - position % kWindow) % kWindow; }
   /// Where the tile is flushed: at the position, or at the last one before it.
   static int64_t last_flush(int64_t tile, int64_t position) { return position - (position + tile) % kWindow; }
   /// The tokens before this one are in S, or in columns, when the token at that position is read.

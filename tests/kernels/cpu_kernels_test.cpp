@@ -409,15 +409,14 @@ struct Flush {
   }
   double expected(const std::vector<float>& s, int64_t i, int64_t d) const {
     const float old = left == 1.0f ? s[i * width + d] : s[i * width + d] * left;
-    double sum = left == 1.0f || std::abs(old) > kSmallest ? old : 0.0f;
+    double sum = old;
     for (size_t t = 0; t < slots.size(); ++t)
       sum += static_cast<double>(worth[t]) * r[slots[t] * kSlotStride + i] * x[slots[t] * width + d];
     return sum;
   }
 };
 
-void check_flush(const Kernels& kernels, DType dtype, const Flush& flush, std::vector<float> s) {
-  s[0] = 1.5f * kSmallest;  // half of it is nothing
+void check_flush(const Kernels& kernels, DType dtype, const Flush& flush, const std::vector<float>& s) {
   const Stored before(s, dtype);
   Stored after = before;
   kernels.flush(after.bytes.data(), dtype, flush.neurons, flush.width, flush.tokens());
@@ -438,7 +437,7 @@ TEST_CASE("a flush adds pending tokens to rows of S, weighed, and lets S decay")
     for (const DType dtype : {DType::f32, DType::bf16}) {
       for (const int64_t width : {16, 80, 272}) {
         for (const int64_t neurons : {1, 6, 16, 37}) {
-          for (const float left : {1.0f, 0.5f}) {
+          for (const float left : {1.0f, 0.7f}) {
             for (const int64_t tokens : {1, 16}) {
               const Flush flush(random, neurons, width, tokens, left);
               check_flush(kernels, dtype, flush, random.floats(neurons * width));
@@ -446,6 +445,28 @@ TEST_CASE("a flush adds pending tokens to rows of S, weighed, and lets S decay")
           }
         }
       }
+    }
+  });
+}
+
+TEST_CASE("what a flush lets decay is nothing below the smallest number, and bfloat16 is rounded once") {
+  Random random;
+  for_each_isa([&](const Kernels& kernels) {
+    for (const float left : {1.0f, 0.7f}) {
+      Flush flush(random, 19, 272, 16, left);
+      for (const int32_t slot : flush.slots) flush.r[slot * Flush::kSlotStride] = 0.0f;
+      std::vector<float> s = random.floats(19 * 272);
+      s[0] = 1.2f * kSmallest;
+      s[1] = 3.0f * kSmallest;
+      const Stored before(s, DType::bf16);
+      std::vector<float> rows = before.values;
+      kernels.flush(rows.data(), DType::f32, 19, 272, flush.tokens());
+      CHECK(rows[0] == (left == 1.0f ? before.values[0] : 0.0f));
+      CHECK(rows[1] == before.values[1] * left);
+
+      std::vector<std::byte> rounded = before.bytes;
+      kernels.flush(rounded.data(), DType::bf16, 19, 272, flush.tokens());
+      CHECK(rounded == Stored(rows, DType::bf16).bytes);
     }
   });
 }

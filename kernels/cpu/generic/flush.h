@@ -26,10 +26,8 @@ namespace {
 
 // r of some neurons side by side, weighed: slots lie far apart, in lines that would drive out one another.
 struct Neurons {
-  static constexpr int64_t kMostTokens = 32;
-
-  const float* x[kMostTokens];
-  alignas(64) float r[kMostTokens][kLanes];
+  const float* x[kMostPending];
+  alignas(64) float r[kMostPending][kLanes];
   uint32_t active[kLanes];  // bit t: whether r of token t is not zero
 
   // Those from `first` on.
