@@ -33,11 +33,11 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokeni
 
 import bdh_torch
 from checks import Checks
-from logits_parity import Command, random_model, relative_difference, write_model
+from logits_parity import Command, random_model, relative_difference, too_far, write_model
 
 logging.set_verbosity_error()
 torch.set_num_threads(1)  # small models: threads wait for each other longer than they work
-TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 3e-2}  # of the largest logit
+TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 4e-3}  # of the largest logit: PyTorch's sums have the dtype, ours are float32's
 SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 HOSTILE = ["---", "a: b", "x\n---\n# y", "\"quoted\" and \\", "no", "1.0", "~", "- a", "#", "{a: [b", "|", "\u2028\u0085\x7f\x01",
@@ -60,7 +60,7 @@ def generated(model, prompts, count, **options):
     return out[:, width:].tolist()
 
 
-def check_model(checks, command, directory, state, tokens):
+def check_model(checks, command, directory, state, config, tokens):
     """Logits in every dtype and form, and that frequencies stay what they are."""
     vocab = state["embed.weight"].shape[0]
     for name in TOLERANCE:
@@ -77,8 +77,8 @@ def check_model(checks, command, directory, state, tokens):
             forms["for training"] = model(ids).logits[0].detach()
         for form, logits in forms.items():
             difference = relative_difference(logits.float(), want)
-            checks.that(logits.shape == (len(tokens), vocab) and difference <= TOLERANCE[name],
-                        f"{directory.name}: {name} {form}: logits differ by {difference:.1e}")
+            far = too_far(difference, state, config, tokens, dtype=getattr(torch, name), tolerance=TOLERANCE[name])
+            checks.that(logits.shape == (len(tokens), vocab) and not far, f"{directory.name}: {name} {form}: logits differ by {difference:.1e}")
 
 
 def check_generation(checks, directory, state, config, draw):
@@ -112,7 +112,7 @@ def check_generation(checks, directory, state, config, draw):
         told = generated(model, [prompts[0]], 30, **{its_name: before})[0]
     checks.that(torch.equal(renamed.logits, parts.logits), f"{directory.name}: a cache under its other name")
     checks.that(told == want[0], f"{directory.name}: generate from a cache")
-    checks.that(relative_difference(parts.logits[:, -1], whole.logits[:, -1]) <= 1e-5, f"{directory.name}: in two calls")
+    checks.that(not too_far(relative_difference(parts.logits[:, -1], whole.logits[:, -1]), state, config, prompts[0]), f"{directory.name}: in two calls")
     checks.that(parts.past_key_values.get_seq_length() == len(prompts[0]), f"{directory.name}: tokens read")
 
 
@@ -135,7 +135,8 @@ def check_horizon(checks, directory, state, config, draw):
             forms["for training"] = model(ids, horizon=given).logits.detach()
         for form, logits in forms.items():
             difference = relative_difference(logits[0], want)
-            checks.that(difference <= 1e-5, f"{directory.name}: horizon {given} {form}: logits differ by {difference:.1e}")
+            far = too_far(difference, state, config, tokens, horizon=each)
+            checks.that(not far, f"{directory.name}: horizon {given} {form}: logits differ by {difference:.1e}")
     prompts = [tokens[:count] for count in (9, 1, 5)]
     want = [bdh_torch.greedy(rounded, config, prompt, 30, by_head) for prompt in prompts]
     plain = [bdh_torch.greedy(rounded, config, prompt, 30) for prompt in prompts]
@@ -466,7 +467,7 @@ def check(arguments):
             write_model(plain, config, state)
             command.run("convert", plain, directory, "--huggingface", *(("--max-shard-size", "20KB") if index % 2 else ()))
             print(f"model {index}: {config}, {len(tokens)} tokens")
-            check_model(checks, command, directory, load_file(plain / "model.safetensors"), tokens)
+            check_model(checks, command, directory, load_file(plain / "model.safetensors"), config, tokens)
             check_generation(checks, directory, state, config, draw)
             check_horizon(checks, directory, state, config, draw)
             check_training(checks, directory, state, config, tokens)
