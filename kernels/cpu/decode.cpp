@@ -35,9 +35,10 @@ struct Decode {
   float* x;                      // (B, stride)
   NeuronTiles tiles;
   int64_t stride;
-  float* attended;          // (B, H, stride): norm(a)
-  float* partial;           // (B, tiles, stride)
-  float* neurons;           // (B, tiles, kTileNeurons): n
+  float* attended;  // (H, B, stride): norm(a)
+  float* partial;   // (B, tiles, stride)
+  float* neurons;   // (B, neuron_stride): n, kTileNeurons of each tile
+  int64_t neuron_stride;
   LayerActivity* activity;  // (B, tiles)
   float* angles;            // (B, padded(N)): of the tokens whose angles are given
   float* flushed;           // of a provisional read: (tiles, kTileNeurons, stride), rows of S as they will be
@@ -49,6 +50,12 @@ struct Decode {
 
   float* angles_of(int64_t b) const { return angles + b * padded(tiles.neurons); }
   int64_t index(int64_t b, int64_t tile) const { return b * tiles.count + tile; }
+  float* neurons_of(int64_t b, int64_t tile) const {
+    return neurons + b * neuron_stride + tile * kTileNeurons;
+  }
+  float* attended_by(int64_t b, int64_t head) const {
+    return attended + (head * std::ssize(batch) + b) * stride;
+  }
   float* low_of(int64_t b, int64_t head) const { return low + (b * packed.dims.heads + head) * rank; }
 };
 
@@ -130,12 +137,12 @@ void score_tokens(const Decode& d, const Token& token, int64_t layer, int64_t i,
 void encode(const Decode& d, int64_t layer, int64_t i) {
   const NeuronTile tile = d.tiles[i];
   const Rows encoder = from_row(d.packed.layer(layer).encoder, tile.row);
-  const int64_t tokens = std::ssize(d.batch), neurons = d.tiles.count * kTileNeurons;
-  float* n = d.neurons + i * kTileNeurons;
+  const int64_t tokens = std::ssize(d.batch);
+  float* n = d.neurons_of(0, i);
   if (!d.packed.is_quantized())
-    return d.kernels.dot_rows_by_all(encoder, tile.count, d.stride, d.x, tokens, n, neurons);
+    return d.kernels.dot_rows_by_all(encoder, tile.count, d.stride, d.x, tokens, n, d.neuron_stride);
   for (int64_t b = 0; b < tokens; ++b)
-    d.kernels.dot_rows(encoder, nullptr, tile.count, d.stride, d.x + b * d.stride, n + b * neurons);
+    d.kernels.dot_rows(encoder, nullptr, tile.count, d.stride, d.x + b * d.stride, d.neurons_of(b, i));
 }
 
 // What an adapter adds to x E, or to norm(a) E_v, in a tile.
@@ -161,7 +168,7 @@ void attend(const Decode& d, int64_t layer, int64_t b, int64_t i) {
   const int64_t at = d.index(b, i);
   if (d.flushed && token.position == state.position())
     std::fill_n(d.known + i * kTileNeurons, kTileNeurons, uint8_t{0});
-  float* n = d.neurons + at * kTileNeurons;
+  float* n = d.neurons_of(b, i);
   add_low(d, update_of(token.adapter, layer, &LayerAdapter::encoder), b, tile, n);
   float* r = state.r(layer, SequenceState::slot(token.position), i);
   float* a = d.partial + at * d.stride;
@@ -193,7 +200,7 @@ void combine(const Decode& d, int64_t layer, int64_t b, int64_t head, float* spa
   const SequenceState& state = *token.state;
   const int64_t first = head * d.tiles.per_head, last = first + d.tiles.per_head;
   const auto has_scores = [&](int64_t tile) { return state.reads_columns(tile, token.position); };
-  float* out = d.attended + (b * d.packed.dims.heads + head) * d.stride;
+  float* out = d.attended_by(b, head);
   std::fill(out, out + d.stride, 0.0f);
   std::fill(space, space + d.stride, 0.0f);
   int64_t scores = 0;  // tiles that have such
@@ -238,12 +245,7 @@ void reduce_gated(const Decode& d, int64_t layer, int64_t b, int64_t i, const in
 }
 
 int64_t active_neurons(const Decode& d, int64_t sequence, int64_t i, float* n, int32_t* index) {
-  return d.kernels.compact(d.neurons + d.index(sequence, i) * kTileNeurons, nullptr, d.tiles[i].count, n,
-                           index);
-}
-
-const float* attended_by(const Decode& d, int64_t sequence, int64_t i) {
-  return d.attended + (sequence * d.packed.dims.heads + d.tiles[i].head) * d.stride;
+  return d.kernels.compact(d.neurons_of(sequence, i), nullptr, d.tiles[i].count, n, index);
 }
 
 // The gate when v of the active neurons is known. index, n, v: theirs, which are overwritten.
@@ -270,7 +272,7 @@ void gate(const Decode& d, int64_t layer, int64_t sequence, int64_t i) {
   float n[kTileNeurons], v[kTileNeurons];
   const int64_t active = active_neurons(d, sequence, i, n, index);
   const Rows encoder_v = from_row(d.packed.layer(layer).encoder_v, d.tiles[i].row);
-  d.kernels.dot_rows(encoder_v, index, active, d.stride, attended_by(d, sequence, i), v);
+  d.kernels.dot_rows(encoder_v, index, active, d.stride, d.attended_by(sequence, d.tiles[i].head), v);
   gate_by(d, layer, sequence, i, index, n, v, active);
 }
 
@@ -306,8 +308,7 @@ void gate_some(const Decode& d, int64_t layer, int64_t first, int64_t sequences,
     scratch.active[b] = active_neurons(d, first + b, i, scratch.n[b], scratch.index[b]);
   const Rows encoder_v = from_row(d.packed.layer(layer).encoder_v, d.tiles[i].row);
   d.kernels.dot_pairs(encoder_v, scratch.pairs, pair_up(scratch, sequences), d.stride,
-                      attended_by(d, first, i), d.packed.dims.heads * d.stride, sequences, scratch.v[0],
-                      kTileNeurons);
+                      d.attended_by(first, d.tiles[i].head), d.stride, sequences, scratch.v[0], kVStride);
   for (int64_t b = 0; b < sequences; ++b) {
     float v[kTileNeurons];
     for (int64_t j = 0; j < scratch.active[b]; ++j) v[j] = scratch.v[b][scratch.index[b][j]];
@@ -414,6 +415,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
     if (token.trace) token.trace->assign(static_cast<size_t>(packed.dims.layers), {});
   }
   const int64_t rank = padded_rank(batch);
+  const int64_t neuron_stride = tiles.count * kTileNeurons + kPadding;  // as for kVStride
   if (provisional) scratch.known.resize(static_cast<size_t>(tiles.count * kTileNeurons));
   const Decode d{kernels,
                  packed,
@@ -423,7 +425,8 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
                  packed.stride,
                  scratch.attended.at_least(count * packed.dims.heads * packed.stride),
                  scratch.partial.at_least((count * tiles.count + pool.threads()) * packed.stride),
-                 scratch.neurons.at_least(count * tiles.count * kTileNeurons),
+                 scratch.neurons.at_least(count * neuron_stride),
+                 neuron_stride,
                  scratch.activity.data(),
                  scratch.angles.at_least(count * padded(packed.dims.neurons)),
                  provisional ? scratch.flushed.at_least(tiles.count * kTileNeurons * packed.stride) : nullptr,
@@ -450,7 +453,7 @@ const float* decode(const Kernels& kernels, const PackedParameters& packed, Thre
     });
     for_each(pool, count, packed.dims.heads,
              [&](int64_t b, int64_t head, int worker) { combine(d, layer, b, head, space_of(worker)); });
-    reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, packed.dims.heads * d.stride, d.stride);
+    reduce_all(d, layer, &LayerAdapter::encoder_v, d.attended, d.stride, count * d.stride);
     pool.run(tiles.count, [&](int64_t i, int worker) {
       for (int64_t b = 0; b < count; b += together)
         gate_some(d, layer, b, std::min(together, count - b), i, gates, worker);

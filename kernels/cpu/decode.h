@@ -14,12 +14,14 @@
 namespace bdh::cpu {
 
 constexpr int64_t kMostGated = 16;  // sequences whose v are made together
+// Sequences a multiple of 4 KB apart would drive out one another from the first cache.
+constexpr int64_t kVStride = kTileNeurons + kPadding;
 
 /// A thread's: a tile's active neurons of several sequences, and v of each neuron that is active.
 struct GateScratch {
   int32_t index[kMostGated][kTileNeurons];
   float n[kMostGated][kTileNeurons];
-  float v[kMostGated][kTileNeurons];
+  float v[kMostGated][kVStride];
   DotPair pairs[kMostGated * kTileNeurons];
   int64_t active[kMostGated];
 };

@@ -256,8 +256,14 @@ void dot_four(const BFloat16* const (&row)[kTogether], int64_t width, const Divi
 template <class Element, class Several>
 void dot_pairs_of(const Rows& rows, const DotPair* pairs, int64_t count, int64_t width, const Several& x,
                   float* out, int64_t out_stride) {
+  constexpr int64_t kAhead = 32;  // pairs
   const RowList<Element> list(rows, nullptr, INT64_MAX);
+  int64_t asked = 0;
   for (int64_t j = 0; j < count; j += kTogether) {
+    for (; asked < std::min(j + kAhead, count); ++asked) {
+      if (asked == 0 || pairs[asked].row != pairs[asked - 1].row)
+        prefetch_bytes(list[pairs[asked].row], width * static_cast<int64_t>(sizeof(Element)));
+    }
     const Element* row[kTogether];
     std::decay_t<decltype(x[0])> its_x[kTogether];
     for (int64_t i = 0; i < kTogether; ++i) {
