@@ -19,28 +19,35 @@ constexpr size_t kMostSeen = 65536;
 PrefixCache::PrefixCache(std::shared_ptr<StateStore> store, int64_t grid, uint64_t max_prompt_bytes)
     : store_(std::move(store)), grid_(grid), max_prompt_bytes_(max_prompt_bytes) {}
 
-void PrefixCache::begin(Session& session, std::span<const int32_t> prompt, Plan& plan) {
-  const std::vector<std::string> names = prefix_points(session, prompt, grid_);
-  const auto name_of = [&](int64_t point) { return concat(kPrefix, names[static_cast<size_t>(point - 1)]); };
-  int64_t kept = std::ssize(names), parting = kept;
-  std::optional<KeptState> state;
-  while (kept > 0 && !(state = find(name_of(kept), session))) --kept;
-  while (parting > 0 && !seen_.contains(name_of(parting))) --parting;
-  for (int64_t point = 1; point <= std::ssize(names); ++point) see(name_of(point));
+PrefixCache::Beginning PrefixCache::find(const Session& session, std::span<const int32_t> prompt) {
+  const std::lock_guard lock(finding_);
+  Beginning found;
+  for (const std::string& point : prefix_points(session, prompt, grid_))
+    found.points.push_back(concat(kPrefix, point));
+  found.kept = std::ssize(found.points);
+  while (found.kept > 0 && !(found.state = find_point(found.points[found.kept - 1], session))) --found.kept;
+  return found;
+}
+
+void PrefixCache::begin(Session& session, const Beginning& beginning, Plan& plan) {
+  const std::vector<std::string>& points = beginning.points;
+  int64_t parting = std::ssize(points);
+  while (parting > 0 && !seen_.contains(points[parting - 1])) --parting;
+  for (const std::string& point : points) see(point);
 
   const uint64_t bytes = most_session_bytes(session.weights(), session.options().state_dtype);
   const auto plan_point = [&](int64_t point) {
-    if (point <= kept || (plan.size() + 1) * bytes > max_prompt_bytes_) return;
-    plan[point * grid_] = name_of(point);
+    if (point <= beginning.kept || (plan.size() + 1) * bytes > max_prompt_bytes_) return;
+    plan[point * grid_] = points[point - 1];
   };
-  plan_point(std::ssize(names));
+  plan_point(std::ssize(points));
   plan_point(parting);
-  for (int64_t back = 1; back < std::ssize(names); back *= 2) plan_point(std::ssize(names) - back);
-  if (state) session.copy(*state->session);
+  for (int64_t back = 1; back < std::ssize(points); back *= 2) plan_point(std::ssize(points) - back);
+  if (beginning.state) session.copy(*beginning.state->session);
 }
 
 /// A damaged file is a miss, and so is a state of the same model loaded twice.
-std::optional<KeptState> PrefixCache::find(const std::string& name, const Session& like) const {
+std::optional<KeptState> PrefixCache::find_point(const std::string& name, const Session& like) const {
   try {
     std::optional<KeptState> state = store_->find(name, like.shared_weights(), like.options().state_dtype);
     const KeptState* found = state ? &*state : nullptr;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <exception>
 #include <new>
+#include <system_error>
 #include <utility>
 
 #include "bdh/base/error.h"
@@ -19,6 +20,8 @@ struct Scheduler::Job {
   std::unique_ptr<Session> session;
   size_t read = 0;  // tokens of the prompt
   int64_t cached = 0;
+  std::future<PrefixCache::Beginning> beginning;  // until it is taken
+  bool looks_up = false;                          // files are read for it; the scheduler's mutex guards it
   PrefixCache::Plan plan;
   std::promise<PendingText::Outcome> promise;
   std::optional<PendingText::Failure> failure;
@@ -127,6 +130,7 @@ SchedulerStatus Scheduler::status() const {
 
 void Scheduler::run() {
   while (admit()) {
+    take_beginnings();
     read_chunks();
     write_tokens();
     settle();
@@ -139,7 +143,11 @@ bool Scheduler::admit() {
   std::vector<Job*> begun;
   {
     std::unique_lock lock(mutex_);
-    work_.wait(lock, [this] { return stopping_ || !queue_.empty() || !running_.empty(); });
+    work_.wait(lock, [this] {
+      const bool has_room = running_.size() < options_.most_running;
+      return std::any_of(running_.begin(), running_.end(), [](const auto& job) { return !job->looks_up; }) ||
+             (has_room && (stopping_ || !queue_.empty()));
+    });
     if (stopping_) {
       for (const auto& [id, job] : jobs_) job->cancelled = true;
     }
@@ -194,8 +202,47 @@ void Scheduler::begin(Job& job) {
   }
   job.session = new_session(job.request.weights ? job.request.weights : weights_,
                             {.horizon = job.request.config.horizon, .state_dtype = options_.state_dtype});
-  if (!options_.prefix_cache || job.wants_rows()) return;
-  options_.prefix_cache->begin(*job.session, job.text.history(), job.plan);
+  if (options_.prefix_cache && !job.wants_rows()) look_up(job);
+}
+
+/// On a thread of its own, where files have to be read.
+void Scheduler::look_up(Job& job) {
+  if (!options_.prefix_cache->reads_files()) return begin_with(job, beginning_of(job));
+  job.looks_up = true;
+  try {
+    job.beginning = std::async(std::launch::async, [this, &job] {
+      const auto end = [this, &job](void*) {
+        const std::lock_guard lock(mutex_);
+        job.looks_up = false;
+        work_.notify_one();
+      };
+      const std::unique_ptr<void, decltype(end)> until_found(this, end);
+      return beginning_of(job);
+    });
+  } catch (const std::system_error&) {  // there is no thread to be had
+    job.looks_up = false;
+    begin_with(job, beginning_of(job));
+  }
+}
+
+PrefixCache::Beginning Scheduler::beginning_of(const Job& job) const {
+  return options_.prefix_cache->find(*job.session, job.text.history());
+}
+
+/// Of the prompts that have been looked up.
+void Scheduler::take_beginnings() {
+  std::vector<Job*> found;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& job : running_) {
+      if (job->beginning.valid() && !job->looks_up) found.push_back(job.get());
+    }
+  }
+  for (Job* job : found) guarded({&job, 1}, [&] { begin_with(*job, job->beginning.get()); });
+}
+
+void Scheduler::begin_with(Job& job, const PrefixCache::Beginning& beginning) {
+  options_.prefix_cache->begin(*job.session, beginning, job.plan);
   job.cached = job.session->position();
   job.read = static_cast<size_t>(job.cached);
   const std::lock_guard lock(mutex_);
@@ -215,7 +262,7 @@ std::span<const int32_t> Scheduler::next_chunk(const Job& job) const {
 void Scheduler::read_chunks() {
   std::vector<Job*> readers, ending;
   for (const auto& job : running_) {
-    if (job->is_reading() && !job->cancelled) readers.push_back(job.get());
+    if (job->is_reading() && !job->cancelled && !job->beginning.valid()) readers.push_back(job.get());
   }
   if (readers.empty()) return;
   std::rotate(readers.begin(), readers.begin() + static_cast<std::ptrdiff_t>(next_reader_ % readers.size()),
@@ -358,7 +405,7 @@ void Scheduler::emit(Job& job, int32_t token, std::span<const float> logits) {
 void Scheduler::settle() {
   Jobs ended;
   for (std::unique_ptr<Job>& job : running_) {
-    if (job->ended() || job->cancelled) ended.push_back(std::move(job));
+    if ((job->ended() || job->cancelled) && !job->beginning.valid()) ended.push_back(std::move(job));
   }
   std::erase(running_, nullptr);
   const auto count = [this](auto is) {

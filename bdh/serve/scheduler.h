@@ -33,7 +33,8 @@ struct SchedulerOptions {
   /// by. Chunks end at positions that are multiples of it, wherever a session stands.
   int64_t chunk = 64;
   DType state_dtype = DType::f32;  // SessionOptions::state_dtype of new sessions
-  /// Where prompts begin from; with a grid of `chunk`. Null: at their first token.
+  /// Where prompts begin from; with a grid of `chunk`. What it has in files is read on a thread of its own,
+  /// while the other texts go on. Null: at their first token.
   std::shared_ptr<PrefixCache> prefix_cache = nullptr;
 };
 
@@ -147,6 +148,10 @@ class Scheduler {
   void run();
   bool admit();
   void begin(Job& job);
+  void look_up(Job& job);
+  PrefixCache::Beginning beginning_of(const Job& job) const;
+  void take_beginnings();
+  void begin_with(Job& job, const PrefixCache::Beginning& beginning);
   std::span<const int32_t> next_chunk(const Job& job) const;
   void read_chunks();
   void read_chunk(Job& job);

@@ -3,7 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <fstream>
+#include <functional>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -60,12 +65,58 @@ struct CachedScheduler {
   std::shared_ptr<StateStore> store;
   std::unique_ptr<Scheduler> scheduler;
 
-  explicit CachedScheduler(const StateStoreOptions& options, uint64_t prompt_bytes = kMuch)
+  explicit CachedScheduler(const StateStoreOptions& options, uint64_t prompt_bytes = kMuch,
+                           const test::WeightsPointer& weights = small_weights())
       : store(std::make_shared<StateStore>(options)) {
     const SchedulerOptions with_cache{
         .chunk = kChunk, .prefix_cache = std::make_shared<PrefixCache>(store, kChunk, prompt_bytes)};
-    scheduler = std::make_unique<Scheduler>(small_weights(), std::make_shared<ByteTokenizer>(), with_cache);
+    scheduler = std::make_unique<Scheduler>(weights, std::make_shared<ByteTokenizer>(), with_cache);
   }
+};
+
+// The CPU's, whose states are as slow to make as a test wants.
+class SlowBackend : public Backend {
+ public:
+  std::string name() const override { return cpu_->name(); }
+  int64_t prefill_tokens() const override { return cpu_->prefill_tokens(); }
+  int64_t few_tokens(int64_t position) const override { return cpu_->few_tokens(position); }
+  MemoryNeed memory(const Dimensions& dims, DType dtype, int64_t tokens, DType s) const override {
+    return cpu_->memory(dims, dtype, tokens, s);
+  }
+  std::shared_ptr<const Packed> pack(const Parameters& parameters, DType dtype) override {
+    return cpu_->pack(parameters, dtype);
+  }
+  std::unique_ptr<State> new_state(const Packed& packed, const StateOptions& options) override {
+    before_state();
+    return cpu_->new_state(packed, options);
+  }
+  void read(const Packed& packed, const Read& read) override { cpu_->read(packed, read); }
+
+  std::function<void()> before_state = [] {};
+
+ private:
+  std::shared_ptr<Backend> cpu_ = cpu::make_backend({.threads = 1, .isa = ""});
+};
+
+// A number that another thread waits for.
+class Count {
+ public:
+  void add() {
+    const std::lock_guard lock(mutex_);
+    ++count_;
+    changed_.notify_all();
+  }
+  // Whether it has grown by that much within a minute.
+  bool grows_by(int64_t amount) {
+    std::unique_lock lock(mutex_);
+    const int64_t until = count_ + amount;
+    return changed_.wait_for(lock, std::chrono::minutes(1), [&] { return count_ >= until; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int64_t count_ = 0;
 };
 
 std::vector<int32_t> prompt_of(size_t common, size_t own, int32_t which) {
@@ -194,6 +245,51 @@ TEST_CASE("prompts that begin alike are read from where they part, and give the 
     const CachedScheduler later(options);
     CHECK(served(*later.scheduler, prompt_of(1000, 10, 1)) == (on_disk ? 1008 : 0));
   }
+}
+
+TEST_CASE("while the beginning of a prompt is read from a file the other texts go on") {
+  const test::TemporaryDirectory folder;
+  const StateStoreOptions options{.max_bytes = kMuch, .directory = folder / "states"};
+  const auto backend = std::make_shared<SlowBackend>();
+  const test::WeightsPointer weights =
+      test::random_weights(test::config_of(2, 32, 2, 4), backend, DType::f32);
+  const std::vector<int32_t> prompt = prompt_of(1000, 10, 1);
+  const Served alone = serve(*CachedScheduler(options, kMuch, weights).scheduler, prompt);
+  CHECK(alone.cached == 0);
+
+  const CachedScheduler cached(options, kMuch, weights);
+  Count drawn;
+  TextRequest endless;
+  endless.prompt_tokens = {1};
+  endless.config.max_new_tokens = int64_t{1} << 40;
+  endless.on_token = [&](int32_t, std::span<const float>) {
+    drawn.add();
+    return true;
+  };
+  auto other = cached.scheduler->submit(std::move(endless));
+  REQUIRE(drawn.grows_by(1));
+  std::atomic<int> states = 0;
+  std::atomic<bool> went_on = false;
+  backend->before_state = [&] {
+    if (++states == 2) went_on = drawn.grows_by(5);  // the first is the text's own, the second the file's
+  };
+  const Served served = serve(*cached.scheduler, prompt);
+  CHECK(states == 2);
+  CHECK(went_on);
+  CHECK(served.cached == 1008);
+  CHECK(served.tokens == alone.tokens);
+
+  backend->before_state = [&] {  // cancelled meanwhile
+    if (++states == 4) cached.scheduler->cancel(3);
+  };
+  cached.store->keep_those_of({});
+  TextRequest cancelled;
+  cancelled.prompt_tokens = prompt;
+  auto third = cached.scheduler->submit(std::move(cancelled));
+  CHECK(third->id == 3);
+  CHECK(third->text.get().text.finish == FinishReason::cancelled);
+  cached.scheduler->cancel(other->id);
+  CHECK(other->text.get().text.finish == FinishReason::cancelled);
 }
 
 TEST_CASE("the states of one prompt take no more than they may") {
