@@ -254,8 +254,12 @@ void AtomicFile::overwrite(uint64_t offset, std::span<const std::byte> bytes) {
   }
 }
 
-FileIdentity AtomicFile::commit() {
+void AtomicFile::sync() {
   if (::fsync(descriptor_) != 0) fail_write(path_, errno);
+}
+
+FileIdentity AtomicFile::commit() {
+  sync();
   struct stat info {};
   if (::fstat(descriptor_, &info) != 0) fail_write(path_, errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_write(path_, errno);

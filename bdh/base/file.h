@@ -74,6 +74,8 @@ class AtomicFile {
   void write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
   /// Replaces bytes written before; the next write() goes on at the end.
   void overwrite(uint64_t offset, std::span<const std::byte> bytes);
+  /// Brings what was written to the disk, still under the temporary name: a disk that is full says so here.
+  void sync();
   /// Syncs the file, renames it into place and syncs the directory. Returns the identity of what it wrote,
   /// whatever has the name by then.
   FileIdentity commit();

@@ -363,14 +363,18 @@ void save_peft_adapter(const fs::path& directory, const LoraAdapter& adapter, co
   TensorMap tensors;
   Json::Array targets;
   for (const Module& module : modules_of(config)) add_module(module, adapter, tensors, targets);
-  write_safetensors(directory / kWeightsFile, tensors, {{"format", "pt"}});
-  AtomicFile out(directory / kConfigFile);
-  out.write(config_json(facts, std::move(targets)).dump(2) + "\n");
-  out.commit();
+  AtomicFile weights(directory / kWeightsFile), described(directory / kConfigFile);
+  weights.write(safetensors_bytes(tensors, {{"format", "pt"}}));
+  weights.sync();
+  described.write(config_json(facts, std::move(targets)).dump(2) + "\n");
+  described.sync();
+  fs::remove(directory / kConfigFile, error);  // which would give the new matrices its scale
+  weights.commit();
+  described.commit();
 }
 
 LoraAdapter load_peft_adapter(const fs::path& directory, const Config& config) {
-  const PeftConfig peft = read_peft_config(directory / "adapter_config.json");
+  const PeftConfig peft = read_peft_config(directory / kConfigFile);
   const WeightFiles files = open_weights(directory);
   const std::string source = files.source.string();
   for (const auto& [name, error] : files.unreadable()) throw error;

@@ -24,7 +24,8 @@ struct PeftFacts {
 };
 
 /// Writes what PEFT's save_pretrained writes, adapter_config.json last, for our transformers model of that
-/// config. What stands there is replaced. Throws Error(io).
+/// config. What stands there is replaced: killed meanwhile, it leaves the old adapter, or none. Throws
+/// Error(io).
 void save_peft_adapter(const std::filesystem::path& directory, const LoraAdapter& adapter,
                        const Config& config, const PeftFacts& facts);
 

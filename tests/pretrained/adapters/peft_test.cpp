@@ -127,6 +127,26 @@ TEST_CASE("adapters of PEFT: saved with embedding and rsLoRA") {
   }
 }
 
+TEST_CASE(
+    "adapters of PEFT: one that cannot be saved leaves the old one, and one without its config is none") {
+  const Config config = base("tied").config();
+  const LoraAdapter adapter = load_peft_adapter(kAdapters / "rslora", config);
+  const TemporaryDirectory directory;
+  save_peft_adapter(directory.path(), adapter, config, {"base", 4, 8, true});
+  const fs::path weights = directory / "adapter_model.safetensors";
+  fs::remove(weights);
+  fs::create_directories(weights / "in the way");
+  CHECK_THROWS_WITH_AS(save_peft_adapter(directory.path(), adapter, config, {"base", 4, 16, true}),
+                       doctest::Contains("adapter_model.safetensors"), Error);
+  fs::remove_all(weights);
+  fs::copy_file(kAdapters / "rslora" / "adapter_model.safetensors", weights);
+  const LoraAdapter old = load_peft_adapter(directory.path(), config);
+  CHECK(old.updates.front().scale == adapter.updates.front().scale);
+  fs::remove(directory / "adapter_config.json");
+  CHECK_THROWS_WITH_AS(load_peft_adapter(directory.path(), config), doctest::Contains("adapter_config.json"),
+                       Error);
+}
+
 TEST_CASE("adapters: a parameter is rounded once, to the dtype that it has") {
   const Model floats = base("tied");
   const AppliedAdapter adapter{load_peft_adapter(kAdapters / "matrices", floats.config())};
