@@ -35,8 +35,6 @@ struct Options {
   ServiceOptions service;
   HttpOptions http;
   std::string key_file;
-  int64_t batch = 16, queue = 256, state_bytes = int64_t{4} << 30, state_directory_bytes = int64_t{16} << 30;
-  int64_t connections = 1100, body_bytes = int64_t{4} << 20, client_seconds = 10, seconds = 600;
 };
 
 /// The SHA-256 of each line.
@@ -68,7 +66,7 @@ std::string unescaped(const std::string& text) {
 }
 
 /// Each connection is a file.
-void allow_files(int64_t connections) {
+void allow_files(int connections) {
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
   const rlim_t wanted = static_cast<rlim_t>(connections) + 256;
@@ -101,19 +99,11 @@ void serve_until_interrupted(HttpServer& server, ServedModels& models, Service& 
 }
 
 void run(Options options) {
-  options.models.batch = static_cast<size_t>(options.batch);
-  options.models.queue = static_cast<size_t>(options.queue);
-  options.models.state_bytes = static_cast<uint64_t>(options.state_bytes);
-  options.models.state_directory_bytes = static_cast<uint64_t>(options.state_directory_bytes);
-  options.service.body_bytes = static_cast<uint64_t>(options.body_bytes);
-  options.service.seconds = static_cast<double>(options.seconds);
   options.service.keys = keys_in(options.key_file);
   options.service.chat_format = unescaped(options.service.chat_format);
-  options.http.most_connections = static_cast<int>(options.connections);
-  options.http.client_seconds = static_cast<double>(options.client_seconds);
   if (options.models.models.size() > 1 && !options.models.common.adapters.empty())
     throw UsageError("--adapter needs a single model: serve the others from another process");
-  allow_files(options.connections);
+  allow_files(options.http.most_connections);
   ServedModels models(options.models);
   Service service(models, options.service);
   Api api(service);
@@ -158,13 +148,15 @@ void add_serve(Command& program) {
                  "a file with a key in each line: requests need one of them");
   command.option("--cors", &options->service.cors, "the origin whose pages may ask, or *; default none");
   const std::string limits = "Limits";
-  command.option("--batch", &options->batch, "texts of a model at once; default 16")
+  command.option("--batch", &options->models.batch, "texts of a model at once; default 16")
       .range(1, 1024)
       .group(limits);
-  command.option("--queue", &options->queue, "texts that wait; more are answered 429; default 256")
+  command.option("--queue", &options->models.queue, "texts that wait; more are answered 429; default 256")
       .range(0, 1 << 20)
       .group(limits);
-  command.option("--connections", &options->connections, "at once; more are answered 503; default 1100")
+  command
+      .option("--connections", &options->http.most_connections,
+              "at once; more are answered 503; default 1100")
       .range(1, 1 << 16)
       .group(limits);
   command.option("--max-tokens", &options->service.limits.tokens, "of a text; default 4096")
@@ -173,20 +165,20 @@ void add_serve(Command& program) {
   command.option("--max-prompt-tokens", &options->service.prompt_tokens, "default 1048576")
       .range(1, kMost)
       .group(limits);
-  command.option("--max-body", &options->body_bytes, "bytes of a request; default 4 MiB")
+  command.option("--max-body", &options->service.body_bytes, "bytes of a request; default 4 MiB")
       .range(1024, int64_t{1} << 32)
       .group(limits);
-  command.option("--max-seconds", &options->seconds, "for a request; default 600")
+  command.option("--max-seconds", &options->service.seconds, "for a request; default 600")
       .range(1, 1 << 30)
       .group(limits);
   command
-      .option("--client-seconds", &options->client_seconds,
+      .option("--client-seconds", &options->http.client_seconds,
               "for a client to send a request's head, or to take a piece of a reply; default 10")
       .range(1, 3600)
       .group(limits);
   const std::string states = "States";
   command
-      .option("--state-bytes", &options->state_bytes,
+      .option("--state-bytes", &options->models.state_bytes,
               "memory of all states, those of running texts too; default 4 GiB")
       .range(1, kMost)
       .group(states);
@@ -195,7 +187,8 @@ void add_serve(Command& program) {
                                        "keep states in this directory too; several servers may share it")
                                .group(states);
   command
-      .option("--state-dir-bytes", &options->state_directory_bytes, "at most so many there; default 16 GiB")
+      .option("--state-dir-bytes", &options->models.state_directory_bytes,
+              "at most so many there; default 16 GiB")
       .range(1, kMost)
       .needs(directory)
       .group(states);

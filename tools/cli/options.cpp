@@ -3,7 +3,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <limits>
 #include <sstream>
+#include <string>
 #include <utility>
 
 #include "tools/cli/output.h"
@@ -55,8 +57,14 @@ Option& Option::choices(std::initializer_list<const char*> values) {
 }
 
 Option& Option::range(int64_t low, int64_t high) {
-  option_->check(CLI::Range(low, high));
-  return *this;
+  const bool bounded = high < std::numeric_limits<int64_t>::max();
+  const std::string wanted = std::to_string(low) + (bounded ? " to " + std::to_string(high) : " or more");
+  option_->type_name(wanted);
+  return check([=](const std::string& value) {
+    return CLI::Range(low, high)(value).empty()
+               ? ""
+               : value + " was given, and it must be a whole number, " + wanted;
+  });
 }
 
 Option& Option::positive() {

@@ -25,7 +25,7 @@ class UsageError : public std::runtime_error {
 
 /// Where a value goes. It must outlive the parsing; an optional is empty, and a vector keeps what it held,
 /// where the option was not given.
-using Target = std::variant<std::string*, int*, int64_t*, double*, std::vector<std::string>*,
+using Target = std::variant<std::string*, int*, int64_t*, uint64_t*, double*, std::vector<std::string>*,
                             std::vector<int64_t>*, std::optional<std::string>*, std::optional<int64_t>*,
                             std::optional<uint64_t>*, std::optional<float>*>;
 
@@ -39,6 +39,7 @@ class Option {
 
   Option& required();
   Option& choices(std::initializer_list<const char*> values);
+  /// A whole number from low to high; the greatest there is: no bound.
   Option& range(int64_t low, int64_t high);
   Option& positive();
   Option& check(const ValueCheck& problem_of);

@@ -18,8 +18,8 @@ struct ServedModelsOptions {
   std::vector<std::string> models;  // [ID=]DIR, or NAME[:VERSION] of the registry
   std::string registry;
   CommonOptions common;  // device, threads, dtypes; adapters [ID=]DIR[:SCALE] of the one model
-  size_t batch = 16;     // texts at once, of each model
-  size_t queue = 256;
+  uint64_t batch = 16;   // texts at once, of each model
+  uint64_t queue = 256;
   uint64_t state_bytes = uint64_t{4} << 30;  // of sessions: those that run, and those that are kept
   std::string state_directory;
   uint64_t state_directory_bytes = uint64_t{16} << 30;
