@@ -19,44 +19,48 @@ constexpr size_t kMostSeen = 65536;
 PrefixCache::PrefixCache(std::shared_ptr<StateStore> store, int64_t grid, uint64_t max_prompt_bytes)
     : store_(std::move(store)), grid_(grid), max_prompt_bytes_(max_prompt_bytes) {}
 
-PrefixCache::Beginning PrefixCache::find(const Session& session, std::span<const int32_t> prompt) {
-  const std::lock_guard lock(finding_);
-  Beginning found;
+PrefixCache::Beginning PrefixCache::begin(Session& session, std::span<const int32_t> prompt) {
+  Beginning beginning;
   for (const std::string& point : prefix_points(session, prompt, grid_))
-    found.points.push_back(concat(kPrefix, point));
-  found.kept = std::ssize(found.points);
-  while (found.kept > 0 && !(found.state = find_point(found.points[found.kept - 1], session))) --found.kept;
-  return found;
+    beginning.points.push_back(concat(kPrefix, point));
+  std::shared_ptr<const Session> kept;
+  {
+    const std::lock_guard lock(finding_);
+    beginning.read = std::ssize(beginning.points);
+    while (beginning.read > 0 && !(kept = find(beginning.points[beginning.read - 1], session)))
+      --beginning.read;
+  }
+  if (kept) session.copy(*kept);
+  return beginning;
 }
 
-void PrefixCache::begin(Session& session, const Beginning& beginning, Plan& plan) {
+PrefixCache::Plan PrefixCache::plan(const Session& session, const Beginning& beginning) {
   const std::vector<std::string>& points = beginning.points;
   int64_t parting = std::ssize(points);
   while (parting > 0 && !seen_.contains(points[parting - 1])) --parting;
   for (const std::string& point : points) see(point);
 
+  Plan plan;
   const uint64_t bytes = most_session_bytes(session.weights(), session.options().state_dtype);
   const auto plan_point = [&](int64_t point) {
-    if (point <= beginning.kept || (plan.size() + 1) * bytes > max_prompt_bytes_) return;
+    if (point <= beginning.read || (plan.size() + 1) * bytes > max_prompt_bytes_) return;
     plan[point * grid_] = points[point - 1];
   };
   plan_point(std::ssize(points));
   plan_point(parting);
   for (int64_t back = 1; back < std::ssize(points); back *= 2) plan_point(std::ssize(points) - back);
-  if (beginning.state) session.copy(*beginning.state->session);
+  return plan;
 }
 
 /// A damaged file is a miss, and so is a state of the same model loaded twice.
-std::optional<KeptState> PrefixCache::find_point(const std::string& name, const Session& like) const {
+std::shared_ptr<const Session> PrefixCache::find(const std::string& name, const Session& like) const {
   try {
-    std::optional<KeptState> state = store_->find(name, like.shared_weights(), like.options().state_dtype);
-    const KeptState* found = state ? &*state : nullptr;
-    if (found && &found->session->weights() == &like.weights()) return state;
-    return {};
+    const auto state = store_->find(name, like.shared_weights(), like.options().state_dtype);
+    if (state && &state->session->weights() == &like.weights()) return state->session;
   } catch (const Error&) {
     store_->remove(name);
-    return {};
   }
+  return nullptr;
 }
 
 void PrefixCache::passed(const Plan& plan, const Session& session) {

@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,7 +18,7 @@
 namespace bdh {
 
 /// Points lie on a grid of positions, the ends of the chunks in which prompts are read anyway: a text has the
-/// same bits with the cache as without. For one thread, but for `find`; the store may be shared.
+/// same bits with the cache as without. For one thread, but for `begin`; the store may be shared.
 class PrefixCache {
  public:
   /// What a prompt leaves: names of states by the position at which they are kept.
@@ -28,21 +27,19 @@ class PrefixCache {
   /// The states of one prompt take at most max_prompt_bytes.
   PrefixCache(std::shared_ptr<StateStore> store, int64_t grid, uint64_t max_prompt_bytes);
 
-  /// The longest beginning of a prompt that is kept.
+  /// The points of a prompt, by name, and how many of them have been read.
   struct Beginning {
-    std::vector<std::string> points;  // the prompt's, by name
-    int64_t kept = 0;                 // of them: those that the state has read
-    std::optional<KeptState> state;   // none: nothing of it is kept
+    std::vector<std::string> points;
+    int64_t read = 0;
   };
-  /// For a session that has read nothing. Any thread may call. Files are read for one prompt at a time, so
-  /// that those which begin alike find in memory what the first one has read.
-  Beginning find(const Session& session, std::span<const int32_t> prompt);
-  /// Whether `find` may have to.
-  bool reads_files() const { return store_->has_directory(); }
-  /// The session becomes one that has read that beginning. Fills `plan` for the rest of the prompt: where it
-  /// parts from earlier ones, and points of which the last is near its end and each before it twice as far
-  /// away, so that a prompt which parts from it near its end reads little again.
-  void begin(Session& session, const Beginning& beginning, Plan& plan);
+  /// The session, which has read nothing, becomes one that has read the longest beginning of the prompt that
+  /// is kept, if there is one. Any thread may call. Files are read for one prompt at a time, so that those
+  /// which begin alike find in memory what the first one has read.
+  Beginning begin(Session& session, std::span<const int32_t> prompt);
+  /// For the rest of the prompt: where it parts from earlier ones, and points of which the last is near its
+  /// end and each before it twice as far away, so that a prompt which parts from it near its end reads little
+  /// again.
+  Plan plan(const Session& session, const Beginning& beginning);
   /// Keeps the session, where the plan says so.
   void passed(const Plan& plan, const Session& session);
 
@@ -50,7 +47,7 @@ class PrefixCache {
   static constexpr std::string_view kPrefix = "prefix-";
 
  private:
-  std::optional<KeptState> find_point(const std::string& name, const Session& like) const;
+  std::shared_ptr<const Session> find(const std::string& name, const Session& like) const;
   void see(const std::string& point);
 
   std::shared_ptr<StateStore> store_;

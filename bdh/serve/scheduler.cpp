@@ -20,8 +20,9 @@ struct Scheduler::Job {
   std::unique_ptr<Session> session;
   size_t read = 0;  // tokens of the prompt
   int64_t cached = 0;
-  std::future<PrefixCache::Beginning> beginning;  // until it is taken
-  bool looks_up = false;                          // files are read for it; the scheduler's mutex guards it
+  std::future<void> preparation;  // of its session; until take_prepared
+  bool is_prepared = true;        // the scheduler's mutex guards it
+  std::optional<PrefixCache::Beginning> beginning;
   PrefixCache::Plan plan;
   std::promise<PendingText::Outcome> promise;
   std::optional<PendingText::Failure> failure;
@@ -130,7 +131,7 @@ SchedulerStatus Scheduler::status() const {
 
 void Scheduler::run() {
   while (admit()) {
-    take_beginnings();
+    take_prepared();
     read_chunks();
     write_tokens();
     settle();
@@ -145,7 +146,8 @@ bool Scheduler::admit() {
     std::unique_lock lock(mutex_);
     work_.wait(lock, [this] {
       const bool has_room = running_.size() < options_.most_running;
-      return std::any_of(running_.begin(), running_.end(), [](const auto& job) { return !job->looks_up; }) ||
+      return std::any_of(running_.begin(), running_.end(),
+                         [](const auto& job) { return job->is_prepared; }) ||
              (has_room && (stopping_ || !queue_.empty()));
     });
     if (stopping_) {
@@ -192,57 +194,62 @@ std::unique_ptr<Session> Scheduler::new_session(const std::shared_ptr<const Weig
   return session;
 }
 
+/// A state is copied, or looked up in files, on a thread of its own: the other texts go on meanwhile.
 void Scheduler::begin(Job& job) {
   if (job.cancelled) return;
+  const TextRequest& request = job.request;
+  job.session = request.from
+                    ? new_session(request.from->shared_weights(), request.from->options())
+                    : new_session(request.weights ? request.weights : weights_,
+                                  {.horizon = request.config.horizon, .state_dtype = options_.state_dtype});
+  if (!request.from && (!options_.prefix_cache || job.wants_rows())) return;
+  const auto prepare_and_tell = [this, &job] {
+    const auto tell = [this, &job](void*) {
+      const std::lock_guard lock(mutex_);
+      job.is_prepared = true;
+      work_.notify_one();
+    };
+    const std::unique_ptr<void, decltype(tell)> at_end(this, tell);
+    prepare(job);
+  };
+  job.is_prepared = false;
+  try {
+    job.preparation = std::async(std::launch::async, prepare_and_tell);
+  } catch (const std::system_error&) {  // there is no thread to be had
+    job.preparation = std::async(std::launch::deferred, [this, &job] { prepare(job); });
+    job.is_prepared = true;
+  }
+}
+
+void Scheduler::prepare(Job& job) const {
   if (const std::shared_ptr<const Session> from = std::move(job.request.from)) {
-    job.session = new_session(from->shared_weights(), from->options());
     job.session->copy(*from);
     take_horizon(*job.session, job.request.config);
-    return;
-  }
-  job.session = new_session(job.request.weights ? job.request.weights : weights_,
-                            {.horizon = job.request.config.horizon, .state_dtype = options_.state_dtype});
-  if (options_.prefix_cache && !job.wants_rows()) look_up(job);
-}
-
-/// On a thread of its own, where files have to be read.
-void Scheduler::look_up(Job& job) {
-  if (!options_.prefix_cache->reads_files()) return begin_with(job, beginning_of(job));
-  job.looks_up = true;
-  try {
-    job.beginning = std::async(std::launch::async, [this, &job] {
-      const auto end = [this, &job](void*) {
-        const std::lock_guard lock(mutex_);
-        job.looks_up = false;
-        work_.notify_one();
-      };
-      const std::unique_ptr<void, decltype(end)> until_found(this, end);
-      return beginning_of(job);
-    });
-  } catch (const std::system_error&) {  // there is no thread to be had
-    job.looks_up = false;
-    begin_with(job, beginning_of(job));
+  } else {
+    job.beginning = options_.prefix_cache->begin(*job.session, job.text.history());
   }
 }
 
-PrefixCache::Beginning Scheduler::beginning_of(const Job& job) const {
-  return options_.prefix_cache->find(*job.session, job.text.history());
-}
-
-/// Of the prompts that have been looked up.
-void Scheduler::take_beginnings() {
-  std::vector<Job*> found;
+/// Goes on with those that have been prepared.
+void Scheduler::take_prepared() {
+  std::vector<Job*> prepared;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& job : running_) {
-      if (job->beginning.valid() && !job->looks_up) found.push_back(job.get());
+      if (job->preparation.valid() && job->is_prepared) prepared.push_back(job.get());
     }
   }
-  for (Job* job : found) guarded({&job, 1}, [&] { begin_with(*job, job->beginning.get()); });
+  for (Job* job : prepared) {
+    guarded({&job, 1}, [&] {
+      job->preparation.get();
+      if (job->beginning) take_beginning(*job);
+    });
+  }
 }
 
-void Scheduler::begin_with(Job& job, const PrefixCache::Beginning& beginning) {
-  options_.prefix_cache->begin(*job.session, beginning, job.plan);
+void Scheduler::take_beginning(Job& job) {
+  job.plan = options_.prefix_cache->plan(*job.session, *job.beginning);
+  job.beginning.reset();
   job.cached = job.session->position();
   job.read = static_cast<size_t>(job.cached);
   const std::lock_guard lock(mutex_);
@@ -262,7 +269,7 @@ std::span<const int32_t> Scheduler::next_chunk(const Job& job) const {
 void Scheduler::read_chunks() {
   std::vector<Job*> readers, ending;
   for (const auto& job : running_) {
-    if (job->is_reading() && !job->cancelled && !job->beginning.valid()) readers.push_back(job.get());
+    if (job->is_reading() && !job->cancelled && !job->preparation.valid()) readers.push_back(job.get());
   }
   if (readers.empty()) return;
   std::rotate(readers.begin(), readers.begin() + static_cast<std::ptrdiff_t>(next_reader_ % readers.size()),
@@ -405,7 +412,7 @@ void Scheduler::emit(Job& job, int32_t token, std::span<const float> logits) {
 void Scheduler::settle() {
   Jobs ended;
   for (std::unique_ptr<Job>& job : running_) {
-    if ((job->ended() || job->cancelled) && !job->beginning.valid()) ended.push_back(std::move(job));
+    if ((job->ended() || job->cancelled) && !job->preparation.valid()) ended.push_back(std::move(job));
   }
   std::erase(running_, nullptr);
   const auto count = [this](auto is) {

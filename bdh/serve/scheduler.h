@@ -33,8 +33,7 @@ struct SchedulerOptions {
   /// by. Chunks end at positions that are multiples of it, wherever a session stands.
   int64_t chunk = 64;
   DType state_dtype = DType::f32;  // SessionOptions::state_dtype of new sessions
-  /// Where prompts begin from; with a grid of `chunk`. What it has in files is read on a thread of its own,
-  /// while the other texts go on. Null: at their first token.
+  /// Where prompts begin from; with a grid of `chunk`. Null: at their first token.
   std::shared_ptr<PrefixCache> prefix_cache = nullptr;
 };
 
@@ -110,7 +109,8 @@ struct SchedulerStatus {
 };
 
 /// A thread of its own reads prompts a chunk at a time, those that wait for it in turn and short ones
-/// together, and after each chunk the newest token of every text that is writing, as one batch. A text has
+/// together, and after each chunk the newest token of every text that is writing, as one batch. The state that
+/// a text begins from is copied, or read from a file, on one more thread meanwhile. A text has
 /// the bits of its request run alone, whatever else runs: no token's sum depends on the batch. All functions
 /// may be called from any thread; drain and the destructor not from a callback, for which they would wait.
 class Scheduler {
@@ -148,10 +148,9 @@ class Scheduler {
   void run();
   bool admit();
   void begin(Job& job);
-  void look_up(Job& job);
-  PrefixCache::Beginning beginning_of(const Job& job) const;
-  void take_beginnings();
-  void begin_with(Job& job, const PrefixCache::Beginning& beginning);
+  void prepare(Job& job) const;
+  void take_prepared();
+  void take_beginning(Job& job);
   std::span<const int32_t> next_chunk(const Job& job) const;
   void read_chunks();
   void read_chunk(Job& job);

@@ -59,7 +59,6 @@ class StateStore {
   /// Forgets what is in memory of other weights.
   void keep_those_of(std::span<const Weights* const> weights);
   uint64_t max_bytes() const { return max_bytes_; }
-  bool has_directory() const { return directory_.has_value(); }
 
   struct Entry {
     std::string name;
