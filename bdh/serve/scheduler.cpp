@@ -202,7 +202,8 @@ void Scheduler::begin(Job& job) {
                     ? new_session(request.from->shared_weights(), request.from->options())
                     : new_session(request.weights ? request.weights : weights_,
                                   {.horizon = request.config.horizon, .state_dtype = options_.state_dtype});
-  if (!request.from && (!options_.prefix_cache || job.wants_rows())) return;
+  const bool has_points = std::ssize(job.text.history()) > options_.chunk;
+  if (!request.from && (!options_.prefix_cache || job.wants_rows() || !has_points)) return;
   const auto prepare_and_tell = [this, &job] {
     const auto tell = [this, &job](void*) {
       const std::lock_guard lock(mutex_);
