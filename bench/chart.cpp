@@ -101,6 +101,7 @@ constexpr double kTop = 104, kLine = 19, kBarHeight = 12, kLabel = 372, kPlot = 
                  kMargin = 24, kGap = 28;
 constexpr double kPanel = kLabel + kPlot + kRemark;
 constexpr double kMost = 1.1;  // the share at the right end
+constexpr const char* kMark = "stroke=\"#222\" stroke-width=\"2\"";
 
 std::string path_remark(const Json& result) {
   std::string remark = format_seconds(number(result, "median") / number(result, "tokens"));
@@ -133,6 +134,14 @@ std::string axis(double plot, double bottom) {
   return svg;
 }
 
+// The share of the limit by its median, where it has one.
+std::string usual_mark(const Json& result, double plot, double y) {
+  const double share = number_or_zero(result, "share_by_medians");
+  if (share <= 0) return "";
+  const double x = plot + kPlot * std::min(share, kMost) / kMost;
+  return svg_line(x, y - 1, x, y + kBarHeight + 1, kMark);
+}
+
 std::string panel(double left, const std::string& title, const std::vector<const Json*>& results,
                   std::string (*remark)(const Json&)) {
   if (results.empty()) return "";
@@ -145,6 +154,7 @@ std::string panel(double left, const std::string& title, const std::vector<const
     svg += svg_text(plot - 8, y + 10, "font-size=\"11\" text-anchor=\"end\"", label_of(*result));
     svg += svg_rectangle(plot, y, kPlot * std::min(share, kMost) / kMost, kBarHeight,
                          colour_of(text(*result, "limit_by")));
+    svg += usual_mark(*result, plot, y);
     svg += svg_text(plot + kPlot + 10, y + 10, "font-size=\"11\" fill=\"#333\"",
                     concat(format_share(share), ", ", remark(*result)));
     y += kLine;
@@ -163,7 +173,8 @@ std::string legend() {
     svg += svg_text(left + 18, 56, "font-size=\"12\"", what);
     left += 180;
   }
-  return svg;
+  svg += svg_line(left + 6, 46, left + 6, 58, kMark);
+  return svg + svg_text(left + 18, 56, "font-size=\"12\"", "share of the limit by its median");
 }
 
 }  // namespace bars
