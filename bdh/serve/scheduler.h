@@ -109,10 +109,10 @@ struct SchedulerStatus {
 };
 
 /// A thread of its own reads prompts a chunk at a time, those that wait for it in turn and short ones
-/// together, and after each chunk the newest token of every text that is writing, as one batch. The state that
-/// a text begins from is copied, or read from a file, on one more thread meanwhile. A text has
-/// the bits of its request run alone, whatever else runs: no token's sum depends on the batch. All functions
-/// may be called from any thread; drain and the destructor not from a callback, for which they would wait.
+/// together, and after each chunk the newest token of every text that is writing, as one batch. Meanwhile the
+/// state that a text begins from is copied, or read from a file, on another. A text has the bits of its
+/// request run alone, whatever else runs: no token's sum depends on the batch. All functions may be called
+/// from any thread; drain and the destructor not from a callback, for which they would wait.
 class Scheduler {
  public:
   using Id = uint64_t;
@@ -133,8 +133,8 @@ class Scheduler {
   /// the request is as it was. Throws as generate does before anything is read, and Error(invalid_argument)
   /// for a session of other weights.
   std::optional<Ticket> submit(TextRequest&& request);
-  /// Ends a text as cancelled, within a chunk or a token; what it has so far is its result. Nothing for texts
-  /// that have ended.
+  /// Ends a text as cancelled, within a chunk or a token, or once the state that it begins from is there;
+  /// what it has so far is its result. Nothing for texts that have ended.
   void cancel(Id id);
   /// Takes no more, and returns when all texts have ended.
   void drain();
