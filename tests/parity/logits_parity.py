@@ -68,10 +68,18 @@ def relative_difference(got, want):
 
 
 def own_error(state, config, tokens, dtype=torch.float32, horizon=None, start=0):
-    """How far PyTorch's logits, computed in dtype, are from the exact ones of the same rounded weights."""
+    """How far PyTorch's logits, computed in dtype, are from the exact ones of the same rounded weights, or those from themselves when
+    every weight is moved by about half its last bit."""
     rounded = bdh_torch.cast(state, dtype)
-    exact = bdh_torch.logits(bdh_torch.cast(rounded, torch.float64), config, tokens, horizon, start)
-    return relative_difference(bdh_torch.logits(rounded, config, tokens, horizon, start).double(), exact)
+    exact_state, generator = bdh_torch.cast(rounded, torch.float64), torch.Generator().manual_seed(1)
+    exact = bdh_torch.logits(exact_state, config, tokens, horizon, start)
+    errors = [relative_difference(bdh_torch.logits(rounded, config, tokens, horizon, start).double(), exact)]
+    for _ in range(3):
+        moved = {name: tensor if name == "attn.freqs" else
+                 tensor * (1 + torch.finfo(dtype).eps / 2 * torch.randn(tensor.shape, dtype=torch.float64, generator=generator))
+                 for name, tensor in exact_state.items()}
+        errors.append(relative_difference(bdh_torch.logits(moved, config, tokens, horizon, start), exact))
+    return max(errors)
 
 
 def too_far(difference, *forward, tolerance=TOLERANCE, **options):
