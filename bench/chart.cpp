@@ -103,6 +103,8 @@ constexpr double kPanel = kLabel + kPlot + kRemark;
 constexpr double kMost = 1.1;  // the share at the right end
 constexpr const char* kMark = "stroke=\"#222\" stroke-width=\"2\"";
 
+double width_of(double share) { return kPlot * std::min(share, kMost) / kMost; }
+
 std::string path_remark(const Json& result) {
   std::string remark = format_seconds(number(result, "median") / number(result, "tokens"));
   const Json* peers = result.find("faster_than");
@@ -126,7 +128,7 @@ std::string kernel_remark(const Json& result) {
 std::string axis(double plot, double bottom) {
   std::string svg;
   for (int percent = 0; percent <= 100; percent += 20) {
-    const double x = plot + kPlot * percent / 100 / kMost;
+    const double x = plot + width_of(percent / 100.0);
     svg += svg_line(x, kTop - 4, x, bottom, percent == 100 ? "stroke=\"#444\"" : "stroke=\"#ddd\"");
     svg += svg_text(x, kTop - 8, "font-size=\"10\" text-anchor=\"middle\" fill=\"#555\"",
                     concat(percent, percent == 100 ? " %" : ""));
@@ -138,7 +140,7 @@ std::string axis(double plot, double bottom) {
 std::string usual_mark(const Json& result, double plot, double y) {
   const double share = number_or_zero(result, "share_by_medians");
   if (share <= 0) return "";
-  const double x = plot + kPlot * std::min(share, kMost) / kMost;
+  const double x = plot + width_of(share);
   return svg_line(x, y - 1, x, y + kBarHeight + 1, kMark);
 }
 
@@ -152,8 +154,7 @@ std::string panel(double left, const std::string& title, const std::vector<const
   for (const Json* result : results) {
     const double share = number(*result, "share");
     svg += svg_text(plot - 8, y + 10, "font-size=\"11\" text-anchor=\"end\"", label_of(*result));
-    svg += svg_rectangle(plot, y, kPlot * std::min(share, kMost) / kMost, kBarHeight,
-                         colour_of(text(*result, "limit_by")));
+    svg += svg_rectangle(plot, y, width_of(share), kBarHeight, colour_of(text(*result, "limit_by")));
     svg += usual_mark(*result, plot, y);
     svg += svg_text(plot + kPlot + 10, y + 10, "font-size=\"11\" fill=\"#333\"",
                     concat(format_share(share), ", ", remark(*result)));

@@ -22,11 +22,9 @@ from transformers.utils import logging
 
 import bdh_torch
 from checks import Checks
-from logits_parity import Command, relative_difference, write_model
+from logits_parity import Command, OWN_ERRORS, TOLERANCE, moved, relative_difference, write_model
 
 DATA = pathlib.Path(__file__).parent.parent / "data" / "adapters"
-TOLERANCE = 1e-5  # of the largest logit
-OWN_ERRORS = 10  # or so many times what PyTorch's float32 is off itself, for models that magnify rounding
 ROUNDED_SUMS = 1e-4  # where what is compared with was rounded three times
 ROUNDED_X = 1e-3  # beside weights of 8 and 4 bits, which decoding multiplies by x rounded to 16 bits
 MATRICES = ("decoder", "encoder", "encoder_v", "lm_head")
@@ -83,10 +81,10 @@ def own_error(want, model, tokens):
     exact_model = copy.deepcopy(model).double()
     exact, errors, generator = logits_of(exact_model, tokens), [], torch.Generator().manual_seed(1)
     for _ in range(3):
-        moved = copy.deepcopy(exact_model)
-        for parameter in moved.parameters():
-            parameter.data *= 1 + 2.0**-24 * torch.randn(parameter.shape, dtype=torch.float64, generator=generator)
-        errors.append(relative_difference(logits_of(moved, tokens), exact))
+        other = copy.deepcopy(exact_model)
+        for parameter in other.parameters():
+            parameter.data = moved(parameter.data, torch.float32, generator)
+        errors.append(relative_difference(logits_of(other, tokens), exact))
     return max(relative_difference(want, exact), *errors)
 
 

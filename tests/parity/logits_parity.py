@@ -67,6 +67,11 @@ def relative_difference(got, want):
     return ((got - want).abs().max() / want.abs().max()).item()
 
 
+def moved(tensor, dtype, generator):
+    """float64 numbers, each by about half the last bit that it has in dtype."""
+    return tensor * (1 + torch.finfo(dtype).eps / 2 * torch.randn(tensor.shape, dtype=torch.float64, generator=generator))
+
+
 def own_error(state, config, tokens, dtype=torch.float32, horizon=None, start=0):
     """How far PyTorch's logits, computed in dtype, are from the exact ones of the same rounded weights, or those from themselves when
     every weight is moved by about half its last bit."""
@@ -75,10 +80,8 @@ def own_error(state, config, tokens, dtype=torch.float32, horizon=None, start=0)
     exact = bdh_torch.logits(exact_state, config, tokens, horizon, start)
     errors = [relative_difference(bdh_torch.logits(rounded, config, tokens, horizon, start).double(), exact)]
     for _ in range(3):
-        moved = {name: tensor if name == "attn.freqs" else
-                 tensor * (1 + torch.finfo(dtype).eps / 2 * torch.randn(tensor.shape, dtype=torch.float64, generator=generator))
-                 for name, tensor in exact_state.items()}
-        errors.append(relative_difference(bdh_torch.logits(moved, config, tokens, horizon, start), exact))
+        other = {name: tensor if name == "attn.freqs" else moved(tensor, dtype, generator) for name, tensor in exact_state.items()}
+        errors.append(relative_difference(bdh_torch.logits(other, config, tokens, horizon, start), exact))
     return max(errors)
 
 

@@ -257,8 +257,10 @@ TEST_CASE("while the beginning of a prompt is read from a file the other texts g
   const Served alone = serve(*CachedScheduler(options, kMuch, weights).scheduler, prompt);
   CHECK(alone.cached == 0);
 
-  const CachedScheduler cached(options, kMuch, weights);
   Count drawn;
+  std::atomic<int> states = 0;
+  std::atomic<bool> went_on = false;
+  const CachedScheduler cached(options, kMuch, weights);
   TextRequest endless;
   endless.prompt_tokens = {1};
   endless.config.max_new_tokens = int64_t{1} << 40;
@@ -268,8 +270,6 @@ TEST_CASE("while the beginning of a prompt is read from a file the other texts g
   };
   auto other = cached.scheduler->submit(std::move(endless));
   REQUIRE(drawn.grows_by(1));
-  std::atomic<int> states = 0;
-  std::atomic<bool> went_on = false;
   backend->before_state = [&] {
     if (++states == 2) went_on = drawn.grows_by(5);  // the first is the text's own, the second the file's
   };
